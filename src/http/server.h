@@ -1,7 +1,7 @@
 /*
- * HTTP server: N libevent loops, each a thread.  Behind evhttp a filter bufferevent checks the raw
- * head strictly and keeps head and body deadlines.  This room knows no routes and no rules: it hands
- * a whole request to the handler and sends what it is given.
+ * HTTP server: N libevent loops, each a thread.  A connection is read by a strict reader of heads
+ * (http/head.h) that also frames bodies and keeps deadlines.  This room knows no routes and no rules:
+ * it hands a whole request to the handler and sends what it is given.
  *
  * An exchange belongs to one loop.  http_post() is the only way in from another thread.
  */
@@ -37,8 +37,6 @@ struct http_options {
         const char *unix_socket; /* path or NULL */
         uint32_t socket_uid;     /* besides root, the only uid the socket serves */
         int loops;               /* threads; 1..16 */
-        size_t max_body;         /* bytes for ordinary routes */
-        size_t max_batch_body;   /* bytes where body_limit() says so */
         int head_seconds;        /* 10: a head must be complete within */
         int idle_seconds;        /* 60: keep-alive */
         size_t max_connections;
@@ -49,6 +47,8 @@ struct http_options {
         void (*handle)(void *app, struct exchange *);
         /* Called once on each loop's thread before it serves; the value is http_loop_data(). */
         void *(*loop_start)(void *app, struct http_loop *);
+        /* Takes that value back after the loop has ended. */
+        void (*loop_stop)(void *app, void *loop_data);
         void *app;
 };
 
@@ -80,12 +80,6 @@ const struct http_request *exchange_request(const struct exchange *);
 struct http_loop *exchange_loop(const struct exchange *);
 /* A request header by lower-case name, absent if not sent. */
 struct str exchange_header(const struct exchange *, const char *name);
-/* A query parameter, percent-decoded into the arena; absent if not given. */
-struct str exchange_query(const struct exchange *, struct arena *, const char *name);
-/* The arena of the exchange: lives until it has ended. */
-struct scope *exchange_scope(struct exchange *);
-void exchange_set_data(struct exchange *, void *data);
-void *exchange_data(const struct exchange *);
 /* Called on the loop if the client goes away before the reply; the exchange is dead afterwards. */
 void exchange_on_close(struct exchange *, void (*closed)(struct exchange *, void *arg), void *arg);
 

@@ -1,0 +1,730 @@
+#include <sodium.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/request.h"
+#include "core/log.h"
+#include "domain/idempotency.h"
+#include "domain/key.h"
+#include "domain/workspace.h"
+
+enum { CACHE_SLOTS = 512, SEGMENTS_MAX = 8 };
+#define CACHE_AGE US_PER_S
+
+/* A key that was looked up not long ago. */
+struct cached_key {
+        unsigned char digest[32];
+        struct principal by;
+        int64_t expires_at, checked; /* wall, boot */
+        int generation;
+        struct arena texts;
+};
+
+struct loop_state {
+        struct loop_streams *streams;
+        struct cached_key keys[CACHE_SLOTS];
+};
+
+struct api {
+        struct api_options options;
+        _Atomic int keys_generation;
+        _Atomic bool draining;
+};
+
+const struct route *const all_routes[] = { task_routes, run_routes, workspace_routes,
+                                           key_routes,  approval_routes, ops_routes,
+                                           stream_routes, NULL };
+
+struct api *api_new(const struct api_options *options)
+{
+        struct api *api = xcalloc(1, sizeof(*api));
+
+        api->options = *options;
+        return api;
+}
+
+void api_free(struct api *api)
+{
+        free(api);
+}
+
+struct api_options *api_options(struct api *api)
+{
+        return &api->options;
+}
+
+void api_keys_changed(struct api *api)
+{
+        atomic_fetch_add(&api->keys_generation, 1);
+}
+
+void api_drain(struct api *api)
+{
+        api->draining = true;
+}
+
+void *api_loop_start(void *app, struct http_loop *loop)
+{
+        struct loop_state *state = xcalloc(1, sizeof(*state));
+
+        (void)app;
+        state->streams = streams_loop_start(loop);
+        return state;
+}
+
+void api_loop_stop(void *app, void *data)
+{
+        struct loop_state *state = data;
+
+        (void)app;
+        for (size_t i = 0; i < CACHE_SLOTS; i++)
+                arena_done(&state->keys[i].texts);
+        free(state->streams);
+        free(state);
+}
+
+struct loop_streams *loop_state_streams(void *loop_data)
+{
+        return ((struct loop_state *)loop_data)->streams;
+}
+
+/* ---- routing ---- */
+
+static size_t split(struct str path, struct str *out)
+{
+        size_t n = 0;
+
+        if (path.n && path.p[0] == '/')
+                path = str_slice(path, 1, path.n);
+        while (path.p && n < SEGMENTS_MAX)
+                out[n++] = str_cut(path, '/', &path);
+        return n;
+}
+
+static bool matches(const char *pattern, const struct str *path, size_t n, struct str *params)
+{
+        struct str segments[SEGMENTS_MAX];
+        size_t count = split(str_from(pattern), segments), found = 0;
+
+        if (count != n)
+                return false;
+        for (size_t i = 0; i < n; i++) {
+                if (segments[i].n && segments[i].p[0] == '{') {
+                        if (!path[i].n)
+                                return false;
+                        params[found++] = path[i];
+                } else if (!str_eq(segments[i], path[i])) {
+                        return false;
+                }
+        }
+        return true;
+}
+
+static const char *const method_names[] = {
+        [HTTP_GET] = "GET",     [HTTP_HEAD] = "HEAD",     [HTTP_POST] = "POST", [HTTP_PUT] = "PUT",
+        [HTTP_PATCH] = "PATCH", [HTTP_DELETE] = "DELETE", [HTTP_OTHER] = "",
+};
+
+/* The row for method and path; *allow lists the methods that the path knows. */
+static const struct route *find_route(enum http_method method, struct str path, struct str *params,
+                                      char *allow, size_t size)
+{
+        struct str segments[SEGMENTS_MAX + 1];
+        size_t n = split(path, segments);
+
+        allow[0] = '\0';
+        for (size_t t = 0; all_routes[t]; t++)
+                for (const struct route *r = all_routes[t]; r->path; r++) {
+                        if (!matches(r->path, segments, n, params))
+                                continue;
+                        if (r->method == method || (method == HTTP_HEAD && r->method == HTTP_GET))
+                                return r;
+                        if (strlen(allow) + 10 < size) {
+                                strcat(allow, allow[0] ? ", " : "");
+                                strcat(allow, method_names[r->method]);
+                        }
+                }
+        return NULL;
+}
+
+size_t api_body_limit(void *app, enum http_method method, struct str path)
+{
+        struct str params[PARAMS_MAX];
+        char allow[128];
+        const struct route *r = find_route(method, path, params, allow, sizeof(allow));
+
+        (void)app;
+        return r && (r->flags & ROUTE_BATCH) ? BATCH_LIMIT : BODY_LIMIT;
+}
+
+/* ---- who asks ---- */
+
+static struct cached_key *cache_slot(struct loop_state *state, const unsigned char digest[32])
+{
+        uint32_t h;
+
+        memcpy(&h, digest, sizeof(h));
+        return &state->keys[h % CACHE_SLOTS];
+}
+
+static int64_t boot_now(const struct api *api)
+{
+        return api->options.world->clock->boot(api->options.world->clock->ctx);
+}
+
+static bool from_cache(struct request *r)
+{
+        struct loop_state *state = http_loop_data(r->loop);
+        unsigned char digest[32];
+        struct cached_key *slot;
+
+        key_digest(r->bearer, digest);
+        slot = cache_slot(state, digest);
+        if (memcmp(slot->digest, digest, 32) != 0 || slot->generation != r->api->keys_generation ||
+            boot_now(r->api) - slot->checked > CACHE_AGE ||
+            (slot->expires_at && slot->expires_at <= r->scope.now))
+                return false;
+        r->by = slot->by;
+        return true;
+}
+
+static void to_cache(struct request *r)
+{
+        struct loop_state *state = http_loop_data(r->loop);
+        unsigned char digest[32];
+        struct cached_key *slot;
+        struct arena *a;
+
+        if (!r->bearer.n || !r->by.key || r->keys_generation != r->api->keys_generation)
+                return;
+        key_digest(r->bearer, digest);
+        slot = cache_slot(state, digest);
+        a = &slot->texts;
+        arena_reset(a);
+        memcpy(slot->digest, digest, 32);
+        slot->by = r->by;
+        slot->by.actor = str_dup(a, r->by.actor);
+        slot->by.session_id = str_dup(a, r->by.session_id);
+        slot->by.agent_name = str_dup(a, r->by.agent_name);
+        slot->by.capabilities = str_dup(a, r->by.capabilities);
+        slot->by.workspace = str_dup(a, r->by.workspace);
+        slot->expires_at = r->key_expires;
+        slot->generation = r->keys_generation;
+        slot->checked = boot_now(r->api);
+}
+
+static enum err default_workspace(struct tx *tx, struct principal *by)
+{
+        struct workspace w;
+        struct principal all = { .all_workspaces = true };
+        enum err e = workspace_get(tx, &all, STR("default"), &w);
+
+        if (!e)
+                by->workspace = w.id;
+        return e;
+}
+
+static enum err authenticate(struct request *r, struct tx *tx)
+{
+        struct key key;
+        enum err e;
+
+        r->keys_generation = r->api->keys_generation;
+        if (r->peer.local_socket && !r->bearer.n) {
+                r->by = (struct principal){ .actor = arena_printf(&r->scope.arena, "human:uid-%u",
+                                                                  r->peer.uid),
+                                            .origin = STR("uds:api"),
+                                            .all_workspaces = true,
+                                            .scopes = SCOPE_ALL };
+                return default_workspace(tx, &r->by);
+        }
+        e = key_find(tx, r->bearer, &key);
+        if (e)
+                return e;
+        r->by = (struct principal){ .actor = key.actor,
+                                    .origin = STR("http:api"),
+                                    .session_id = key.session_id,
+                                    .agent_name = key.agent_name,
+                                    .capabilities = key.capabilities,
+                                    .caps_bound = key.capabilities.p != NULL,
+                                    .workspace = key.workspace_id,
+                                    .all_workspaces = !key.workspace_id.p,
+                                    .scopes = (unsigned)key.scopes,
+                                    .key = key.id };
+        r->key_expires = key.expires_at;
+        return r->by.all_workspaces ? default_workspace(tx, &r->by) : ERR_OK;
+}
+
+static enum err select_workspace(struct request *r, struct tx *tx)
+{
+        struct workspace w;
+        enum err e;
+
+        if (!r->workspace_header.p)
+                return ERR_OK;
+        e = workspace_get(tx, &r->by, r->workspace_header, &w);
+        if (!e)
+                r->by.workspace = w.id;
+        return e;
+}
+
+static enum err permitted(struct request *r)
+{
+        static const char *const names[] = { "tasks:read", "tasks:write", "tasks:approve",
+                                             "runs:claim", "admin",       "global:create" };
+
+        for (unsigned i = 0; i < LENGTH(names); i++)
+                if ((r->route->scope >> i & 1) && !(r->by.scopes >> i & 1))
+                        return fail(&r->scope, ERR_PERMISSION_DENIED,
+                                    "this key lacks the scope %s", names[i]);
+        return ERR_OK;
+}
+
+/* ---- the body ---- */
+
+static enum err parse_body(struct request *r)
+{
+        enum err e;
+
+        if (r->parsed || !r->route->body)
+                return ERR_OK;
+        if (r->raw_body.n && r->content_type.n && !str_starts(r->content_type, "application/json"))
+                return fail(&r->scope, ERR_MEDIA_TYPE,
+                            "send the body as Content-Type: application/json");
+        r->body = arena_alloc(&r->scope.arena, r->route->body->size, 16);
+        e = json_read(&r->scope, r->raw_body, r->route->body, r->body);
+        r->parsed = e == ERR_OK;
+        return e;
+}
+
+/* ---- on a store thread ---- */
+
+static struct str render(struct request *r)
+{
+        struct buf text = BUF_INIT(64 << 20);
+        struct json_out j = { .out = &text };
+        struct str copy;
+
+        if (r->render)
+                r->render(r, &j);
+        else if (r->reply)
+                json_record(&j, r->reply, r->reply_value);
+        copy = str_dup(&r->scope.arena, buf_view(&text));
+        buf_done(&text);
+        return copy;
+}
+
+static struct str request_digest(struct request *r)
+{
+        crypto_hash_sha256_state state;
+        unsigned char digest[32];
+
+        crypto_hash_sha256_init(&state);
+        crypto_hash_sha256_update(&state, (const unsigned char *)r->path.p, r->path.n);
+        crypto_hash_sha256_update(&state, (const unsigned char *)"\n", 1);
+        crypto_hash_sha256_update(&state, (const unsigned char *)r->raw_body.p, r->raw_body.n);
+        crypto_hash_sha256_final(&state, digest);
+        return str_dup(&r->scope.arena, (struct str){ (char *)digest, sizeof(digest) });
+}
+
+static enum err run_keyed(struct request *r, struct tx *tx)
+{
+        struct str operation = str_from(r->route->path);
+        struct idempotency record = { .digest = request_digest(r) };
+        struct idempotency found;
+        enum err e = idempotency_find(tx, &r->by, operation, r->idempotency_key, record.digest,
+                                      &found);
+
+        if (!e) {
+                r->status = (int)found.status;
+                r->text = found.response;
+                r->text_type = "application/json";
+                return ERR_OK;
+        }
+        if (e == ERR_EMPTY)
+                e = r->route->handle(r, tx);
+        if (e)
+                return e;
+        record.status = r->status;
+        record.response = r->text = render(r);
+        r->text_type = "application/json";
+        return idempotency_keep(tx, &r->by, operation, r->idempotency_key, &record);
+}
+
+static enum err run(struct call *call, struct tx *tx)
+{
+        struct request *r = (struct request *)call;
+        enum err e = ERR_OK;
+
+        r->text = STR_NONE;
+        if (!r->authenticated && r->route->mode != ROUTE_OPEN)
+                e = authenticate(r, tx);
+        if (!e && r->route->mode != ROUTE_OPEN)
+                e = select_workspace(r, tx);
+        if (!e && r->route->mode != ROUTE_OPEN)
+                e = permitted(r);
+        if (!e)
+                e = parse_body(r);
+        if (e)
+                return e;
+        if (r->idempotency_key.p && (r->route->flags & ROUTE_IDEMPOTENT))
+                return run_keyed(r, tx);
+        return r->route->handle(r, tx);
+}
+
+/* ---- back on the loop ---- */
+
+static void request_free(struct request *r)
+{
+        scope_done(&r->scope);
+        free(r);
+}
+
+static void reply(struct request *r)
+{
+        struct exchange *x = r->exchange;
+
+        if (r->claim.call.result && r->claim.call.result != ERR_EMPTY) {
+                if (!r->scope.fault.code)
+                        fail(&r->scope, r->claim.call.result, "the request could not be served");
+                exchange_fail(x, &r->scope.fault);
+                return;
+        }
+        if (r->claim.call.result == ERR_EMPTY || r->status == 204) {
+                exchange_reply(x, 204, "", STR(""));
+                return;
+        }
+        if (!r->text.p)
+                r->text = render(r);
+        exchange_reply(x, r->status, r->text_type ? r->text_type : "application/json", r->text);
+}
+
+static void finish(struct http_task *task)
+{
+        struct request *r = (struct request *)(void *)((char *)task - offsetof(struct request, task));
+
+        if (!r->authenticated && !r->claim.call.result)
+                to_cache(r);
+        if (r->exchange && r->stream && !r->claim.call.result) {
+                stream_begin(r); /* takes the request over */
+                return;
+        }
+        if (r->exchange)
+                reply(r);
+        request_free(r);
+}
+
+static void done(struct call *call)
+{
+        struct request *r = (struct request *)call;
+
+        http_post(r->loop, &r->task);
+}
+
+static void client_left(struct exchange *x, void *arg)
+{
+        struct request *r = arg;
+
+        (void)x;
+        r->exchange = NULL;
+        atomic_store(&r->claim.gone, true);
+}
+
+/* ---- entry ---- */
+
+static struct str copy_header(struct request *r, struct exchange *x, const char *name)
+{
+        return str_dup(&r->scope.arena, exchange_header(x, name));
+}
+
+static enum err read_bearer(struct request *r, struct exchange *x)
+{
+        struct str h = exchange_header(x, "authorization");
+
+        if (h.n > 7 && (str_starts(h, "Bearer ") || str_starts(h, "bearer ")))
+                r->bearer = str_dup(&r->scope.arena, str_trim(str_slice(h, 7, h.n)));
+        if (r->bearer.n || r->route->mode == ROUTE_OPEN || (r->peer.local_socket && !h.n))
+                return ERR_OK;
+        return fail(&r->scope, ERR_UNAUTHENTICATED,
+                    "the key is missing, unknown, expired or revoked");
+}
+
+static struct str without_port(struct str host)
+{
+        size_t colon;
+
+        if (host.n && host.p[0] == '[')
+                return str_slice(host, 0, str_find(host, ']', 0) + 1);
+        colon = str_find(host, ':', 0);
+        return str_slice(host, 0, colon);
+}
+
+static bool host_is_ours(const struct api *api, struct str host)
+{
+        static const char *const loopback[] = { "127.0.0.1", "localhost", "[::1]", "" };
+
+        host = without_port(host);
+        for (size_t i = 0; i < LENGTH(loopback); i++)
+                if (str_is(host, loopback[i]))
+                        return true;
+        for (const char *const *h = api->options.hosts; h && *h; h++)
+                if (str_is(host, *h))
+                        return true;
+        return false;
+}
+
+/* Loopback is no border: a page in somebody's browser reaches it too. */
+static enum err check_source(struct request *r, struct exchange *x)
+{
+        struct str host = exchange_header(x, "host"), origin = exchange_header(x, "origin"), rest;
+
+        if (r->peer.local_socket)
+                return ERR_OK;
+        if (!host_is_ours(r->api, host))
+                return fail(&r->scope, ERR_HOST_DENIED,
+                            "this server does not answer to that Host; allow it with --allow-host");
+        if (!origin.p)
+                return ERR_OK;
+        str_cut(origin, '/', &rest);
+        if (!str_starts(origin, "http://") && !str_starts(origin, "https://"))
+                rest = STR_NONE;
+        else
+                rest = str_slice(rest, 1, rest.n);
+        if (!rest.n || !str_eq(rest, host))
+                return fail(&r->scope, ERR_ORIGIN_DENIED,
+                            "requests from pages of another origin are refused");
+        return ERR_OK;
+}
+
+static void read_request(struct request *r, struct exchange *x)
+{
+        const struct http_request *q = exchange_request(x);
+        struct arena *a = &r->scope.arena;
+
+        r->peer = q->peer;
+        r->path = str_dup(a, q->path);
+        r->query = str_dup(a, q->query);
+        r->raw_body = str_dup(a, q->body);
+        r->workspace_header = copy_header(r, x, "x-workspace-id");
+        r->idempotency_key = copy_header(r, x, "idempotency-key");
+        r->if_match = copy_header(r, x, "if-match");
+        r->content_type = copy_header(r, x, "content-type");
+        r->accept = copy_header(r, x, "accept");
+        r->claim_token = copy_header(r, x, "x-claim-token");
+        r->last_event_id = copy_header(r, x, "last-event-id");
+}
+
+static enum err prepare(struct request *r, struct exchange *x)
+{
+        const struct http_request *q = exchange_request(x);
+        char allow[128];
+        enum err e;
+
+        read_request(r, x);
+        e = check_source(r, x);
+        if (e)
+                return e;
+        r->route = find_route(q->method, r->path, r->params, allow, sizeof(allow));
+        if (!r->route && allow[0]) {
+                exchange_add_header(x, "Allow", str_from(allow));
+                return fail(&r->scope, ERR_METHOD_NOT_ALLOWED, "this path allows %s", allow);
+        }
+        if (!r->route)
+                return fail_missing(&r->scope, "route");
+        e = read_bearer(r, x);
+        if (!e && r->idempotency_key.p && (r->idempotency_key.n < 1 || r->idempotency_key.n > 200))
+                e = fail_field(&r->scope, "Idempotency-Key", ERR_VALIDATION,
+                               "Idempotency-Key must have 1 to 200 bytes");
+        if (!e && r->api->draining && r->route->mode == ROUTE_WRITE)
+                e = fail(&r->scope, ERR_DRAINING, "the server is shutting down");
+        if (e || r->route->mode == ROUTE_OPEN)
+                return e;
+        r->authenticated = r->bearer.n && from_cache(r);
+        return r->authenticated ? parse_body(r) : ERR_OK;
+}
+
+void api_handle(void *app, struct exchange *x)
+{
+        struct request *r = xcalloc(1, sizeof(*r));
+        struct api *api = app;
+
+        scope_init(&r->scope, api->options.world);
+        r->api = api;
+        r->exchange = x;
+        r->loop = exchange_loop(x);
+        r->task.run = finish;
+        r->claim.call = (struct call){ .run = run, .done = done, .scope = &r->scope };
+        if (prepare(r, x)) {
+                exchange_fail(x, &r->scope.fault);
+                request_free(r);
+                return;
+        }
+        r->claim.call.reads = r->route->mode != ROUTE_WRITE;
+        r->claim.call.class = r->route->class;
+        exchange_on_close(x, client_left, r);
+        if (!store_submit(api->options.store, &r->claim.call)) {
+                fail(&r->scope, ERR_OVERLOADED, "too many requests are waiting; try again");
+                r->scope.fault.retry_after = 1;
+                exchange_fail(x, &r->scope.fault);
+                request_free(r);
+        }
+}
+
+/* ---- for handlers ---- */
+
+enum err request_reply(struct request *r, int status, const struct record *record, const void *value)
+{
+        r->status = status;
+        r->reply = record;
+        r->reply_value = value;
+        return ERR_OK;
+}
+
+static void render_list(struct request *r, struct json_out *j)
+{
+        json_begin_object(j);
+        json_key(j, "items");
+        json_begin_list(j);
+        for (size_t i = 0; i < r->items.n; i++)
+                json_record(j, r->reply, (const char *)r->items.items + i * r->reply->size);
+        json_end_list(j);
+        json_key(j, "next_cursor");
+        if (r->next_cursor)
+                json_put_id(j, "cur", r->next_cursor);
+        else
+                json_put_null(j);
+        json_end_object(j);
+}
+
+enum err request_reply_list(struct request *r, const struct record *record, struct list items,
+                            int limit, size_t id_offset)
+{
+        r->status = 200;
+        r->reply = record;
+        r->render = render_list;
+        r->next_cursor = 0;
+        /* One more than the page was read: it only says that there is a next page. */
+        if (items.n > (size_t)limit) {
+                items.n = (size_t)limit;
+                r->next_cursor = *(const int64_t *)(const void *)((const char *)items.items +
+                                                                  (items.n - 1) * record->size +
+                                                                  id_offset);
+        }
+        r->items = items;
+        return ERR_OK;
+}
+
+enum err request_id(struct request *r, int param, const char *prefix, const char *resource,
+                    int64_t *out)
+{
+        return id_parse(prefix, r->params[param], out) ? ERR_OK : fail_missing(&r->scope, resource);
+}
+
+static int hex_digit(char c)
+{
+        return c >= '0' && c <= '9' ? c - '0' :
+               c >= 'a' && c <= 'f' ? c - 'a' + 10 :
+               c >= 'A' && c <= 'F' ? c - 'A' + 10 :
+                                      -1;
+}
+
+static struct str percent_decode(struct arena *arena, struct str s)
+{
+        char *out = arena_alloc(arena, s.n + 1, 1);
+        size_t n = 0;
+
+        for (size_t i = 0; i < s.n; i++) {
+                if (s.p[i] == '%' && i + 2 < s.n + 0 && hex_digit(s.p[i + 1]) >= 0 &&
+                    hex_digit(s.p[i + 2]) >= 0) {
+                        out[n++] = (char)(hex_digit(s.p[i + 1]) << 4 | hex_digit(s.p[i + 2]));
+                        i += 2;
+                } else {
+                        out[n++] = s.p[i] == '+' ? ' ' : s.p[i];
+                }
+        }
+        return (struct str){ out, n };
+}
+
+struct str request_query(struct request *r, const char *name)
+{
+        struct str rest = r->query;
+
+        while (rest.p && rest.n) {
+                struct str value, pair = str_cut(rest, '&', &rest);
+                struct str key = str_cut(pair, '=', &value);
+
+                if (str_is(percent_decode(&r->scope.arena, key), name))
+                        return percent_decode(&r->scope.arena, value.p ? value : STR(""));
+        }
+        return STR_NONE;
+}
+
+enum err query_int(struct request *r, const char *name, int64_t min, int64_t max, int64_t *out)
+{
+        struct str text = request_query(r, name);
+        int64_t value;
+
+        if (!text.p)
+                return ERR_OK;
+        if (!str_to_int(text, &value) || value < min || value > max)
+                return fail_field(&r->scope, name, ERR_VALIDATION,
+                                  "%s must be a whole number from %lld to %lld", name,
+                                  (long long)min, (long long)max);
+        *out = value;
+        return ERR_OK;
+}
+
+enum err query_enum(struct request *r, const char *name, const struct names *names, int *out)
+{
+        struct str text = request_query(r, name);
+        int value;
+
+        if (!text.p)
+                return ERR_OK;
+        value = names_find(names, text);
+        if (value < 0)
+                return fail_field(&r->scope, name, ERR_VALIDATION, "%s must be " STR_FMT, name,
+                                  STR_ARG(names_list(&r->scope.arena, names)));
+        *out = value;
+        return ERR_OK;
+}
+
+enum err query_id(struct request *r, const char *name, const char *prefix, int64_t *out)
+{
+        struct str text = request_query(r, name);
+
+        if (!text.p || id_parse(prefix, text, out))
+                return ERR_OK;
+        return fail_field(&r->scope, name, ERR_VALIDATION,
+                          "%s must be an id such as %s_0c5q8v2k7m1xa", name, prefix);
+}
+
+enum err query_time(struct request *r, const char *name, int64_t *out)
+{
+        struct str text = request_query(r, name);
+
+        if (!text.p || time_parse(text, out))
+                return ERR_OK;
+        return fail_field(&r->scope, name, ERR_VALIDATION,
+                          "%s must be an RFC 3339 time such as 2026-01-31T09:00:00Z", name);
+}
+
+enum err query_page(struct request *r, int *limit, int64_t *before)
+{
+        struct str cursor = request_query(r, "cursor");
+        int64_t n = 50;
+        enum err e = query_int(r, "limit", 1, 500, &n);
+
+        *limit = (int)n;
+        *before = 0;
+        if (!e && cursor.n && !id_parse("cur", cursor, before))
+                e = fail_field(&r->scope, "cursor", ERR_INVALID_CURSOR,
+                               "cursor must be the next_cursor of an earlier page");
+        return e;
+}
+
+struct fence request_fence(struct request *r, struct str body_token)
+{
+        return (struct fence){ &r->by, r->claim_token.n ? r->claim_token : body_token };
+}

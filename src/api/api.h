@@ -1,0 +1,36 @@
+/*
+ * The API room: one file per resource holds its route rows and handlers.  A handler is one operation
+ * of the domain over a transaction; it runs on a store thread and leaves a reply record, which the
+ * loop renders after COMMIT.
+ */
+#ifndef BATON_API_API_H
+#define BATON_API_API_H
+
+#include "domain/domain.h"
+#include "domain/waiting.h"
+#include "http/server.h"
+#include "hub/hub.h"
+#include "json/json_in.h"
+
+struct api;
+
+struct api_options {
+        struct store *store;
+        struct hub *hub;
+        const char *const *hosts; /* names that Host may say, beside loopback; ends with NULL */
+        const struct world *world;
+        const char *version;
+};
+
+struct api *api_new(const struct api_options *);
+void api_free(struct api *);
+/* What the HTTP server calls. */
+void api_handle(void *api, struct exchange *);
+size_t api_body_limit(void *api, enum http_method, struct str path);
+void *api_loop_start(void *api, struct http_loop *);
+void api_loop_stop(void *api, void *loop_data);
+/* After a commit that changed keys: what was looked up before is void. */
+void api_keys_changed(struct api *);
+void api_drain(struct api *); /* new work is refused with 503 draining */
+
+#endif

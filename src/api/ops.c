@@ -1,0 +1,86 @@
+#include "api/request.h"
+
+static enum err get_live(struct request *r, struct tx *tx)
+{
+        (void)tx;
+        r->status = 200;
+        r->text = STR("{\"status\":\"ok\"}");
+        return ERR_OK;
+}
+
+static enum err get_ready(struct request *r, struct tx *tx)
+{
+        struct store_stats stats;
+
+        (void)tx;
+        store_stats(api_options(r->api)->store, &stats);
+        if (!stats.healthy)
+                return fail(&r->scope, ERR_UNAVAILABLE, "the database cannot commit");
+        r->status = 200;
+        r->text = STR("{\"status\":\"ready\"}");
+        return ERR_OK;
+}
+
+static enum err get_version(struct request *r, struct tx *tx)
+{
+        (void)tx;
+        r->status = 200;
+        r->text = arena_printf(&r->scope.arena, "{\"name\":\"baton\",\"version\":\"%s\"}",
+                               api_options(r->api)->version);
+        return ERR_OK;
+}
+
+static enum err get_metrics(struct request *r, struct tx *tx)
+{
+        const struct api_options *o = api_options(r->api);
+        struct store_stats s;
+
+        (void)tx;
+        store_stats(o->store, &s);
+        r->status = 200;
+        r->text_type = "text/plain; version=0.0.4";
+        r->text = arena_printf(
+                &r->scope.arena,
+                "# HELP baton_commits_total Transactions committed.\n"
+                "# TYPE baton_commits_total counter\nbaton_commits_total %lld\n"
+                "# HELP baton_calls_total Writing calls served.\n"
+                "# TYPE baton_calls_total counter\nbaton_calls_total %lld\n"
+                "# HELP baton_refused_total Writing calls refused.\n"
+                "# TYPE baton_refused_total counter\nbaton_refused_total %lld\n"
+                "# HELP baton_queued_calls Calls waiting for the writer.\n"
+                "# TYPE baton_queued_calls gauge\nbaton_queued_calls %lld\n"
+                "# HELP baton_subscriptions Open event streams.\n"
+                "# TYPE baton_subscriptions gauge\nbaton_subscriptions %lld\n"
+                "# HELP baton_store_healthy 1 if the database can commit.\n"
+                "# TYPE baton_store_healthy gauge\nbaton_store_healthy %d\n",
+                (long long)s.commits, (long long)s.calls, (long long)s.refused,
+                (long long)s.queued, (long long)hub_count(o->hub), s.healthy);
+        return ERR_OK;
+}
+
+static void render_openapi(struct request *r, struct json_out *j)
+{
+        (void)r;
+        openapi_print(j);
+}
+
+static enum err get_openapi(struct request *r, struct tx *tx)
+{
+        (void)tx;
+        r->status = 200;
+        r->render = render_openapi;
+        return ERR_OK;
+}
+
+const struct route ops_routes[] = {
+        { HTTP_GET, "/livez", 0, ROUTE_OPEN, 0, NULL, NULL, get_live, 0, "The process lives" },
+        { HTTP_GET, "/readyz", 0, ROUTE_OPEN, 0, NULL, NULL, get_ready, 0, "It can serve" },
+        { HTTP_GET, "/healthz", 0, ROUTE_OPEN, 0, NULL, NULL, get_ready, 0, "It can serve (alias)" },
+        { HTTP_GET, "/health", 0, ROUTE_OPEN, 0, NULL, NULL, get_ready, 0, "It can serve (alias)" },
+        { HTTP_GET, "/v1/version", 0, ROUTE_OPEN, 0, NULL, NULL, get_version, 0, "Version" },
+        { HTTP_GET, "/openapi.json", 0, ROUTE_OPEN, 0, NULL, NULL, get_openapi, 0,
+          "This description" },
+        { HTTP_GET, "/metrics", SCOPE_ADMIN, ROUTE_READ, 0, NULL, NULL, get_metrics, 0,
+          "Prometheus metrics" },
+        { 0 },
+};

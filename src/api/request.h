@@ -1,0 +1,112 @@
+/* A request on its way: private to the API room. */
+#ifndef BATON_API_REQUEST_H
+#define BATON_API_REQUEST_H
+
+#include "api/api.h"
+
+enum route_mode { ROUTE_READ, ROUTE_WRITE, ROUTE_OPEN };
+enum route_flag {
+        ROUTE_IDEMPOTENT = 1, /* honours Idempotency-Key */
+        ROUTE_BATCH = 2,      /* body up to 8 MiB */
+        ROUTE_RAW = 4,        /* the handler reads the body itself */
+        ROUTE_STREAM = 8,     /* after the handler, the reply is a stream */
+        ROUTE_CLAIM = 16,     /* may wait */
+};
+
+struct request;
+typedef enum err route_handler(struct request *, struct tx *);
+
+struct route {
+        enum http_method method;
+        const char *path; /* /v1/tasks/{task}/cancel */
+        unsigned scope;   /* bit that the key must have; 0 = any key */
+        enum route_mode mode;
+        unsigned flags;
+        const struct record *body;
+        const struct record *reply; /* for the description */
+        route_handler *handle;
+        enum call_class class;
+        const char *summary;
+};
+
+enum { PARAMS_MAX = 3, BODY_LIMIT = 1 << 20, BATCH_LIMIT = 8 << 20 };
+
+struct stream;
+
+struct request {
+        struct claim_call claim; /* first: .call goes through the store */
+        struct api *api;
+        struct exchange *exchange; /* NULL once the client has left; touched on its loop only */
+        struct http_loop *loop;
+        struct http_task task;
+        const struct route *route;
+        struct scope scope;
+        bool authenticated;
+        struct principal by;
+        struct str bearer, workspace_header, idempotency_key, if_match, content_type, accept;
+        struct str claim_token; /* header */
+        struct str last_event_id;
+        struct http_peer peer;
+        struct str path, query, raw_body;
+        struct str params[PARAMS_MAX];
+        void *body;
+        bool parsed;
+        int keys_generation;
+        int64_t key_expires; /* wall clock, 0 = never */
+
+        /* The reply. */
+        int status;
+        const struct record *reply;
+        const void *reply_value;
+        void (*render)(struct request *, struct json_out *); /* instead of reply */
+        struct list items;       /* for renderers of lists */
+        int64_t next_cursor;
+        struct str text;         /* ready-made body */
+        const char *text_type;
+        struct stream *stream;
+};
+
+extern const struct route *const all_routes[]; /* tables by resource, each ends with a NULL path */
+
+enum err request_reply(struct request *, int status, const struct record *, const void *);
+/* {"items":[…],"next_cursor":…}; id_offset is where the id of an item is, for the cursor. */
+enum err request_reply_list(struct request *, const struct record *, struct list, int limit,
+                            size_t id_offset);
+
+/* A path parameter as an id; 404 with the resource's name when it is none. */
+enum err request_id(struct request *, int param, const char *prefix, const char *resource,
+                    int64_t *out) NODISCARD;
+/* A query parameter, absent if not given. */
+struct str request_query(struct request *, const char *name);
+enum err query_int(struct request *, const char *name, int64_t min, int64_t max, int64_t *out) NODISCARD;
+enum err query_enum(struct request *, const char *name, const struct names *, int *out) NODISCARD;
+enum err query_id(struct request *, const char *name, const char *prefix, int64_t *out) NODISCARD;
+enum err query_time(struct request *, const char *name, int64_t *out) NODISCARD;
+/* ?limit= and ?cursor=. */
+enum err query_page(struct request *, int *limit, int64_t *before) NODISCARD;
+
+/* The fence of a lease-holder's call: header X-Claim-Token or the body's claim_token. */
+struct fence request_fence(struct request *, struct str body_token);
+
+/* A page of events by ?after_sequence=, ?limit=, ?descending= and ?event_type=. */
+enum err reply_events(struct request *, struct tx *, int64_t tree, int64_t task, int64_t run);
+
+/* Bodies that several resources take. */
+struct cancel_body {
+        struct str reason, metadata;
+};
+extern const struct record cancel_body_record, retry_body_record;
+
+/* streams.c */
+void stream_begin(struct request *);
+struct loop_streams;
+void *streams_loop_start(struct http_loop *); /* what a loop keeps of its streams */
+struct loop_streams *loop_state_streams(void *loop_data);
+struct api_options *api_options(struct api *);
+
+extern const struct route task_routes[], run_routes[], workspace_routes[], key_routes[], approval_routes[], ops_routes[], stream_routes[];
+
+/* openapi.c */
+void openapi_print(struct json_out *);
+
+#endif

@@ -1,0 +1,551 @@
+#include "api/request.h"
+#include "domain/cancel.h"
+#include "domain/claim.h"
+#include "domain/explain.h"
+#include "domain/log_line.h"
+#include "domain/sql.h"
+#include "domain/step.h"
+
+/* ---- claiming ---- */
+
+struct claim_body {
+        int executor;
+        struct str session_id, agent_name, capabilities, channel, workspace_id;
+        int priority_min;
+        int64_t lease_seconds, max, wait_seconds;
+};
+#define AT(member) offsetof(struct claim_body, member)
+static const struct field claim_fields[] = {
+        { "executor", FIELD_ENUM, FIELD_WIRE, AT(executor), &executor_names },
+        { "session_id", FIELD_STR, FIELD_WIRE, AT(session_id), NULL, 1, 200 },
+        { "agent_name", FIELD_STR, FIELD_WIRE, AT(agent_name), NULL, 1, 200 },
+        { "capabilities", FIELD_CAPS, FIELD_WIRE, AT(capabilities) },
+        { "priority_min", FIELD_ENUM, FIELD_WIRE, AT(priority_min), &priority_names },
+        { "channel", FIELD_STR, FIELD_WIRE, AT(channel), NULL, 1, 64 },
+        { "workspace_id", FIELD_STR, FIELD_WIRE, AT(workspace_id) },
+        { "lease_seconds", FIELD_INT, FIELD_WIRE, AT(lease_seconds), NULL, 1, LEASE_MAX },
+        { "max", FIELD_INT, FIELD_WIRE, AT(max), NULL, 1, 100 },
+        { "wait_seconds", FIELD_INT, FIELD_WIRE, AT(wait_seconds), NULL, 0, 60 },
+};
+static const struct record claim_body = { "Claim", claim_fields, LENGTH(claim_fields),
+                                          sizeof(struct claim_body), -1 };
+
+static const struct field claim_reply_fields[] = {
+#undef AT
+#define AT(member) offsetof(struct claim, member)
+        { "task", FIELD_RECORD, FIELD_WIRE, AT(task), &task_record },
+        { "run", FIELD_RECORD, FIELD_WIRE, AT(run), &run_record },
+        { "claim_token", FIELD_STR, FIELD_WIRE, AT(token) },
+        { "lease_until", FIELD_TIME, FIELD_WIRE, AT(lease_until) },
+};
+static const struct record claim_reply = { "Claimed", claim_reply_fields,
+                                           LENGTH(claim_reply_fields), sizeof(struct claim), -1 };
+
+static void render_claims(struct request *r, struct json_out *j)
+{
+        json_begin_object(j);
+        json_key(j, "claims");
+        json_begin_list(j);
+        for (size_t i = 0; i < r->items.n; i++)
+                json_record(j, &claim_reply, (const struct claim *)r->items.items + i);
+        json_end_list(j);
+        json_end_object(j);
+}
+
+/* What the body says narrows what the key allows. */
+static enum err criteria(struct request *r, struct claim_criteria *out)
+{
+        const struct claim_body *b = r->body;
+        const struct principal *by = &r->by;
+
+        if (b->executor != EXECUTOR_AGENT)
+                return fail_field(&r->scope, "executor", ERR_PERMISSION_DENIED,
+                                  "only the built-in worker and registered gateways claim runs of"
+                                  " this executor");
+        if (by->session_id.p && b->session_id.p && !str_eq(by->session_id, b->session_id))
+                return fail_field(&r->scope, "session_id", ERR_PERMISSION_DENIED,
+                                  "the key belongs to another session");
+        if (by->agent_name.p && b->agent_name.p && !str_eq(by->agent_name, b->agent_name))
+                return fail_field(&r->scope, "agent_name", ERR_PERMISSION_DENIED,
+                                  "the key belongs to another agent");
+        if (by->caps_bound && !caps_within(b->capabilities, by->capabilities))
+                return fail_field(&r->scope, "capabilities", ERR_PERMISSION_DENIED,
+                                  "the key does not allow all of these capabilities");
+        if (b->workspace_id.p && !by->all_workspaces && !str_eq(b->workspace_id, by->workspace))
+                return fail_missing(&r->scope, "workspace");
+        *out = (struct claim_criteria){
+                .workspace = b->workspace_id.p ? b->workspace_id : by->workspace,
+                .executor = EXECUTOR_AGENT,
+                .session_id = b->session_id.p ? b->session_id : by->session_id,
+                .agent_name = b->agent_name.p ? b->agent_name : by->agent_name,
+                .capabilities = b->capabilities.p ? b->capabilities : by->capabilities,
+                .channel = b->channel,
+                .priority_min = b->priority_min,
+        };
+        return ERR_OK;
+}
+
+static enum err claim(struct request *r, struct tx *tx, int64_t run)
+{
+        const struct claim_body *b = r->body;
+        struct claim_request *request = &r->claim.request;
+        const struct clock *clock = r->scope.world->clock;
+        int64_t now = clock->boot(clock->ctx);
+        struct claim *claims;
+        bool first = !request->lease_seconds;
+        enum err e;
+
+        if (r->claim.gone)
+                return ERR_EMPTY; /* nobody is there to take it */
+        *request = (struct claim_request){
+                .lease_seconds = b->lease_seconds ? b->lease_seconds : LEASE_DEFAULT,
+                .max = b->max ? (int)b->max : 1,
+                .run = run,
+        };
+        e = criteria(r, &request->criteria);
+        if (!e && request->criteria.session_id.p)
+                request->max = 1;
+        if (!e)
+                e = claim_next(tx, &r->by, request, &r->items);
+        if (e == ERR_EMPTY && !run && b->wait_seconds) {
+                if (first)
+                        r->claim.wait_until = now + b->wait_seconds * US_PER_S;
+                r->claim.call.parked = now < r->claim.wait_until;
+        }
+        if (e)
+                return e;
+        claims = r->items.items;
+        for (size_t i = 0; i < r->items.n; i++) {
+                run_show(tx, claims[i].run);
+                e = task_show(tx, claims[i].task);
+        }
+        r->status = 200;
+        r->render = render_claims;
+        return e;
+}
+
+static enum err post_claim(struct request *r, struct tx *tx)
+{
+        return claim(r, tx, 0);
+}
+
+static enum err post_claim_run(struct request *r, struct tx *tx)
+{
+        int64_t id;
+        enum err e = request_id(r, 0, "run", "run", &id);
+
+        return e ? e : claim(r, tx, id);
+}
+
+/* ---- holding ---- */
+
+struct holder_body {
+        int64_t run_id, lease_seconds;
+        struct str claim_token, result, error, reason, metadata;
+        int kind;
+        uint64_t given;
+};
+#undef AT
+#define AT(member) offsetof(struct holder_body, member)
+#define TOKEN { "claim_token", FIELD_STR, FIELD_WIRE, AT(claim_token), NULL, 0, 200 }
+#define RUN_ID { "run_id", FIELD_ID, FIELD_WIRE | FIELD_REQUIRED, AT(run_id), "run" }
+#define RESULT { "result", FIELD_JSON, FIELD_WIRE, AT(result), NULL, 0, RESULT_MAX }
+#define LEASE { "lease_seconds", FIELD_INT, FIELD_WIRE, AT(lease_seconds), NULL, 1, LEASE_MAX }
+#define HOLDER(name, fields) \
+        { name, fields, LENGTH(fields), sizeof(struct holder_body), -1 }
+
+static const struct field token_fields[] = { TOKEN };
+static const struct field heartbeat_fields[] = { TOKEN, LEASE };
+static const struct field complete_fields[] = { TOKEN, RESULT };
+static const struct field fail_fields[] = {
+        TOKEN,
+        { "error", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, AT(error), NULL, 1, 16384 },
+        { "kind", FIELD_ENUM, FIELD_WIRE, AT(kind), &outcome_names },
+        { "metadata", FIELD_JSON, FIELD_WIRE, AT(metadata), NULL, 0, METADATA_MAX },
+};
+static const struct field release_fields[] = {
+        TOKEN,
+        { "reason", FIELD_STR, FIELD_WIRE, AT(reason), NULL, 0, 4096 },
+        { "metadata", FIELD_JSON, FIELD_WIRE, AT(metadata), NULL, 0, METADATA_MAX },
+};
+static const struct field complete_item_fields[] = { RUN_ID, TOKEN, RESULT };
+static const struct field heartbeat_item_fields[] = { RUN_ID, TOKEN, LEASE };
+
+static const struct record token_body = HOLDER("Token", token_fields);
+static const struct record heartbeat_body = HOLDER("HeartbeatRequest", heartbeat_fields);
+static const struct record complete_body = HOLDER("Complete", complete_fields);
+static const struct record fail_body = HOLDER("Fail", fail_fields);
+static const struct record release_body = HOLDER("Release", release_fields);
+static const struct record complete_item = HOLDER("CompleteItem", complete_item_fields);
+static const struct record heartbeat_item = HOLDER("HeartbeatItem", heartbeat_item_fields);
+
+struct items_body {
+        struct list items;
+        int64_t wait_seconds;
+};
+static const struct field complete_batch_fields[] = {
+        { "items", FIELD_LIST, FIELD_WIRE | FIELD_REQUIRED, offsetof(struct items_body, items),
+          &complete_item },
+};
+static const struct field heartbeat_batch_fields[] = {
+        { "items", FIELD_LIST, FIELD_WIRE | FIELD_REQUIRED, offsetof(struct items_body, items),
+          &heartbeat_item },
+};
+static const struct record complete_batch = { "CompleteBatch", complete_batch_fields, 1,
+                                              sizeof(struct items_body), -1 };
+static const struct record heartbeat_batch = { "HeartbeatBatch", heartbeat_batch_fields, 1,
+                                               sizeof(struct items_body), -1 };
+
+static const struct field heartbeat_reply_fields[] = {
+        { "lease_until", FIELD_TIME, FIELD_WIRE, offsetof(struct heartbeat, lease_until) },
+        { "cancel_requested", FIELD_BOOL, FIELD_WIRE | FIELD_ALWAYS,
+          offsetof(struct heartbeat, cancel_requested) },
+};
+static const struct record heartbeat_reply = { "Heartbeat", heartbeat_reply_fields,
+                                               LENGTH(heartbeat_reply_fields),
+                                               sizeof(struct heartbeat), -1 };
+
+static enum err reply_run(struct request *r, struct tx *tx, struct run *run)
+{
+        run_show(tx, run);
+        return request_reply(r, 200, &run_record, run);
+}
+
+/* A result or metadata must not carry a claim token out of its lease. */
+static enum err no_token(struct request *r, struct str json, const char *field)
+{
+        if (json.p && str_contains(json, STR("\"claim_token\"")))
+                return fail_field(&r->scope, field, ERR_VALIDATION,
+                                  "%s must not hold a member named claim_token", field);
+        return ERR_OK;
+}
+
+static enum err start_run(struct request *r, struct tx *tx)
+{
+        const struct holder_body *b = r->body;
+        struct run *run = arena_new(&r->scope.arena, struct run);
+        struct fence fence = request_fence(r, b->claim_token);
+        int64_t id;
+        enum err e = request_id(r, 0, "run", "run", &id);
+
+        if (!e)
+                e = claim_start(tx, &fence, id, run);
+        return e ? e : reply_run(r, tx, run);
+}
+
+static enum err heartbeat_run(struct request *r, struct tx *tx)
+{
+        const struct holder_body *b = r->body;
+        struct heartbeat *beat = arena_new(&r->scope.arena, struct heartbeat);
+        struct fence fence = request_fence(r, b->claim_token);
+        int64_t id;
+        enum err e = request_id(r, 0, "run", "run", &id);
+
+        if (!e)
+                e = claim_heartbeat(tx, &fence, id, b->lease_seconds, beat);
+        return e ? e : request_reply(r, 200, &heartbeat_reply, beat);
+}
+
+static enum err complete_run(struct request *r, struct tx *tx)
+{
+        const struct holder_body *b = r->body;
+        struct run *run = arena_new(&r->scope.arena, struct run);
+        struct fence fence = request_fence(r, b->claim_token);
+        int64_t id;
+        enum err e = request_id(r, 0, "run", "run", &id);
+
+        if (!e)
+                e = no_token(r, b->result, "result");
+        if (!e)
+                e = claim_complete(tx, &fence, id, b->result, run);
+        return e ? e : reply_run(r, tx, run);
+}
+
+static enum err fail_run(struct request *r, struct tx *tx)
+{
+        const struct holder_body *b = r->body;
+        struct run *run = arena_new(&r->scope.arena, struct run);
+        struct fence fence = request_fence(r, b->claim_token);
+        int64_t id;
+        enum err e = request_id(r, 0, "run", "run", &id);
+
+        if (!e)
+                e = no_token(r, b->metadata, "metadata");
+        if (!e && b->kind == OUTCOME_OK)
+                e = fail_field(&r->scope, "kind", ERR_VALIDATION, "a failure cannot be of kind ok");
+        if (!e)
+                e = claim_fail(tx, &fence, id,
+                               b->kind ? (enum outcome)b->kind : OUTCOME_FAILED, b->error, run);
+        return e ? e : reply_run(r, tx, run);
+}
+
+static enum err release_run(struct request *r, struct tx *tx)
+{
+        const struct holder_body *b = r->body;
+        struct run *run = arena_new(&r->scope.arena, struct run);
+        struct fence fence = request_fence(r, b->claim_token);
+        int64_t id;
+        enum err e = request_id(r, 0, "run", "run", &id);
+
+        if (!e)
+                e = claim_release(tx, &fence, id, b->reason, run);
+        return e ? e : reply_run(r, tx, run);
+}
+
+/* ---- batches ---- */
+
+struct holder_item {
+        enum err result;
+        struct fault fault;
+        const char *key;
+        const struct record *record;
+        const void *value;
+};
+
+static void render_items(struct request *r, struct json_out *j)
+{
+        const struct holder_item *item = r->items.items;
+
+        json_begin_object(j);
+        json_key(j, "items");
+        json_begin_list(j);
+        for (size_t i = 0; i < r->items.n; i++) {
+                json_begin_object(j);
+                json_key(j, "ok");
+                json_put_bool(j, !item[i].result);
+                if (item[i].result) {
+                        json_key(j, "error");
+                        json_problem(j, &item[i].fault, STR_NONE);
+                } else if (item[i].key) {
+                        json_key(j, item[i].key);
+                        json_record(j, item[i].record, item[i].value);
+                } else {
+                        json_members(j, item[i].record, item[i].value);
+                }
+                json_end_object(j);
+        }
+        json_end_list(j);
+        json_end_object(j);
+}
+
+typedef enum err item_operation(struct request *, struct tx *, const struct holder_body *,
+                                struct holder_item *);
+
+static enum err complete_one(struct request *r, struct tx *tx, const struct holder_body *b,
+                             struct holder_item *item)
+{
+        struct run *run = arena_new(&r->scope.arena, struct run);
+        struct fence fence = { &r->by, b->claim_token };
+        enum err e = no_token(r, b->result, "result");
+
+        if (!e)
+                e = claim_complete(tx, &fence, b->run_id, b->result, run);
+        if (!e)
+                run_show(tx, run);
+        *item = (struct holder_item){ .key = "run", .record = &run_record, .value = run };
+        return e;
+}
+
+static enum err heartbeat_one(struct request *r, struct tx *tx, const struct holder_body *b,
+                              struct holder_item *item)
+{
+        struct heartbeat *beat = arena_new(&r->scope.arena, struct heartbeat);
+        struct fence fence = { &r->by, b->claim_token };
+        enum err e = claim_heartbeat(tx, &fence, b->run_id, b->lease_seconds, beat);
+
+        *item = (struct holder_item){ .record = &heartbeat_reply, .value = beat };
+        return e;
+}
+
+/* Refused items check before they write, so the others stand. */
+static enum err each(struct request *r, struct tx *tx, item_operation *operation)
+{
+        const struct items_body *body = r->body;
+        const struct holder_body *items = body->items.items;
+        struct holder_item *out = arena_array(&r->scope.arena, struct holder_item,
+                                              body->items.n + 1);
+
+        if (body->items.n == 0 || body->items.n > 100)
+                return fail_limit(&r->scope, "items", ERR_VALIDATION, 100, (int64_t)body->items.n,
+                                  "items of one batch (at least 1)");
+        for (size_t i = 0; i < body->items.n; i++) {
+                enum err e = operation(r, tx, &items[i], &out[i]);
+
+                out[i].result = e;
+                out[i].fault = r->scope.fault;
+                if (err_http_status(e) >= 500)
+                        return e;
+        }
+        r->status = 200;
+        r->render = render_items;
+        r->items = (struct list){ out, body->items.n };
+        return ERR_OK;
+}
+
+static enum err complete_runs(struct request *r, struct tx *tx)
+{
+        return each(r, tx, complete_one);
+}
+
+static enum err heartbeat_runs(struct request *r, struct tx *tx)
+{
+        return each(r, tx, heartbeat_one);
+}
+
+/* ---- operators ---- */
+
+static enum err cancel_one(struct request *r, struct tx *tx)
+{
+        const struct cancel_body *b = r->body;
+        struct run *run = arena_new(&r->scope.arena, struct run);
+        int64_t id;
+        enum err e = request_id(r, 0, "run", "run", &id);
+
+        if (!e)
+                e = cancel_run(tx, &r->by, id, b->reason, run);
+        return e ? e : reply_run(r, tx, run);
+}
+
+struct retried {
+        struct run *previous_run, *run;
+};
+static const struct field retried_fields[] = {
+        { "previous_run", FIELD_RECORD, FIELD_WIRE, offsetof(struct retried, previous_run),
+          &run_record },
+        { "run", FIELD_RECORD, FIELD_WIRE, offsetof(struct retried, run), &run_record },
+};
+static const struct record retried_record = { "Retried", retried_fields, LENGTH(retried_fields),
+                                              sizeof(struct retried), -1 };
+
+static enum err retry_one(struct request *r, struct tx *tx)
+{
+        struct retried *out = arena_new(&r->scope.arena, struct retried);
+        struct task task;
+        int64_t id;
+        enum err e = request_id(r, 0, "run", "run", &id);
+
+        out->previous_run = arena_new(&r->scope.arena, struct run);
+        if (!e)
+                e = run_get(tx, &r->by, id, out->previous_run);
+        if (!e && out->previous_run->kind != RUN_ROOT)
+                e = fail(&r->scope, ERR_INVALID_TRANSITION,
+                         "a child run is tried again by its parent's step");
+        if (!e)
+                e = task_get(tx, &r->by, out->previous_run->task_id, &task);
+        if (!e && task.last_run_id != id)
+                e = fail(&r->scope, ERR_INVALID_TRANSITION,
+                         "a newer run of the task exists; retry that one");
+        if (!e)
+                e = task_retry(tx, &r->by, task.id, STR_NONE, &task, &out->run);
+        if (e)
+                return e;
+        run_show(tx, out->previous_run);
+        run_show(tx, out->run);
+        return request_reply(r, 201, &retried_record, out);
+}
+
+/* ---- reading ---- */
+
+static enum err list_runs(struct request *r, struct tx *tx)
+{
+        struct run_filter f = { .status = -1 };
+        struct list items;
+        struct run *run;
+        int limit;
+        enum err e = query_page(r, &limit, &f.before);
+
+        if (!e)
+                e = query_enum(r, "status", &run_status_names, &f.status);
+        if (!e)
+                e = query_id(r, "task_id", "task", &f.task_id);
+        if (!e)
+                e = query_id(r, "definition_id", "def", &f.definition_id);
+        if (!e)
+                e = query_id(r, "parent_run_id", "run", &f.parent_run_id);
+        if (!e)
+                e = query_time(r, "created_after", &f.created_after);
+        if (!e)
+                e = query_time(r, "created_before", &f.created_before);
+        f.session_id = request_query(r, "session_id");
+        f.limit = limit + 1;
+        if (!e)
+                e = run_list(tx, &r->by, &f, &items);
+        if (e)
+                return e;
+        run = items.items;
+        for (size_t i = 0; i < items.n; i++)
+                run_show(tx, &run[i]);
+        return request_reply_list(r, &run_record, items, limit, offsetof(struct run, id));
+}
+
+static enum err find(struct request *r, struct tx *tx, struct run **run)
+{
+        int64_t id;
+        enum err e = request_id(r, 0, "run", "run", &id);
+
+        *run = arena_new(&r->scope.arena, struct run);
+        return e ? e : run_get(tx, &r->by, id, *run);
+}
+
+static enum err get_run(struct request *r, struct tx *tx)
+{
+        struct run *run;
+        enum err e = find(r, tx, &run);
+
+        return e ? e : reply_run(r, tx, run);
+}
+
+static enum err get_run_events(struct request *r, struct tx *tx)
+{
+        struct run *run;
+        enum err e = find(r, tx, &run);
+
+        return e ? e : reply_events(r, tx, run->tree_id, 0, run->id);
+}
+
+static enum err get_explain(struct request *r, struct tx *tx)
+{
+        struct explanation *out = arena_new(&r->scope.arena, struct explanation);
+        int64_t id;
+        enum err e = request_id(r, 0, "run", "run", &id);
+
+        if (!e)
+                e = run_explain(tx, &r->by, id, out);
+        return e ? e : request_reply(r, 200, &explanation_record, out);
+}
+
+const struct route run_routes[] = {
+        { HTTP_GET, "/v1/runs", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &run_record, list_runs, 0,
+          "List runs" },
+        { HTTP_POST, "/v1/runs/claim", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_CLAIM, &claim_body,
+          &claim_reply, post_claim, CALL_CLAIM, "Claim the next runs" },
+        { HTTP_POST, "/v1/runs/complete", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_BATCH,
+          &complete_batch, NULL, complete_runs, CALL_LEASE, "Complete up to 100 runs" },
+        { HTTP_POST, "/v1/runs/heartbeat", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_BATCH,
+          &heartbeat_batch, NULL, heartbeat_runs, CALL_LEASE, "Prolong up to 100 leases" },
+        { HTTP_GET, "/v1/runs/{run}", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &run_record, get_run,
+          0, "Get a run" },
+        { HTTP_GET, "/v1/task-runs/{run}", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &run_record,
+          get_run, 0, "Get a run (alias)" },
+        { HTTP_GET, "/v1/runs/{run}/events", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &event_record,
+          get_run_events, 0, "Events of a run" },
+        { HTTP_GET, "/v1/runs/{run}/explain", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
+          &explanation_record, get_explain, 0, "Why a run is not running" },
+        { HTTP_POST, "/v1/runs/{run}/claim", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &claim_body,
+          &claim_reply, post_claim_run, CALL_CLAIM, "Claim this run" },
+        { HTTP_POST, "/v1/runs/{run}/start", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &token_body,
+          &run_record, start_run, CALL_LEASE, "Say that work has begun" },
+        { HTTP_POST, "/v1/runs/{run}/heartbeat", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &heartbeat_body,
+          &heartbeat_reply, heartbeat_run, CALL_LEASE, "Prolong the lease" },
+        { HTTP_POST, "/v1/runs/{run}/complete", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &complete_body,
+          &run_record, complete_run, CALL_LEASE, "Complete a run" },
+        { HTTP_POST, "/v1/runs/{run}/fail", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &fail_body,
+          &run_record, fail_run, CALL_LEASE, "Fail a run" },
+        { HTTP_POST, "/v1/runs/{run}/release", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &release_body,
+          &run_record, release_run, CALL_LEASE, "Give a run back" },
+        { HTTP_POST, "/v1/runs/{run}/cancel", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &cancel_body_record, &run_record, cancel_one, CALL_CANCEL, "Cancel a run" },
+        { HTTP_POST, "/v1/runs/{run}/retry", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &retry_body_record, &retried_record, retry_one, CALL_CREATE, "Try a run again" },
+        { 0 },
+};

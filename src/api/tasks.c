@@ -1,0 +1,463 @@
+#include "api/request.h"
+#include "domain/run.h"
+#include "domain/sql.h"
+#include "domain/task.h"
+
+/* ---- bodies ---- */
+
+struct task_body {
+        struct str title, description, identifier;
+        int scope, priority;
+        int64_t max_attempts, timeout_seconds, id;
+        struct str retry, required_capabilities, metadata;
+        bool start;
+        uint64_t given;
+};
+
+#define AT(member) offsetof(struct task_body, member)
+static const struct field task_body_fields[] = {
+        { "title", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, AT(title), NULL, 0, TITLE_MAX },
+        { "description", FIELD_STR, FIELD_WIRE, AT(description), NULL, 0, TEXT_MAX },
+        { "identifier", FIELD_STR, FIELD_WIRE, AT(identifier), NULL, 0, 200 },
+        { "scope", FIELD_ENUM, FIELD_WIRE, AT(scope), &task_scope_names },
+        { "priority", FIELD_ENUM, FIELD_WIRE, AT(priority), &priority_names },
+        { "max_attempts", FIELD_INT, FIELD_WIRE, AT(max_attempts), NULL, 1, ATTEMPTS_MAX },
+        { "retry", FIELD_JSON, FIELD_WIRE, AT(retry), NULL, 0, 4096 },
+        { "timeout_seconds", FIELD_INT, FIELD_WIRE, AT(timeout_seconds), NULL, 1, 86400 * 365 },
+        { "required_capabilities", FIELD_CAPS, FIELD_WIRE, AT(required_capabilities) },
+        { "metadata", FIELD_JSON, FIELD_WIRE, AT(metadata), NULL, 0, METADATA_MAX },
+        { "start", FIELD_BOOL, FIELD_WIRE, AT(start) },
+        { "id", FIELD_ID, FIELD_WIRE, AT(id), "task" },
+};
+enum { GIVEN_PRIORITY = 1 << 4 };
+static const struct record task_body = { "TaskCreate", task_body_fields, LENGTH(task_body_fields),
+                                         sizeof(struct task_body),
+                                         offsetof(struct task_body, given) };
+
+struct batch_body {
+        struct list items;
+};
+static const struct field batch_fields[] = {
+        { "items", FIELD_LIST, FIELD_WIRE | FIELD_REQUIRED, offsetof(struct batch_body, items),
+          &task_body },
+};
+static const struct record batch_body = { "TaskBatch", batch_fields, LENGTH(batch_fields),
+                                          sizeof(struct batch_body), -1 };
+
+#undef AT
+#define AT(member) offsetof(struct task_patch, member)
+enum { CLEARS = FIELD_WIRE | FIELD_CLEARS };
+static const struct field patch_fields[] = {
+        { "title", FIELD_STR, FIELD_WIRE, AT(title), NULL, 0, TITLE_MAX },
+        { "description", FIELD_STR, CLEARS, AT(description), NULL, 0, TEXT_MAX },
+        { "priority", FIELD_ENUM, FIELD_WIRE, AT(priority), &priority_names },
+        { "max_attempts", FIELD_INT, FIELD_WIRE, AT(max_attempts), NULL, 1, ATTEMPTS_MAX },
+        { "retry", FIELD_JSON, FIELD_WIRE, AT(retry), NULL, 0, 4096 },
+        { "timeout_seconds", FIELD_INT, CLEARS, AT(timeout_seconds), NULL, 1, 86400 * 365 },
+        { "required_capabilities", FIELD_CAPS, CLEARS, AT(required_capabilities) },
+        { "metadata", FIELD_JSON, FIELD_WIRE, AT(metadata), NULL, 0, METADATA_MAX },
+};
+static const struct record patch_body = { "TaskPatch", patch_fields, LENGTH(patch_fields),
+                                          sizeof(struct task_patch),
+                                          offsetof(struct task_patch, given) };
+
+struct start_body {
+        struct str metadata;
+};
+static const struct field start_fields[] = {
+        { "metadata", FIELD_JSON, FIELD_WIRE, offsetof(struct start_body, metadata), NULL, 0,
+          METADATA_MAX },
+};
+static const struct record start_body = { "TaskStart", start_fields, LENGTH(start_fields),
+                                          sizeof(struct start_body), -1 };
+
+static const struct field cancel_fields[] = {
+        { "reason", FIELD_STR, FIELD_WIRE, offsetof(struct cancel_body, reason), NULL, 0, 4096 },
+        { "metadata", FIELD_JSON, FIELD_WIRE, offsetof(struct cancel_body, metadata), NULL, 0,
+          METADATA_MAX },
+};
+const struct record cancel_body_record = { "Cancel", cancel_fields, LENGTH(cancel_fields),
+                                           sizeof(struct cancel_body), -1 };
+
+struct retry_body {
+        struct str metadata;
+};
+static const struct field retry_fields[] = {
+        { "metadata", FIELD_JSON, FIELD_WIRE, offsetof(struct retry_body, metadata), NULL, 0,
+          METADATA_MAX },
+};
+const struct record retry_body_record = { "Retry", retry_fields, LENGTH(retry_fields),
+                                          sizeof(struct retry_body), -1 };
+
+/* ---- replies ---- */
+
+struct started {
+        struct task *task;
+        struct run *run;
+        struct str action;
+};
+static const struct field started_fields[] = {
+        { "task", FIELD_RECORD, FIELD_WIRE, offsetof(struct started, task), &task_record },
+        { "run", FIELD_RECORD, FIELD_WIRE, offsetof(struct started, run), &run_record },
+        { "action", FIELD_STR, FIELD_WIRE, offsetof(struct started, action) },
+};
+static const struct record started_record = { "Started", started_fields, LENGTH(started_fields),
+                                              sizeof(struct started), -1 };
+
+static enum err reply_started(struct request *r, struct tx *tx, int status, struct task *task,
+                              struct run *run, const char *action)
+{
+        struct started *s = arena_new(&r->scope.arena, struct started);
+        enum err e = task_show(tx, task);
+
+        if (run)
+                run_show(tx, run);
+        *s = (struct started){ task, run, action ? str_from(action) : STR_NONE };
+        return e ? e : request_reply(r, status, &started_record, s);
+}
+
+/* ---- create ---- */
+
+static struct task_spec to_spec(const struct task_body *b)
+{
+        return (struct task_spec){
+                .title = b->title,
+                .description = b->description,
+                .identifier = b->identifier,
+                .scope = b->scope,
+                .priority = b->given & GIVEN_PRIORITY ? b->priority : PRIORITY_MEDIUM,
+                .max_attempts = b->max_attempts,
+                .retry = b->retry,
+                .timeout_seconds = b->timeout_seconds,
+                .required_capabilities = b->required_capabilities,
+                .metadata = b->metadata,
+                .id = b->id,
+                .start = b->start,
+        };
+}
+
+static enum err post_task(struct request *r, struct tx *tx)
+{
+        struct task *task = arena_new(&r->scope.arena, struct task);
+        struct run *run = NULL;
+        struct task_spec spec = to_spec(r->body);
+        enum err e = task_create(tx, &r->by, &spec, task, &run);
+
+        if (e)
+                return e;
+        task->latest_sequence = run ? 2 : 1;
+        if (run) {
+                struct started *s = arena_new(&r->scope.arena, struct started);
+
+                run_show(tx, run);
+                *s = (struct started){ task, run, STR_NONE };
+                return request_reply(r, 201, &started_record, s);
+        }
+        return request_reply(r, 201, &task_record, task);
+}
+
+struct batch_item {
+        enum err result;
+        struct fault fault;
+        struct task *task;
+        struct run *run;
+};
+
+static void render_batch(struct request *r, struct json_out *j)
+{
+        const struct batch_item *item = r->items.items;
+
+        json_begin_object(j);
+        json_key(j, "items");
+        json_begin_list(j);
+        for (size_t i = 0; i < r->items.n; i++) {
+                json_begin_object(j);
+                json_key(j, "ok");
+                json_put_bool(j, !item[i].result);
+                if (item[i].result) {
+                        json_key(j, "error");
+                        json_problem(j, &item[i].fault, STR_NONE);
+                } else {
+                        json_key(j, "task");
+                        json_record(j, &task_record, item[i].task);
+                        if (item[i].run) {
+                                json_key(j, "run");
+                                json_record(j, &run_record, item[i].run);
+                        }
+                }
+                json_end_object(j);
+        }
+        json_end_list(j);
+        json_end_object(j);
+}
+
+/* A refused item has written nothing: task_create() checks before it writes. */
+static enum err batch_one(struct request *r, struct tx *tx, const struct task_body *body,
+                          struct batch_item *item)
+{
+        struct task_spec spec = to_spec(body);
+        enum err e;
+
+        item->task = arena_new(&r->scope.arena, struct task);
+        item->run = NULL;
+        e = task_create(tx, &r->by, &spec, item->task, &item->run);
+        item->result = e;
+        item->fault = r->scope.fault;
+        if (item->run)
+                run_show(tx, item->run);
+        item->task->latest_sequence = item->run ? 2 : 1;
+        return err_http_status(e) >= 500 ? e : ERR_OK;
+}
+
+static enum err post_batch(struct request *r, struct tx *tx)
+{
+        const struct batch_body *body = r->body;
+        const struct task_body *items = body->items.items;
+        struct batch_item *out = arena_array(&r->scope.arena, struct batch_item, body->items.n + 1);
+        enum err e = ERR_OK;
+
+        if (body->items.n == 0 || body->items.n > BATCH_MAX)
+                return fail_limit(&r->scope, "items", ERR_VALIDATION, BATCH_MAX,
+                                  (int64_t)body->items.n, "items of one batch (at least 1)");
+        for (size_t i = 0; !e && i < body->items.n; i++)
+                e = batch_one(r, tx, &items[i], &out[i]);
+        r->status = 200;
+        r->render = render_batch;
+        r->items = (struct list){ out, body->items.n };
+        return e;
+}
+
+/* ---- read ---- */
+
+static enum err list_tasks(struct request *r, struct tx *tx)
+{
+        struct task_filter f = { .status = -1, .priority = -1 };
+        int64_t drafts = 0;
+        struct list items;
+        int limit;
+        enum err e = query_page(r, &limit, &f.before);
+
+        if (!e)
+                e = query_enum(r, "status", &task_status_names, &f.status);
+        if (!e)
+                e = query_enum(r, "priority", &priority_names, &f.priority);
+        if (!e)
+                e = query_enum(r, "scope", &task_scope_names, &f.scope);
+        if (!e)
+                e = query_id(r, "parent_task_id", "task", &f.parent_task_id);
+        if (!e)
+                e = query_id(r, "definition_id", "def", &f.definition_id);
+        if (!e)
+                e = query_int(r, "include_drafts", 0, 1, &drafts);
+        f.q = request_query(r, "q");
+        f.source_conversation_id = request_query(r, "source_conversation_id");
+        f.include_drafts = drafts != 0;
+        f.limit = limit + 1;
+        if (!e)
+                e = task_list(tx, &r->by, &f, &items);
+        return e ? e :
+                   request_reply_list(r, &task_record, items, limit, offsetof(struct task, id));
+}
+
+static enum err get_task(struct request *r, struct tx *tx)
+{
+        struct task *task = arena_new(&r->scope.arena, struct task);
+        struct run *run;
+        int64_t id;
+        enum err e = request_id(r, 0, "task", "task", &id);
+
+        if (!e)
+                e = task_get(tx, &r->by, id, task);
+        if (!e)
+                e = task_show(tx, task);
+        if (!e)
+                e = tx_all(tx, SQL_RUN_LATEST, &task->runs, INT(id), INT(20));
+        if (e)
+                return e;
+        run = task->runs.items;
+        for (size_t i = 0; i < task->runs.n; i++)
+                run_show(tx, &run[i]);
+        e = tx_all(tx, SQL_TASK_CHILDREN, &task->children, INT(id), INT(64));
+        task->dependencies = (struct list){ arena_alloc(&r->scope.arena, 0, 16), 0 };
+        return e ? e : request_reply(r, 200, &task_record, task);
+}
+
+static enum err patch_task(struct request *r, struct tx *tx)
+{
+        struct task *task = arena_new(&r->scope.arena, struct task);
+        int64_t id;
+        enum err e = request_id(r, 0, "task", "task", &id);
+
+        if (!e)
+                e = task_patch(tx, &r->by, id, r->body, task);
+        if (!e)
+                e = task_show(tx, task);
+        return e ? e : request_reply(r, 200, &task_record, task);
+}
+
+/* ---- attempts ---- */
+
+static enum err begin(struct request *r, struct tx *tx, struct task **task, struct run **run)
+{
+        const struct start_body *body = r->body;
+        int64_t id;
+        enum err e = request_id(r, 0, "task", "task", &id);
+
+        *task = arena_new(&r->scope.arena, struct task);
+        return e ? e : task_start(tx, &r->by, id, STR_NONE, body->metadata, *task, run);
+}
+
+static enum err start_task(struct request *r, struct tx *tx)
+{
+        struct task *task;
+        struct run *run;
+        enum err e = begin(r, tx, &task, &run);
+
+        return e ? e : reply_started(r, tx, 201, task, run, "start");
+}
+
+static enum err post_run(struct request *r, struct tx *tx)
+{
+        struct task *task;
+        struct run *run;
+        enum err e = begin(r, tx, &task, &run);
+
+        if (e)
+                return e;
+        run_show(tx, run);
+        return request_reply(r, 201, &run_record, run);
+}
+
+static enum err list_task_runs(struct request *r, struct tx *tx)
+{
+        struct run_filter f = { .status = -1 };
+        struct task task;
+        struct list items;
+        struct run *run;
+        int limit;
+        enum err e = query_page(r, &limit, &f.before);
+
+        if (!e)
+                e = request_id(r, 0, "task", "task", &f.task_id);
+        if (!e)
+                e = query_enum(r, "status", &run_status_names, &f.status);
+        if (!e)
+                e = task_get(tx, &r->by, f.task_id, &task);
+        f.limit = limit + 1;
+        if (!e)
+                e = run_list(tx, &r->by, &f, &items);
+        if (e)
+                return e;
+        run = items.items;
+        for (size_t i = 0; i < items.n; i++)
+                run_show(tx, &run[i]);
+        return request_reply_list(r, &run_record, items, limit, offsetof(struct run, id));
+}
+
+static enum err retry_task(struct request *r, struct tx *tx)
+{
+        const struct retry_body *body = r->body;
+        struct task *task = arena_new(&r->scope.arena, struct task);
+        struct run *run;
+        int64_t id;
+        enum err e = request_id(r, 0, "task", "task", &id);
+
+        if (!e)
+                e = task_retry(tx, &r->by, id, body->metadata, task, &run);
+        return e ? e : reply_started(r, tx, 201, task, run, "retry");
+}
+
+static enum err cancel_task(struct request *r, struct tx *tx)
+{
+        const struct cancel_body *body = r->body;
+        struct task *task = arena_new(&r->scope.arena, struct task);
+        int64_t id;
+        enum err e = request_id(r, 0, "task", "task", &id);
+
+        if (!e)
+                e = task_cancel(tx, &r->by, id, body->reason, body->metadata, task);
+        if (!e)
+                e = task_show(tx, task);
+        return e ? e : request_reply(r, 200, &task_record, task);
+}
+
+/* ---- timeline ---- */
+
+static void render_events(struct request *r, struct json_out *j)
+{
+        json_begin_object(j);
+        json_key(j, "items");
+        json_begin_list(j);
+        for (size_t i = 0; i < r->items.n; i++)
+                json_record(j, &event_record, (const struct event *)r->items.items + i);
+        json_end_list(j);
+        json_key(j, "next_cursor");
+        if (r->next_cursor)
+                json_put_int(j, r->next_cursor);
+        else
+                json_put_null(j);
+        json_end_object(j);
+}
+
+enum err reply_events(struct request *r, struct tx *tx, int64_t tree, int64_t task, int64_t run)
+{
+        int64_t after = 0, limit = 200, descending = 0;
+        struct str flag = request_query(r, "descending");
+        int type = 0;
+        enum err e = query_int(r, "after_sequence", 0, INT64_MAX, &after);
+
+        if (!e)
+                e = query_int(r, "limit", 1, 1000, &limit);
+        if (!e)
+                e = query_enum(r, "event_type", &event_names, &type);
+        descending = str_is(flag, "true") || str_is(flag, "1");
+        if (!e)
+                e = events_read(tx, tree, after, task, run, descending != 0, type, (int)limit,
+                                &r->items);
+        r->status = 200;
+        r->render = render_events;
+        r->next_cursor = !e && r->items.n == (size_t)limit ?
+                                 ((struct event *)r->items.items)[r->items.n - 1].sequence :
+                                 0;
+        return e;
+}
+
+static enum err get_timeline(struct request *r, struct tx *tx)
+{
+        struct task task;
+        int64_t id;
+        enum err e = request_id(r, 0, "task", "task", &id);
+
+        if (!e)
+                e = task_get(tx, &r->by, id, &task);
+        return e ? e : reply_events(r, tx, task.tree_id, id == task.tree_id ? 0 : id, 0);
+}
+
+const struct route task_routes[] = {
+        { HTTP_POST, "/v1/tasks", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT, &task_body,
+          &task_record, post_task, CALL_CREATE, "Create a task" },
+        { HTTP_POST, "/v1/tasks/batch", SCOPE_TASKS_WRITE, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_BATCH, &batch_body, NULL, post_batch, CALL_CREATE,
+          "Create up to 1,000 tasks" },
+        { HTTP_GET, "/v1/tasks", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &task_record, list_tasks,
+          0, "List tasks" },
+        { HTTP_GET, "/v1/tasks/{task}", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &task_record,
+          get_task, 0, "Get a task" },
+        { HTTP_PATCH, "/v1/tasks/{task}", SCOPE_TASKS_WRITE, ROUTE_WRITE, 0, &patch_body,
+          &task_record, patch_task, CALL_CREATE, "Change a task" },
+        { HTTP_POST, "/v1/tasks/{task}/start", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &start_body, &started_record, start_task, CALL_CREATE, "Start a new attempt" },
+        { HTTP_POST, "/v1/tasks/{task}/cancel", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &cancel_body_record, &task_record, cancel_task, CALL_CANCEL,
+          "Cancel a task and all below it" },
+        { HTTP_POST, "/v1/tasks/{task}/retry", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &retry_body_record, &started_record, retry_task, CALL_CREATE,
+          "Try again after a failed, timed-out or canceled run" },
+        { HTTP_POST, "/v1/tasks/{task}/runs", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &start_body, &run_record, post_run, CALL_CREATE, "Enqueue a run" },
+        { HTTP_GET, "/v1/tasks/{task}/runs", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &run_record,
+          list_task_runs, 0, "Runs of a task" },
+        { HTTP_GET, "/v1/tasks/{task}/timeline", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
+          &event_record, get_timeline, 0, "Events of a task" },
+        { 0 },
+};

@@ -1,0 +1,166 @@
+#include "domain/cancel.h"
+
+#include "domain/approval.h"
+#include "domain/claim.h"
+#include "domain/domain.h"
+#include "domain/sql.h"
+
+enum { CHUNK = 1000 };
+
+static enum err end_one(struct tx *tx, struct run *run, const char *reason, struct events *events)
+{
+        struct run_change change = {
+                .to = RUN_CANCELED,
+                .event = EVENT_RUN_CANCELED,
+                .failure_kind = OUTCOME_CANCELED,
+                .payload = arena_printf(&tx_scope(tx)->arena, "{\"reason\":\"%s\"}", reason),
+        };
+        enum err e = run_move(tx, run, &change, events);
+
+        return e ? e : approvals_close(tx, run->id);
+}
+
+enum err cancel_children(struct tx *tx, const struct run *run, struct str reason,
+                         struct events *events)
+{
+        struct list children = { .n = CHUNK };
+        enum err e = ERR_OK;
+
+        while (!e && children.n == CHUNK) {
+                struct run *child;
+
+                e = tx_all(tx, SQL_RUN_OPEN_CHILDREN, &children, INT(run->id), INT(CHUNK));
+                child = children.items;
+                for (size_t i = 0; !e && i < children.n; i++) {
+                        e = cancel_children(tx, &child[i], reason, events);
+                        if (!e)
+                                e = end_one(tx, &child[i], str_c(&tx_scope(tx)->arena, reason),
+                                            events);
+                }
+        }
+        return e;
+}
+
+enum err cancel_run(struct tx *tx, const struct principal *by, int64_t id, struct str reason,
+                    struct run *run)
+{
+        struct events events = { .by = by };
+        enum err e = run_get(tx, by, id, run);
+
+        (void)reason;
+        if (e)
+                return e;
+        events.tree = run->tree_id;
+        if (run->status == RUN_CANCELED)
+                return ERR_OK;
+        e = end_one(tx, run, "direct", &events);
+        if (!e)
+                e = cancel_children(tx, run, STR("parent_cascade"), &events);
+        if (!e)
+                e = run_ended(tx, run, &events);
+        return e ? e : events_append(tx, &events);
+}
+
+static enum err open_runs(struct tx *tx, const struct task *task, struct events *events)
+{
+        struct list runs = { .n = CHUNK };
+        enum err e = ERR_OK;
+
+        while (!e && runs.n == CHUNK) {
+                struct run *run;
+
+                e = tx_all(tx, SQL_RUN_OPEN_OF_TASK, &runs, INT(task->id), INT(CHUNK));
+                run = runs.items;
+                for (size_t i = 0; !e && i < runs.n; i++)
+                        e = end_one(tx, &run[i],
+                                    run[i].kind == RUN_ROOT ? "direct" : "parent_cascade", events);
+        }
+        return e;
+}
+
+static enum err cancel_task(struct tx *tx, struct task *task, int64_t from, struct str reason,
+                            struct events *events)
+{
+        struct scope *scope = tx_scope(tx);
+        struct buf text = BUF_INIT(1 << 20);
+        struct json_out j = { .out = &text };
+        enum err e = open_runs(tx, task, events);
+
+        json_begin_object(&j);
+        if (reason.p) {
+                json_key(&j, "reason");
+                json_put_str(&j, reason);
+        }
+        if (from != task->id) {
+                json_key(&j, "propagated_from_task_id");
+                json_put_id(&j, "task", from);
+        }
+        json_end_object(&j);
+        events_add(tx, events, EVENT_TASK_CANCELED, task->id, 0,
+                  str_dup(&scope->arena, buf_view(&text)));
+        buf_done(&text);
+        task->status = TASK_CANCELED;
+        task->current_run_id = 0;
+        task->closed_at = task->updated_at = tx_now(tx);
+        if (!e)
+                e = tx_exec(tx, SQL_TASK_PROJECT, INT(task->id), INT(TASK_CANCELED), NONE(),
+                            OPT(task->last_run_id), INT(task->last_run_status),
+                            INT(task->attempts), INT(task->closed_at), INT(task->updated_at));
+        return e;
+}
+
+static enum err cancel_below(struct tx *tx, struct task *task, int64_t from, struct str reason,
+                             struct events *events)
+{
+        struct list children;
+        struct task *child;
+        enum err e = cancel_task(tx, task, from, reason, events);
+
+        if (e || !task->child_count)
+                return e;
+        e = tx_all(tx, SQL_TASK_CHILDREN, &children, INT(task->id), INT(-1));
+        child = children.items;
+        for (size_t i = 0; !e && i < children.n; i++)
+                if (child[i].status < TASK_COMPLETED)
+                        e = cancel_below(tx, &child[i], from, reason, events);
+        return e;
+}
+
+enum err cancel_tree(struct tx *tx, const struct principal *by, struct task *task,
+                     struct str reason, struct str metadata)
+{
+        struct events events = { .by = by, .tree = task->tree_id };
+        struct run open;
+        enum err e = tx_one(tx, SQL_RUN_OPEN_ROOT, &open, INT(task->id));
+        bool busy = e == ERR_OK;
+
+        (void)metadata;
+        if (e && e != ERR_EMPTY)
+                return e;
+        if (task->status == TASK_CANCELED && !busy)
+                return ERR_OK;
+        if ((task->status == TASK_COMPLETED || task->status == TASK_FAILED) && !busy)
+                return fail(tx_scope(tx), ERR_INVALID_TRANSITION, "the task is %s",
+                            task_status_names.text[task->status]);
+        e = cancel_below(tx, task, task->id, reason, &events);
+        return e ? e : events_append(tx, &events);
+}
+
+enum err run_time_out(struct tx *tx, struct run *run)
+{
+        struct domain *domain = tx_context(tx);
+        struct events events = { .by = &domain->daemon, .tree = run->tree_id };
+        struct run_change change = { .to = RUN_TIMED_OUT,
+                                     .event = EVENT_RUN_TIMED_OUT,
+                                     .failure_kind = OUTCOME_TIMED_OUT,
+                                     .error = STR("the run's deadline has passed") };
+        enum err e = run_move(tx, run, &change, &events);
+
+        if (!e)
+                e = cancel_children(tx, run, STR("parent_cascade"), &events);
+        if (!e)
+                e = approvals_close(tx, run->id);
+        if (!e)
+                e = run_ended(tx, run, &events);
+        return e ? e : events_append(tx, &events);
+}

@@ -1,0 +1,16 @@
+/* Cancel: one transaction over a task's tree or a run's descendants. */
+#ifndef BATON_DOMAIN_CANCEL_H
+#define BATON_DOMAIN_CANCEL_H
+
+#include "domain/run.h"
+
+enum err cancel_tree(struct tx *, const struct principal *, struct task *, struct str reason,
+                     struct str metadata) NODISCARD;
+enum err cancel_run(struct tx *, const struct principal *, int64_t run, struct str reason,
+                    struct run *) NODISCARD;
+/* The open descendants of a run; the run itself stays. */
+enum err cancel_children(struct tx *, const struct run *, struct str reason, struct events *) NODISCARD;
+/* The run's deadline has passed. */
+enum err run_time_out(struct tx *, struct run *) NODISCARD;
+
+#endif

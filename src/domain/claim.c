@@ -1,0 +1,392 @@
+#include "domain/claim.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "domain/domain.h"
+#include "domain/join.h"
+#include "domain/sql.h"
+
+/* Static rank: urgent overtakes within AGE a level, low never starves. */
+#define RANK_AGE (600 * US_PER_S)
+#define RANK_PREFERRED (60 * US_PER_S)
+
+struct candidate {
+        int64_t rank, run;
+        struct str workspace;
+};
+
+struct candidates {
+        struct candidate *items;
+        size_t n, size;
+};
+
+static void candidate_add(struct arena *arena, struct candidates *c, struct candidate item)
+{
+        if (c->n == c->size) {
+                struct candidate *old = c->items;
+
+                c->size = c->size ? c->size * 2 : 128;
+                c->items = arena_array(arena, struct candidate, c->size);
+                if (c->n)
+                        memcpy(c->items, old, c->n * sizeof(*old));
+        }
+        c->items[c->n++] = item;
+}
+
+static enum err lane_candidates(struct tx *tx, const struct lane *lane,
+                                const struct claim_request *request, struct candidates *out)
+{
+        int64_t bonus = RANK_AGE * lane->priority +
+                        RANK_PREFERRED *
+                                caps_common(lane->preferred, request->criteria.capabilities);
+        int64_t *rows;
+        size_t n;
+        const struct arg args[] = { INT(lane->id), INT(request->max) };
+        enum err e = tx_number_rows(tx, SQL_LANE_HEAD, &rows, &n, 2, args, LENGTH(args));
+
+        for (size_t i = 0; !e && i < n; i++)
+                candidate_add(&tx_scope(tx)->arena, out,
+                              (struct candidate){ rows[2 * i] - bonus, rows[2 * i + 1],
+                                                  lane->workspace });
+        return e;
+}
+
+static int by_rank(const void *a, const void *b)
+{
+        const struct candidate *x = a, *y = b;
+
+        if (x->rank != y->rank)
+                return x->rank < y->rank ? -1 : 1;
+        return (x->run > y->run) - (x->run < y->run);
+}
+
+/*
+ * A claimer of all workspaces serves them in turn: the candidates of the workspace after the one
+ * served last come first.
+ */
+static void take_turns(struct tx *tx, struct domain *domain, struct candidates *c)
+{
+        int64_t chosen = 0, first = 0;
+        struct str workspace = STR_NONE;
+        size_t kept = 0;
+
+        for (size_t i = 0; i < c->n; i++) {
+                int64_t id;
+
+                if (str_eq(c->items[i].workspace, workspace) ||
+                    tx_name(tx, c->items[i].workspace, &id))
+                        continue;
+                workspace = c->items[i].workspace;
+                if (id > domain->last_workspace && (!chosen || id < chosen))
+                        chosen = id;
+                if (!first || id < first)
+                        first = id;
+        }
+        if (!chosen)
+                chosen = first;
+        domain->last_workspace = chosen;
+        workspace = tx_name_text(tx, chosen);
+        for (size_t i = 0; i < c->n; i++)
+                if (str_eq(c->items[i].workspace, workspace)) {
+                        struct candidate moved = c->items[i];
+
+                        memmove(&c->items[kept + 1], &c->items[kept],
+                                (i - kept) * sizeof(struct candidate));
+                        c->items[kept++] = moved;
+                }
+}
+
+static enum err find_candidates(struct tx *tx, const struct claim_request *request,
+                                struct candidates *out)
+{
+        struct domain *domain = tx_context(tx);
+        enum err e = ERR_OK;
+        size_t lanes = 0;
+
+        for (size_t i = 0; !e && i < lanes_n(domain->lanes); i++) {
+                const struct lane *lane = lane_at(domain->lanes, i);
+
+                if (!lane_allows(lane, &request->criteria))
+                        continue;
+                lanes++;
+                e = lane_candidates(tx, lane, request, out);
+        }
+        if (lanes > 1 && out->n > 1)
+                qsort(out->items, out->n, sizeof(struct candidate), by_rank);
+        if (!e && !request->criteria.workspace.p && out->n > 1)
+                take_turns(tx, domain, out);
+        return e;
+}
+
+static enum err session_is_free(struct tx *tx, struct str session)
+{
+        int64_t run;
+        enum err e;
+
+        if (!session.p)
+                return ERR_OK;
+        e = tx_number(tx, SQL_RUN_SESSION_LEASE, &run, NAME(session),
+                      INT(lease_now(tx_context(tx))));
+        if (e == ERR_EMPTY)
+                return ERR_OK;
+        return e ? e :
+                   fail(tx_scope(tx), ERR_ACTIVE_LEASE,
+                        "this session already holds a live lease; complete, fail or release it");
+}
+
+static enum err grant(struct tx *tx, const struct principal *by, const struct claim_request *request,
+                      struct run *run, struct claim *out)
+{
+        struct scope *scope = tx_scope(tx);
+        struct events events = { .by = by, .tree = run->tree_id };
+        struct run_change change = { .to = RUN_CLAIMED, .event = EVENT_RUN_CLAIMED };
+        struct task *task = arena_new(&scope->arena, struct task);
+        enum err e = tx_one(tx, SQL_TASK_GET, task, INT(run->task_id));
+
+        if (e)
+                return e;
+        run->claimed_by = by->actor;
+        run->session_id = request->criteria.session_id;
+        run->lease_us = request->lease_seconds * US_PER_S;
+        change.payload = arena_printf(&scope->arena, "{\"epoch\":%lld}", (long long)run->epoch + 1);
+        e = run_move(tx, run, &change, &events);
+        if (!e && run->kind == RUN_ROOT) {
+                task->current_run_id = run->id;
+                e = task_project(tx, task, RUN_CLAIMED, &events);
+        }
+        if (!e)
+                e = events_append(tx, &events);
+        if (!e)
+                *out = (struct claim){ task, run, token_text(tx, run),
+                                       lease_wall(tx_context(tx), tx_now(tx), run->lease_until) };
+        return e;
+}
+
+static enum err claim_this(struct tx *tx, const struct principal *by,
+                           const struct claim_request *request, struct list *out)
+{
+        struct scope *scope = tx_scope(tx);
+        struct domain *domain = tx_context(tx);
+        struct run *run = arena_new(&scope->arena, struct run);
+        struct claim *claim = arena_new(&scope->arena, struct claim);
+        enum err e = run_get(tx, by, request->run, run);
+        const struct lane *lane;
+
+        if (e)
+                return e;
+        if (run->status != RUN_QUEUED)
+                return fail(scope, run_is_leased(run->status) ? ERR_CONFLICT : ERR_INVALID_TRANSITION,
+                            "the run is %s", run_status_names.text[run->status]);
+        if (run->hold)
+                return fail(scope, ERR_INVALID_TRANSITION,
+                            "the run is held back (blocked, paused or waiting to be tried again)");
+        lane = lane_get(domain->lanes, run->lane);
+        if (!lane || !lane_allows(lane, &request->criteria))
+                return fail(scope, ERR_PERMISSION_DENIED,
+                            "this run's executor, capabilities or owner do not allow this claimer");
+        e = grant(tx, by, request, run, claim);
+        *out = (struct list){ claim, 1 };
+        return e;
+}
+
+enum err claim_next(struct tx *tx, const struct principal *by, const struct claim_request *request,
+                    struct list *out)
+{
+        struct scope *scope = tx_scope(tx);
+        struct candidates found = { 0 };
+        struct claim *claims;
+        enum err e = session_is_free(tx, request->criteria.session_id);
+
+        if (!e && request->run)
+                return claim_this(tx, by, request, out);
+        if (!e)
+                e = find_candidates(tx, request, &found);
+        if (e)
+                return e;
+        if (found.n > (size_t)request->max)
+                found.n = (size_t)request->max;
+        if (!found.n)
+                return ERR_EMPTY;
+        claims = arena_array(&scope->arena, struct claim, found.n);
+        for (size_t i = 0; !e && i < found.n; i++) {
+                struct run *run = arena_new(&scope->arena, struct run);
+
+                e = run_load(tx, found.items[i].run, run);
+                if (!e)
+                        e = grant(tx, by, request, run, &claims[i]);
+        }
+        *out = (struct list){ claims, found.n };
+        return e;
+}
+
+/* ---- what the holder does ---- */
+
+enum err claim_start(struct tx *tx, const struct fence *fence, int64_t id, struct run *run)
+{
+        struct events events = { .by = fence->by };
+        struct task task;
+        enum err e = run_get(tx, fence->by, id, run);
+
+        if (!e)
+                e = run_check_fence(tx, run, fence);
+        if (!e && run->status != RUN_CLAIMED)
+                e = fail(tx_scope(tx), ERR_INVALID_TRANSITION, "the run is %s already",
+                         run_status_names.text[run->status]);
+        if (e)
+                return e;
+        events.tree = run->tree_id;
+        run_begin(tx, run, &events);
+        e = run_write(tx, run, fence, true);
+        if (!e)
+                e = tx_one(tx, SQL_TASK_GET, &task, INT(run->task_id));
+        if (!e && run->kind == RUN_ROOT)
+                e = task_project(tx, &task, RUN_RUNNING, &events);
+        return e ? e : events_append(tx, &events);
+}
+
+enum err claim_heartbeat(struct tx *tx, const struct fence *fence, int64_t id, int64_t lease_seconds,
+                         struct heartbeat *out)
+{
+        struct domain *domain = tx_context(tx);
+        int64_t now = lease_now(domain), until, length;
+        unsigned char digest[32];
+        int64_t changed = 0;
+        struct run run;
+        enum err e = run_get(tx, fence->by, id, &run);
+
+        if (!e)
+                e = run_check_fence(tx, &run, fence);
+        if (e)
+                return e;
+        length = lease_seconds ? lease_seconds * US_PER_S : run.lease_us;
+        until = now + length;
+        token_digest(fence->token, digest);
+        e = tx_exec_changed(tx, SQL_RUN_HEARTBEAT, &changed, INT(id), INT(until), INT(length),
+                            INT(tx_now(tx)), BLOB(((struct str){ (char *)digest, 32 })), INT(now));
+        if (!e && !changed)
+                e = fail(tx_scope(tx), ERR_STALE_TOKEN, "the run was moved by somebody else");
+        *out = (struct heartbeat){ lease_wall(domain, tx_now(tx), until), run.cancel_requested };
+        return e;
+}
+
+static enum err to_queue(struct tx *tx, struct run *run, const struct run_change *change,
+                         const struct principal *by)
+{
+        struct events events = { .by = by, .tree = run->tree_id };
+        struct task task;
+        enum err e = run_move(tx, run, change, &events);
+
+        if (!e)
+                e = tx_one(tx, SQL_TASK_GET, &task, INT(run->task_id));
+        if (!e && run->kind == RUN_ROOT) {
+                task.current_run_id = 0;
+                e = task_project(tx, &task, RUN_QUEUED, &events);
+        }
+        return e ? e : events_append(tx, &events);
+}
+
+enum err claim_release(struct tx *tx, const struct fence *fence, int64_t id, struct str reason,
+                       struct run *run)
+{
+        struct run_change change = { .to = RUN_QUEUED,
+                                     .event = EVENT_RUN_RELEASED,
+                                     .fence = fence };
+        enum err e = run_get(tx, fence->by, id, run);
+
+        if (e)
+                return e;
+        if (reason.p)
+                change.payload = payload_text(tx, "reason", reason);
+        return to_queue(tx, run, &change, fence->by);
+}
+
+static enum err end(struct tx *tx, struct run *run, const struct run_change *change,
+                    const struct principal *by)
+{
+        struct events events = { .by = by, .tree = run->tree_id };
+        enum err e = run_move(tx, run, change, &events);
+
+        if (!e)
+                e = run_ended(tx, run, &events);
+        return e ? e : events_append(tx, &events);
+}
+
+/* The very same completion again, by whoever held the token, is answered as the first one was. */
+static bool is_repeat(const struct run *run, const struct fence *fence, struct str result)
+{
+        unsigned char digest[32];
+
+        return run->status == RUN_COMPLETED && token_digest(fence->token, digest) &&
+               run->claim_token_hash.n == 32 && memcmp(run->claim_token_hash.p, digest, 32) == 0 &&
+               str_eq(run->result, result);
+}
+
+enum err claim_complete(struct tx *tx, const struct fence *fence, int64_t id, struct str result,
+                        struct run *run)
+{
+        struct run_change change = { .to = RUN_COMPLETED,
+                                     .event = EVENT_RUN_COMPLETED,
+                                     .fence = fence,
+                                     .failure_kind = OUTCOME_NONE,
+                                     .result = result };
+        enum err e = run_get(tx, fence->by, id, run);
+
+        if (e || is_repeat(run, fence, result))
+                return e;
+        return end(tx, run, &change, fence->by);
+}
+
+enum err claim_fail(struct tx *tx, const struct fence *fence, int64_t id, enum outcome kind,
+                    struct str error, struct run *run)
+{
+        struct run_change change = { .to = RUN_FAILED,
+                                     .event = EVENT_RUN_FAILED,
+                                     .fence = fence,
+                                     .failure_kind = kind,
+                                     .error = error,
+                                     .payload = payload_text(tx, "error", error) };
+        enum err e = run_get(tx, fence->by, id, run);
+
+        return e ? e : end(tx, run, &change, fence->by);
+}
+
+enum err claim_expire(struct tx *tx, struct run *run, bool boot)
+{
+        struct domain *domain = tx_context(tx);
+        struct run_change back = { .to = RUN_QUEUED,
+                                   .event = boot ? EVENT_RUN_RECOVERED : EVENT_RUN_LEASE_EXPIRED,
+                                   .payload = boot ? STR("{\"reason\":\"server_restart\"}") :
+                                                     STR_NONE };
+        struct run_change lost = { .to = RUN_FAILED,
+                                   .event = EVENT_RUN_FAILED,
+                                   .failure_kind = OUTCOME_WORKER_LOST,
+                                   .error = STR("the lease expired too often without an end"),
+                                   .payload = STR("{\"kind\":\"worker_lost\"}") };
+
+        if (!boot && run->recoveries >= MAX_RECOVERIES)
+                return end(tx, run, &lost, &domain->daemon);
+        run->recoveries += !boot;
+        return to_queue(tx, run, &back, &domain->daemon);
+}
+
+enum err run_ended(struct tx *tx, struct run *run, struct events *events)
+{
+        struct task task;
+        enum err e;
+
+        if (run->kind != RUN_ROOT)
+                return join_child_ended(tx, run, events);
+        e = tx_one(tx, SQL_TASK_GET, &task, INT(run->task_id));
+        if (e)
+                return e;
+        task.current_run_id = 0;
+        if (run->status != RUN_CANCELED)
+                task.last_run_status = run->status;
+        if (run->status == RUN_FAILED || run->status == RUN_TIMED_OUT) {
+                e = run_retry_after(tx, &task, run, events);
+                if (e || task.last_run_id != run->id)
+                        return e;
+        }
+        return task_project(tx, &task, RUN_NONE, events);
+}

@@ -1,0 +1,188 @@
+#include "domain/definition.h"
+
+#include "domain/sql.h"
+
+#define AT(member) offsetof(struct definition_row, member)
+enum { BOTH = FIELD_COLUMN | FIELD_WIRE };
+static const struct field definition_fields[] = {
+        { "id", FIELD_ID, BOTH, AT(id), "def" },
+        { "workspace_id", FIELD_NAME, BOTH, AT(workspace_id) },
+        { "name", FIELD_STR, BOTH, AT(name) },
+        { "version", FIELD_INT, BOTH, AT(version) },
+        { "description", FIELD_STR, BOTH, AT(description) },
+        { "spec", FIELD_JSON, FIELD_WIRE, AT(spec) },
+        { "created_by", FIELD_ACTOR, BOTH, AT(created_by) },
+        { "created_at", FIELD_TIME, BOTH, AT(created_at) },
+        { "updated_at", FIELD_TIME, BOTH, AT(updated_at) },
+        { "archived_at", FIELD_TIME, BOTH, AT(archived_at) },
+};
+const struct record definition_record = { "Definition", definition_fields,
+                                          LENGTH(definition_fields),
+                                          sizeof(struct definition_row), -1 };
+#undef AT
+#define AT(member) offsetof(struct definition_version_row, member)
+static const struct field version_fields[] = {
+        { "definition_id", FIELD_ID, BOTH, AT(definition_id), "def" },
+        { "version", FIELD_INT, BOTH, AT(version) },
+        { "document", FIELD_JSON, FIELD_COLUMN, AT(document) },
+        { "created_by", FIELD_ACTOR, BOTH, AT(created_by) },
+        { "created_at", FIELD_TIME, BOTH, AT(created_at) },
+        { "spec", FIELD_JSON, FIELD_WIRE, AT(document) },
+};
+const struct record definition_version_record = { "DefinitionVersion", version_fields,
+                                                  LENGTH(version_fields),
+                                                  sizeof(struct definition_version_row), -1 };
+
+enum err definition_find(struct tx *tx, const struct principal *by, struct str id,
+                         struct definition_row *out)
+{
+        struct definition_row row;
+        int64_t number;
+        enum err e;
+
+        if (id_parse("def", id, &number))
+                e = tx_one(tx, SQL_DEFINITION_GET, &row, INT(number));
+        else
+                e = tx_one(tx, SQL_DEFINITION_BY_NAME, &row, NAME(by->workspace), TEXT(id));
+        if (e == ERR_EMPTY || (!e && !str_eq(row.workspace_id, by->workspace)))
+                return fail_missing(tx_scope(tx), "definition");
+        if (!e)
+                *out = row;
+        return e;
+}
+
+enum err definition_document(struct tx *tx, struct definition_row *row, int64_t version)
+{
+        struct definition_version_row found;
+        enum err e = tx_one(tx, SQL_VERSION_GET, &found, INT(row->id),
+                            INT(version ? version : row->version));
+
+        if (e == ERR_EMPTY)
+                return fail_missing(tx_scope(tx), "definition version");
+        if (!e) {
+                row->spec = found.document;
+                row->version = found.version;
+        }
+        return e;
+}
+
+/* Edges of the new document; refuses what would lead back to the definition itself. */
+static enum err refer(struct tx *tx, const struct principal *by, const struct definition_row *row,
+                      const struct definition_text *text)
+{
+        enum err e = tx_exec(tx, SQL_REFERENCE_DROP, INT(row->id));
+
+        for (size_t i = 0; !e && i < text->n_references; i++) {
+                struct definition_row to;
+                int64_t reaches;
+
+                e = definition_find(tx, by, text->references[i], &to);
+                if (e == ERR_NOT_FOUND)
+                        return fail_field(tx_scope(tx), "steps", ERR_VALIDATION,
+                                          "a step refers to the definition \"" STR_FMT
+                                          "\", which does not exist; create it first",
+                                          STR_ARG(text->references[i]));
+                if (e)
+                        return e;
+                e = tx_number(tx, SQL_REFERENCE_REACHES, &reaches, INT(to.id), INT(row->id));
+                if (!e)
+                        return fail_field(tx_scope(tx), "steps", ERR_SUBTASK_CYCLE,
+                                          "the sub-task \"" STR_FMT "\" leads back to \"" STR_FMT
+                                          "\": definitions must not form a cycle",
+                                          STR_ARG(to.name), STR_ARG(row->name));
+                if (e == ERR_EMPTY)
+                        e = tx_exec(tx, SQL_REFERENCE_ADD, INT(row->id), INT(to.id));
+        }
+        return e;
+}
+
+static enum err name_is_free(struct tx *tx, const struct principal *by, struct str name,
+                             int64_t except)
+{
+        struct definition_row row;
+        enum err e = tx_one(tx, SQL_DEFINITION_BY_NAME, &row, NAME(by->workspace), TEXT(name));
+
+        if (e == ERR_EMPTY || (!e && row.id == except))
+                return ERR_OK;
+        return e ? e :
+                   fail_field(tx_scope(tx), "name", ERR_CONFLICT,
+                              "a definition named \"" STR_FMT "\" exists already; update it with"
+                              " PUT and If-Match: \"%lld\"",
+                              STR_ARG(name), (long long)row.version);
+}
+
+static enum err add_version(struct tx *tx, const struct principal *by,
+                            const struct definition_text *text, struct definition_row *row)
+{
+        row->spec = text->document;
+        return tx_exec(tx, SQL_VERSION_ADD, INT(row->id), INT(row->version), TEXT(text->document),
+                       NAME(by->actor), INT(tx_now(tx)));
+}
+
+enum err definition_create(struct tx *tx, const struct principal *by,
+                           const struct definition_text *text, struct definition_row *out)
+{
+        enum err e = name_is_free(tx, by, text->name, 0);
+
+        if (e)
+                return e;
+        *out = (struct definition_row){ .id = scope_id(tx_scope(tx)),
+                                        .workspace_id = by->workspace,
+                                        .name = text->name,
+                                        .version = 1,
+                                        .description = text->description,
+                                        .created_by = by->actor,
+                                        .created_at = tx_now(tx),
+                                        .updated_at = tx_now(tx) };
+        e = tx_insert(tx, SQL_DEFINITION_ADD, out);
+        if (!e)
+                e = add_version(tx, by, text, out);
+        return e ? e : refer(tx, by, out, text);
+}
+
+enum err definition_update(struct tx *tx, const struct principal *by, struct str id,
+                           int64_t expected, const struct definition_text *text,
+                           struct definition_row *out)
+{
+        enum err e = definition_find(tx, by, id, out);
+
+        if (e)
+                return e;
+        if (out->archived_at)
+                return fail(tx_scope(tx), ERR_INVALID_TRANSITION, "the definition is archived");
+        if (out->version != expected)
+                return fail(tx_scope(tx), ERR_VERSION_MISMATCH,
+                            "the newest version is %lld; read it and send If-Match: \"%lld\"",
+                            (long long)out->version, (long long)out->version);
+        e = name_is_free(tx, by, text->name, out->id);
+        if (e)
+                return e;
+        out->version++;
+        out->name = text->name;
+        out->description = text->description;
+        out->updated_at = tx_now(tx);
+        e = tx_exec(tx, SQL_DEFINITION_SET, INT(out->id), INT(out->version),
+                    TEXT(out->description), INT(out->updated_at), TEXT(out->name));
+        if (!e)
+                e = add_version(tx, by, text, out);
+        return e ? e : refer(tx, by, out, text);
+}
+
+enum err definition_archive(struct tx *tx, const struct principal *by, struct str id)
+{
+        struct definition_row row;
+        enum err e = definition_find(tx, by, id, &row);
+
+        return e ? e : tx_exec(tx, SQL_DEFINITION_ARCHIVE, INT(row.id), INT(tx_now(tx)));
+}
+
+enum err definition_list(struct tx *tx, const struct principal *by, int64_t before, int limit,
+                         struct list *out)
+{
+        return tx_all(tx, SQL_DEFINITION_LIST, out, NAME(by->workspace), INT(before), INT(limit));
+}
+
+enum err definition_versions(struct tx *tx, int64_t id, struct list *out)
+{
+        return tx_all(tx, SQL_VERSION_LIST, out, INT(id));
+}

@@ -1,0 +1,247 @@
+#include "domain/domain.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "domain/approval.h"
+#include "domain/claim.h"
+#include "domain/cancel.h"
+#include "domain/idempotency.h"
+#include "domain/join.h"
+#include "domain/lane_record.h"
+#include "domain/sql.h"
+#include "domain/workspace.h"
+
+enum { TICK_ROWS = 200 };
+#define GAP (2 * US_PER_S)
+#define LEASE_SAVE_EVERY US_PER_S
+
+struct domain *domain_new(const struct world *world)
+{
+        struct domain *d = xcalloc(1, sizeof(*d));
+
+        d->world = world;
+        d->lanes = lane_table_new();
+        d->daemon = (struct principal){ .actor = STR("daemon:baton"),
+                                        .origin = STR("daemon:tick"),
+                                        .all_workspaces = true,
+                                        .scopes = SCOPE_ALL };
+        return d;
+}
+
+void domain_free(struct domain *d)
+{
+        lane_table_free(d->lanes);
+        free(d);
+}
+
+void domain_rolled_back(struct domain *d)
+{
+        lanes_rolled_back(d->lanes);
+}
+
+struct lane_table *lane_table_of(struct tx *tx)
+{
+        return ((struct domain *)tx_context(tx))->lanes;
+}
+
+/* ---- lease clock ---- */
+
+static int64_t boot_clock(const struct domain *d)
+{
+        return d->world->clock->boot(d->world->clock->ctx);
+}
+
+int64_t lease_now(const struct domain *d)
+{
+        int64_t base = atomic_load(&d->lease_base), ran = boot_clock(d) - atomic_load(&d->lease_from);
+
+        return ran > 0 ? base + ran : base;
+}
+
+int64_t lease_wall(const struct domain *d, int64_t wall_now, int64_t lease_time)
+{
+        return wall_now + lease_time - lease_now(d);
+}
+
+/* The clock stands still at what it showed, and runs again after the grace. */
+static void lease_hold(struct domain *d, int64_t at, int64_t grace)
+{
+        atomic_store(&d->lease_base, at);
+        atomic_store(&d->lease_from, boot_clock(d) + grace);
+}
+
+static enum err setting_number(struct tx *tx, const char *name, int64_t *out)
+{
+        struct setting s;
+        enum err e = tx_one(tx, SQL_SETTING_GET, &s, TEXT(str_from(name)));
+
+        if (!e && s.value.n == sizeof(*out))
+                memcpy(out, s.value.p, sizeof(*out));
+        return e == ERR_EMPTY ? ERR_OK : e;
+}
+
+static enum err lease_save(struct tx *tx, struct domain *d)
+{
+        int64_t now = lease_now(d);
+
+        if (now - d->lease_saved < LEASE_SAVE_EVERY)
+                return ERR_OK;
+        d->lease_saved = now;
+        return tx_exec(tx, SQL_SETTING_SET, TEXT(STR("lease_clock")),
+                       BLOB(((struct str){ (char *)&now, sizeof(now) })));
+}
+
+/* ---- boot ---- */
+
+static enum err load_secret(struct tx *tx, struct domain *d)
+{
+        struct setting s;
+        enum err e = tx_one(tx, SQL_SETTING_GET, &s, TEXT(STR("token_secret")));
+
+        if (e == ERR_EMPTY) {
+                scope_random(tx_scope(tx), d->secret, sizeof(d->secret));
+                return tx_exec(tx, SQL_SETTING_SET, TEXT(STR("token_secret")),
+                               BLOB(((struct str){ (char *)d->secret, sizeof(d->secret) })));
+        }
+        if (!e && s.value.n == sizeof(d->secret))
+                memcpy(d->secret, s.value.p, sizeof(d->secret));
+        return e;
+}
+
+/* What the embedded worker of the dead process held goes back to the queue at once. */
+static enum err recover(struct tx *tx)
+{
+        struct list runs = { .n = TICK_ROWS };
+        enum err e = ERR_OK;
+
+        while (!e && runs.n == TICK_ROWS) {
+                struct run *run;
+
+                e = tx_all(tx, SQL_RUN_LEASED_BY_DAEMON, &runs, INT(TICK_ROWS));
+                run = runs.items;
+                for (size_t i = 0; !e && i < runs.n; i++)
+                        e = claim_expire(tx, &run[i], true);
+        }
+        return e;
+}
+
+enum err domain_boot(struct tx *tx, void *context)
+{
+        struct domain *d = context;
+        int64_t mark = 0;
+        enum err e = workspace_boot(tx);
+
+        if (!e)
+                e = load_secret(tx, d);
+        if (!e)
+                e = setting_number(tx, "lease_clock", &mark);
+        /* A fresh database starts the clock at 1, so that 0 can mean "no lease". */
+        d->lease_saved = mark;
+        lease_hold(d, mark ? mark : 1, mark ? LEASE_GRACE : 0);
+        d->last_seen = boot_clock(d);
+        if (!e)
+                e = lanes_load(tx, d->lanes);
+        if (!e)
+                e = recover(tx);
+        lanes_committed(d->lanes);
+        return e;
+}
+
+/* ---- tick ---- */
+
+static enum err expire_leases(struct tx *tx, struct domain *d)
+{
+        struct list runs;
+        struct run *run;
+        enum err e = tx_all(tx, SQL_RUN_EXPIRED, &runs, INT(lease_now(d)), INT(TICK_ROWS));
+
+        run = runs.items;
+        for (size_t i = 0; !e && i < runs.n; i++)
+                e = claim_expire(tx, &run[i], false);
+        return e;
+}
+
+static enum err wake_one(struct tx *tx, struct domain *d, struct run *run)
+{
+        struct events events = { .by = &d->daemon, .tree = run->tree_id };
+        enum err e;
+
+        if (run->status == RUN_SLEEPING) {
+                e = run_wake(tx, run, "awake", &events);
+                return e ? e : events_append(tx, &events);
+        }
+        run->hold &= ~HOLD_BACKOFF;
+        e = tx_exec(tx, SQL_RUN_HOLD, INT(run->id), INT(run->hold), NONE());
+        if (!e && run->status == RUN_QUEUED && !run->hold) {
+                e = tx_exec(tx, SQL_READY_ADD, INT(run->lane), INT(run->queued_at), INT(run->id));
+                tx_hint(tx, HINT_LANE, run->lane, run->id);
+        }
+        return e;
+}
+
+static enum err wake_runs(struct tx *tx, struct domain *d)
+{
+        struct list runs;
+        struct run *run;
+        enum err e = tx_all(tx, SQL_RUN_AWAKE, &runs, INT(tx_now(tx)), INT(TICK_ROWS));
+
+        run = runs.items;
+        for (size_t i = 0; !e && i < runs.n; i++)
+                e = wake_one(tx, d, &run[i]);
+        return e;
+}
+
+static enum err time_out_runs(struct tx *tx)
+{
+        struct list runs;
+        struct run *run;
+        enum err e = tx_all(tx, SQL_RUN_OVERDUE, &runs, INT(tx_now(tx)), INT(TICK_ROWS));
+
+        run = runs.items;
+        for (size_t i = 0; !e && i < runs.n; i++)
+                e = run_time_out(tx, &run[i]);
+        return e;
+}
+
+static enum err expire_approvals(struct tx *tx)
+{
+        struct list rows;
+        struct approval *approval;
+        enum err e = tx_all(tx, SQL_APPROVAL_DUE, &rows, INT(tx_now(tx)), INT(TICK_ROWS));
+
+        approval = rows.items;
+        for (size_t i = 0; !e && i < rows.n; i++)
+                e = approval_expire(tx, &approval[i]);
+        return e;
+}
+
+static enum err trim(struct tx *tx, struct domain *d)
+{
+        if (tx_now(tx) < d->next_trim)
+                return ERR_OK;
+        d->next_trim = tx_now(tx) + 10 * US_PER_S;
+        return tx_exec(tx, SQL_IDEMPOTENCY_TRIM, INT(tx_now(tx) - IDEMPOTENCY_AGE));
+}
+
+enum err domain_tick(struct domain *d, struct tx *tx)
+{
+        int64_t now = boot_clock(d);
+        enum err e;
+
+        if (now - d->last_seen > GAP)
+                lease_hold(d, d->lease_saved > 0 ? d->lease_saved : 1, LEASE_GRACE);
+        d->last_seen = now;
+        e = lease_save(tx, d);
+        if (!e)
+                e = expire_leases(tx, d);
+        if (!e)
+                e = wake_runs(tx, d);
+        if (!e)
+                e = time_out_runs(tx);
+        if (!e)
+                e = expire_approvals(tx);
+        return e ? e : trim(tx, d);
+}

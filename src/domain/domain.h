@@ -1,0 +1,43 @@
+/*
+ * struct domain: what operations keep between transactions: the lanes they know, the lease clock and
+ * the secret of claim tokens.  It belongs to the store's writing thread (tx_context()); readers use
+ * only lease_now().
+ */
+#ifndef BATON_DOMAIN_DOMAIN_H
+#define BATON_DOMAIN_DOMAIN_H
+
+#include "domain/lane.h"
+#include "domain/principal.h"
+
+/* Lease clock: microseconds that never step, stand still while the server is not running, and for
+ * LEASE_GRACE after it starts or was stopped for over 2 s. */
+#define LEASE_GRACE (10 * US_PER_S)
+
+struct domain {
+        const struct world *world;
+        struct lane_table *lanes;
+        unsigned char secret[32];
+        _Atomic int64_t lease_base;   /* lease time at lease_from */
+        _Atomic int64_t lease_from;   /* boot-clock time from which it runs */
+        int64_t last_seen;            /* boot clock at the last tick */
+        int64_t lease_saved;          /* high-water mark in the database */
+        int64_t next_trim;
+        int64_t last_workspace;       /* served last by a claimer of all workspaces */
+        struct principal daemon;      /* the server itself, as an actor */
+};
+
+struct domain *domain_new(const struct world *);
+void domain_free(struct domain *);
+
+/* First transaction after the store is open: workspaces, secret, lease clock, lanes, recovery of
+ * what the embedded worker of the previous process held. */
+enum err domain_boot(struct tx *, void *domain) NODISCARD;
+/* What is due: leases, wakes, deadlines, approvals, retention; in bounded pieces. */
+enum err domain_tick(struct domain *, struct tx *) NODISCARD;
+void domain_rolled_back(struct domain *);
+
+int64_t lease_now(const struct domain *);
+/* The instant of a lease time on the wall clock, for showing. */
+int64_t lease_wall(const struct domain *, int64_t wall_now, int64_t lease_time);
+
+#endif

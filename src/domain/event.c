@@ -1,0 +1,110 @@
+#include "domain/event.h"
+
+#include <string.h>
+
+#include "core/attr.h"
+#include "domain/sql.h"
+
+static const char *const type_names[] = {
+        [0] = "",  [5] = "",  [6] = "",  [7] = "",  [8] = "",  [9] = "",
+#define EVENT(code, number, name) [number] = name,
+#include "domain/event.def"
+#undef EVENT
+        NULL,
+};
+const struct names event_names = { type_names, NULL };
+
+#define AT(member) offsetof(struct event, member)
+static const struct field event_fields[] = {
+        { "pos", FIELD_INT, FIELD_COLUMN, AT(pos) },
+        { "sequence", FIELD_INT, FIELD_COLUMN | FIELD_WIRE | FIELD_ALWAYS, AT(sequence) },
+        { "tree_id", FIELD_ID, FIELD_COLUMN | FIELD_WIRE, AT(tree_id), "task" },
+        { "task_id", FIELD_ID, FIELD_COLUMN | FIELD_WIRE, AT(task_id), "task" },
+        { "run_id", FIELD_ID, FIELD_COLUMN | FIELD_WIRE, AT(run_id), "run" },
+        { "type", FIELD_ENUM, FIELD_COLUMN | FIELD_WIRE, AT(type), &event_names },
+        { "actor", FIELD_ACTOR, FIELD_COLUMN | FIELD_WIRE, AT(actor) },
+        { "origin", FIELD_ACTOR, FIELD_COLUMN | FIELD_WIRE, AT(origin) },
+        { "payload", FIELD_JSON, FIELD_COLUMN | FIELD_WIRE, AT(payload) },
+        { "timestamp", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE, AT(timestamp) },
+};
+const struct record event_record = { "Event", event_fields, LENGTH(event_fields),
+                                     sizeof(struct event), -1 };
+
+void events_add(struct tx *tx, struct events *events, enum event_type type, int64_t task,
+               int64_t run, struct str payload)
+{
+        if (events->n == events->size) {
+                struct event_row *old = events->rows;
+
+                events->size = events->size ? events->size * 2 : 8;
+                events->rows = arena_array(&tx_scope(tx)->arena, struct event_row, events->size);
+                if (events->n)
+                        memcpy(events->rows, old, events->n * sizeof(*old));
+        }
+        events->rows[events->n++] = (struct event_row){ type, task, run, payload };
+}
+
+enum err events_append(struct tx *tx, struct events *events)
+{
+        int64_t last = (int64_t)events->n, now = tx_now(tx);
+        enum err e;
+
+        if (!events->n)
+                return ERR_OK;
+        if (events->new_tree)
+                e = tx_exec(tx, SQL_TREE_ADD, INT(events->tree), INT(last));
+        else
+                e = tx_number(tx, SQL_TREE_ADVANCE, &last, INT(events->tree), INT(last));
+        events->new_tree = false;
+        for (size_t i = 0; !e && i < events->n; i++) {
+                const struct event_row *row = &events->rows[i];
+
+                e = tx_exec(tx, SQL_EVENT_ADD, INT(events->tree),
+                            INT(last - (int64_t)(events->n - 1 - i)),
+                            OPT(row->task == events->tree ? 0 : row->task), OPT(row->run),
+                            INT(row->type), NAME(events->by->actor), NAME(events->by->origin),
+                            INT(now), TEXT(row->payload));
+        }
+        if (!e)
+                tx_hint(tx, HINT_TREE, events->tree, last);
+        events->n = 0;
+        return e;
+}
+
+struct str payload_text(struct tx *tx, const char *key, struct str value)
+{
+        struct buf text = BUF_INIT(1 << 20);
+        struct json_out j = { .out = &text };
+        struct str copy;
+
+        json_begin_object(&j);
+        json_key(&j, key);
+        json_put_str(&j, value);
+        json_end_object(&j);
+        copy = str_dup(&tx_scope(tx)->arena, buf_view(&text));
+        buf_done(&text);
+        return copy;
+}
+
+struct str payload_change(struct tx *tx, const char *from, const char *to)
+{
+        return arena_printf(&tx_scope(tx)->arena, "{\"from\":\"%s\",\"to\":\"%s\"}", from, to);
+}
+
+enum err events_read(struct tx *tx, int64_t tree, int64_t after, int64_t task, int64_t run,
+                     bool descending, int type, int limit, struct list *out)
+{
+        enum err e = tx_all(tx, descending ? SQL_EVENT_PAGE_DESC : SQL_EVENT_PAGE, out, INT(tree),
+                            INT(after), INT(task), INT(run), INT(type), INT(limit));
+        struct event *event = out->items;
+
+        for (size_t i = 0; !e && i < out->n; i++)
+                if (!event[i].payload.p)
+                        event[i].payload = STR("{}");
+        return e;
+}
+
+enum err events_head(struct tx *tx, int64_t tree, int64_t *seq)
+{
+        return tx_number(tx, SQL_TREE_SEQ, seq, INT(tree));
+}

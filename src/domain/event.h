@@ -1,0 +1,58 @@
+/*
+ * Events: the immutable history, numbered 1,2,3,… per tree of tasks without gap.  An operation
+ * collects its events and appends them at once: one update of the tree's number, then the rows, in
+ * the transaction of the change they tell of.
+ */
+#ifndef BATON_DOMAIN_EVENT_H
+#define BATON_DOMAIN_EVENT_H
+
+#include "core/json_out.h"
+#include "domain/principal.h"
+#include "store/tx.h"
+
+enum event_type {
+#define EVENT(code, number, name) EVENT_##code = number,
+#include "domain/event.def"
+#undef EVENT
+};
+
+struct event {
+        int64_t pos, sequence, tree_id, task_id, run_id;
+        int type;
+        struct str actor, origin, payload;
+        int64_t timestamp;
+};
+extern const struct record event_record;
+extern const struct names event_names;
+
+enum { EVENTS_MAX = 4096 };
+
+/* The events of one operation on one tree. */
+struct events {
+        const struct principal *by;
+        int64_t tree;
+        bool new_tree; /* the tree's row does not exist yet */
+        struct event_row {
+                enum event_type type;
+                int64_t task, run;
+                struct str payload; /* a JSON object, or absent */
+        } *rows;
+        size_t n, size;
+};
+
+void events_add(struct tx *, struct events *, enum event_type, int64_t task, int64_t run,
+               struct str payload);
+/* Appends what was collected and leaves it empty. */
+enum err events_append(struct tx *, struct events *) NODISCARD;
+
+/* Payload helpers: a small JSON object in the arena. */
+struct str payload_text(struct tx *, const char *key, struct str value);
+struct str payload_change(struct tx *, const char *from, const char *to);
+
+/* Events of a tree after a number; run 0 = all, task 0 = all. */
+enum err events_read(struct tx *, int64_t tree, int64_t after, int64_t task, int64_t run,
+                     bool descending, int type, int limit, struct list *out) NODISCARD;
+/* The newest number of a tree. */
+enum err events_head(struct tx *, int64_t tree, int64_t *seq) NODISCARD;
+
+#endif

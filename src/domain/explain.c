@@ -1,0 +1,97 @@
+#include "domain/explain.h"
+
+#include "domain/domain.h"
+#include "domain/sql.h"
+
+static const struct field reason_fields[] = {
+#define AT(member) offsetof(struct reason, member)
+        { "code", FIELD_STR, FIELD_WIRE, AT(code) },
+        { "detail", FIELD_STR, FIELD_WIRE, AT(detail) },
+        { "resource", FIELD_STR, FIELD_WIRE, AT(resource) },
+        { "until", FIELD_TIME, FIELD_WIRE, AT(until) },
+#undef AT
+};
+static const struct record reason_record = { "Reason", reason_fields, LENGTH(reason_fields),
+                                             sizeof(struct reason), -1 };
+static const struct field explanation_fields[] = {
+        { "status", FIELD_ENUM, FIELD_WIRE, offsetof(struct explanation, status),
+          &run_status_names },
+        { "reasons", FIELD_LIST, FIELD_WIRE, offsetof(struct explanation, reasons),
+          &reason_record },
+};
+const struct record explanation_record = { "Explanation", explanation_fields,
+                                           LENGTH(explanation_fields), sizeof(struct explanation),
+                                           -1 };
+
+static void say(struct list *reasons, const char *code, struct str detail, int64_t until)
+{
+        ((struct reason *)reasons->items)[reasons->n++] =
+                (struct reason){ str_from(code), detail, STR_NONE, until };
+}
+
+static const struct {
+        int64_t hold;
+        const char *code, *detail;
+} holds[] = {
+        { HOLD_BLOCKED, "blocked_by_dependency",
+          "the task waits for a dependency or for its approval" },
+        { HOLD_PAUSED, "paused", "the task or one above it is paused" },
+        { HOLD_BACKOFF, "backoff", "a failed attempt is tried again after a delay" },
+        { HOLD_CLEANUP, "cleanup", "processes of the previous holder are being ended" },
+        { HOLD_LIMIT, "limit", "as many siblings run as the step allows at once" },
+};
+
+static enum err explain_queued(struct tx *tx, const struct run *run, struct list *reasons)
+{
+        int64_t ahead = 0;
+        enum err e;
+
+        for (size_t i = 0; i < LENGTH(holds); i++)
+                if (run->hold & holds[i].hold)
+                        say(reasons, holds[i].code, str_from(holds[i].detail),
+                            holds[i].hold == HOLD_BACKOFF ? run->wake_at : 0);
+        if (run->hold)
+                return ERR_OK;
+        e = tx_number(tx, SQL_READY_AHEAD, &ahead, INT(run->lane), INT(run->queued_at),
+                      INT(run->id));
+        if (e)
+                return e;
+        if (ahead)
+                say(reasons, "queued_behind",
+                    arena_printf(&tx_scope(tx)->arena, "%lld%s runs of the same kind are ahead",
+                                 (long long)ahead, ahead == 1000 ? " or more" : ""),
+                    0);
+        say(reasons, "no_claimer",
+            run->executor == EXECUTOR_WORKER ?
+                    STR("waiting for a free worker with the required capabilities") :
+                    STR("waiting for an agent with the required capabilities to claim it"),
+            0);
+        return ERR_OK;
+}
+
+enum err run_explain(struct tx *tx, const struct principal *by, int64_t id, struct explanation *out)
+{
+        struct arena *arena = &tx_scope(tx)->arena;
+        struct run run;
+        enum err e = run_get(tx, by, id, &run);
+
+        if (e)
+                return e;
+        *out = (struct explanation){ .status = run.status,
+                                     .reasons = { arena_array(arena, struct reason, 8), 0 } };
+        if (run.status == RUN_QUEUED)
+                return explain_queued(tx, &run, &out->reasons);
+        if (run_is_terminal(run.status))
+                say(&out->reasons, "terminal",
+                    run.error.p ? run.error : str_from(run_status_names.text[run.status]), 0);
+        else if (run.status == RUN_AWAITING_APPROVAL)
+                say(&out->reasons, "awaiting_approval", STR("a person must decide"), 0);
+        else if (run_is_waiting(run.status))
+                say(&out->reasons, "waiting", str_from(run_status_names.text[run.status]),
+                    run.wake_at);
+        else
+                say(&out->reasons, "running",
+                    arena_printf(arena, "held by " STR_FMT, STR_ARG(run.claimed_by)),
+                    lease_wall(tx_context(tx), tx_now(tx), run.lease_until));
+        return ERR_OK;
+}

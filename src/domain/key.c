@@ -1,0 +1,181 @@
+#include "domain/key.h"
+
+#include <sodium.h>
+#include <string.h>
+
+#include "domain/sql.h"
+
+#define AT(member) offsetof(struct key, member)
+static const struct field key_fields[] = {
+        { "id", FIELD_ID, FIELD_COLUMN | FIELD_WIRE, AT(id), "key" },
+        { "digest", FIELD_BYTES, FIELD_COLUMN, AT(digest) },
+        { "name", FIELD_STR, FIELD_COLUMN | FIELD_WIRE, AT(name) },
+        { "actor", FIELD_ACTOR, FIELD_COLUMN | FIELD_WIRE, AT(actor) },
+        { "session_id", FIELD_NAME, FIELD_COLUMN | FIELD_WIRE, AT(session_id) },
+        { "agent_name", FIELD_NAME, FIELD_COLUMN | FIELD_WIRE, AT(agent_name) },
+        { "capabilities", FIELD_CAPS, FIELD_COLUMN | FIELD_WIRE, AT(capabilities) },
+        { "scopes", FIELD_INT, FIELD_COLUMN, AT(scopes) },
+        { "workspace_id", FIELD_NAME, FIELD_COLUMN | FIELD_WIRE, AT(workspace_id) },
+        { "created_by", FIELD_ACTOR, FIELD_COLUMN | FIELD_WIRE, AT(created_by) },
+        { "created_at", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE, AT(created_at) },
+        { "expires_at", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE, AT(expires_at) },
+        { "revoked_at", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE, AT(revoked_at) },
+};
+const struct record key_record = { "Key", key_fields, LENGTH(key_fields), sizeof(struct key), -1 };
+
+static const struct {
+        const char *name;
+        unsigned bit;
+} scope_names[] = {
+        { "tasks:read", SCOPE_TASKS_READ },       { "tasks:write", SCOPE_TASKS_WRITE },
+        { "tasks:approve", SCOPE_TASKS_APPROVE }, { "runs:claim", SCOPE_RUNS_CLAIM },
+        { "admin", SCOPE_ADMIN },                 { "global:create", SCOPE_GLOBAL_CREATE },
+};
+
+static const char *const actor_kinds[] = { "human",     "agent_session", "automation",
+                                           "extension", "network_peer",  "daemon" };
+
+unsigned key_scope_bit(struct str name)
+{
+        for (size_t i = 0; i < LENGTH(scope_names); i++)
+                if (str_is(name, scope_names[i].name))
+                        return scope_names[i].bit;
+        return 0;
+}
+
+void key_scopes_print(struct json_out *j, unsigned scopes)
+{
+        json_begin_list(j);
+        for (size_t i = 0; i < LENGTH(scope_names); i++)
+                if (scopes & scope_names[i].bit)
+                        json_put_text(j, scope_names[i].name);
+        json_end_list(j);
+}
+
+void key_digest(struct str text, unsigned char digest[32])
+{
+        crypto_hash_sha256(digest, (const unsigned char *)text.p, text.n);
+}
+
+static struct str secret_new(struct scope *scope)
+{
+        static const char digits[] = "0123456789abcdefghjkmnpqrstvwxyz";
+        unsigned char bytes[52];
+        char *text = arena_alloc(&scope->arena, 4 + sizeof(bytes) + 1, 1);
+
+        /* 52 digits of 5 random bits: 260 bits. */
+        scope_random(scope, bytes, sizeof(bytes));
+        memcpy(text, "btn_", 4);
+        for (size_t i = 0; i < sizeof(bytes); i++)
+                text[4 + i] = digits[bytes[i] & 31];
+        return (struct str){ text, 4 + sizeof(bytes) };
+}
+
+static bool is_actor_kind(struct str kind)
+{
+        for (size_t i = 0; i < LENGTH(actor_kinds); i++)
+                if (str_is(kind, actor_kinds[i]))
+                        return true;
+        return false;
+}
+
+static enum err check(struct tx *tx, const struct principal *by, const struct key_spec *spec)
+{
+        struct scope *scope = tx_scope(tx);
+
+        if (!str_trim(spec->name).n || spec->name.n > 200)
+                return fail_field(scope, "name", ERR_VALIDATION, "name must have 1 to 200 bytes");
+        if (!is_actor_kind(spec->actor_kind))
+                return fail_field(scope, "actor_kind", ERR_VALIDATION,
+                                  "actor_kind must be human, agent_session, automation, extension,"
+                                  " network_peer or daemon");
+        if (!spec->ref.n || spec->ref.n > 200)
+                return fail_field(scope, "ref", ERR_VALIDATION, "ref must have 1 to 200 bytes");
+        if (!spec->scopes)
+                return fail_field(scope, "scopes", ERR_VALIDATION,
+                                  "scopes must name at least one of tasks:read, tasks:write,"
+                                  " tasks:approve, runs:claim, admin, global:create");
+        if (spec->scopes & ~by->scopes)
+                return fail_field(scope, "scopes", ERR_PERMISSION_DENIED,
+                                  "a key cannot be given scopes that its maker does not have");
+        if (spec->expires_at && spec->expires_at <= tx_now(tx))
+                return fail_field(scope, "expires_at", ERR_VALIDATION,
+                                  "expires_at must lie in the future");
+        return ERR_OK;
+}
+
+enum err key_create(struct tx *tx, const struct principal *by, const struct key_spec *spec,
+                    struct key *out, struct str *secret)
+{
+        struct scope *scope = tx_scope(tx);
+        unsigned char digest[32];
+        struct str text;
+        enum err e = check(tx, by, spec);
+
+        if (e)
+                return e;
+        text = secret_new(scope);
+        key_digest(text, digest);
+        *out = (struct key){
+                .id = scope_id(scope),
+                .digest = str_dup(&scope->arena, (struct str){ (const char *)digest, 32 }),
+                .name = str_trim(spec->name),
+                .actor = arena_printf(&scope->arena, STR_FMT ":" STR_FMT,
+                                      STR_ARG(spec->actor_kind), STR_ARG(spec->ref)),
+                .session_id = spec->session_id,
+                .agent_name = spec->agent_name,
+                .capabilities = spec->capabilities,
+                .scopes = spec->scopes,
+                .workspace_id = spec->workspace_id,
+                .created_by = by->actor,
+                .created_at = tx_now(tx),
+                .expires_at = spec->expires_at,
+        };
+        *secret = text;
+        return tx_insert(tx, SQL_KEY_ADD, out);
+}
+
+enum err key_find(struct tx *tx, struct str text, struct key *out)
+{
+        unsigned char digest[32];
+        struct key key;
+        enum err e;
+
+        key_digest(text, digest);
+        e = tx_one(tx, SQL_KEY_BY_DIGEST, &key, BLOB(((struct str){ (char *)digest, 32 })));
+        if (e && e != ERR_EMPTY)
+                return e;
+        if (e || key.revoked_at || (key.expires_at && key.expires_at <= tx_now(tx)))
+                return fail(tx_scope(tx), ERR_UNAUTHENTICATED,
+                            "the key is missing, unknown, expired or revoked");
+        *out = key;
+        return ERR_OK;
+}
+
+static struct str bound_workspace(const struct principal *by)
+{
+        return by->all_workspaces ? STR_NONE : by->workspace;
+}
+
+enum err key_list(struct tx *tx, const struct principal *by, int64_t before, int limit,
+                  struct list *out)
+{
+        return tx_all(tx, SQL_KEY_LIST, out, INT(before), NAME(bound_workspace(by)), INT(limit));
+}
+
+enum err key_revoke(struct tx *tx, const struct principal *by, int64_t id)
+{
+        int64_t changed = 0;
+        struct key key;
+        enum err e = tx_one(tx, SQL_KEY_GET, &key, INT(id));
+
+        if (e == ERR_EMPTY || (!e && !by->all_workspaces && !str_eq(key.workspace_id, by->workspace)))
+                return fail_missing(tx_scope(tx), "key");
+        if (!e)
+                e = tx_exec_changed(tx, SQL_KEY_REVOKE, &changed, INT(id), INT(tx_now(tx)));
+        if (!e && !changed)
+                return fail_missing(tx_scope(tx), "key");
+        if (!e)
+                tx_hint(tx, HINT_KEYS, id, 0);
+        return e;
+}

@@ -1,0 +1,542 @@
+#include "domain/run.h"
+
+#include <sodium.h>
+#include <string.h>
+
+#include "domain/domain.h"
+#include "domain/retry.h"
+#include "domain/sql.h"
+
+static const char *const statuses[] = { "queued",
+                                        "claimed",
+                                        "starting",
+                                        "running",
+                                        "awaiting_approval",
+                                        "awaiting_input",
+                                        "awaiting_subtask",
+                                        "awaiting_parallel",
+                                        "sleeping",
+                                        "completed",
+                                        "failed",
+                                        "canceled",
+                                        "timed_out",
+                                        NULL };
+static const struct alias status_aliases[] = { { "cancelled", RUN_CANCELED },
+                                               { "error", RUN_FAILED },
+                                               { "done", RUN_COMPLETED },
+                                               { "ok", RUN_COMPLETED },
+                                               { "timeout", RUN_TIMED_OUT },
+                                               { NULL, 0 } };
+const struct names run_status_names = { statuses, status_aliases };
+static const char *const kinds[] = { "root", "branch", "subtask", NULL };
+const struct names run_kind_names = { kinds, NULL };
+
+static const struct field usage_fields[] = {
+#define USAGE(member) \
+        { #member, FIELD_INT, FIELD_WIRE | FIELD_ALWAYS, offsetof(struct usage, member) }
+        USAGE(input_tokens),  USAGE(output_tokens), USAGE(total_tokens),
+        USAGE(cost_microusd), USAGE(steps),         USAGE(tool_calls),
+#undef USAGE
+};
+static const struct record usage_record = { "Usage", usage_fields, LENGTH(usage_fields),
+                                            sizeof(struct usage), -1 };
+
+#define AT(member) offsetof(struct run, member)
+enum { BOTH = FIELD_COLUMN | FIELD_WIRE, SHOWN = BOTH | FIELD_ALWAYS };
+static const struct field run_fields[] = {
+        { "id", FIELD_ID, BOTH, AT(id), "run" },
+        { "task_id", FIELD_ID, BOTH, AT(task_id), "task" },
+        { "tree_id", FIELD_ID, FIELD_COLUMN, AT(tree_id), "task" },
+        { "workspace_id", FIELD_NAME, FIELD_COLUMN, AT(workspace_id) },
+        { "definition_id", FIELD_ID, BOTH, AT(definition_id), "def" },
+        { "definition_version", FIELD_INT, BOTH, AT(definition_version) },
+        { "kind", FIELD_ENUM, BOTH, AT(kind), &run_kind_names },
+        { "status", FIELD_ENUM, BOTH, AT(status), &run_status_names },
+        { "executor", FIELD_ENUM, BOTH, AT(executor), &executor_names },
+        { "attempt", FIELD_INT, SHOWN, AT(attempt) },
+        { "epoch", FIELD_INT, SHOWN, AT(epoch) },
+        { "revision", FIELD_INT, FIELD_COLUMN, AT(revision) },
+        { "current_step", FIELD_INT, BOTH, AT(current_step) },
+        { "priority", FIELD_ENUM, BOTH, AT(priority), &priority_names },
+        { "previous_run_id", FIELD_ID, BOTH, AT(previous_run_id), "run" },
+        { "parent_run_id", FIELD_ID, BOTH, AT(parent_run_id), "run" },
+        { "parent_step_index", FIELD_INT, BOTH, AT(parent_step_index) },
+        { "branch_index", FIELD_INT, BOTH, AT(branch_index) },
+        { "branch_name", FIELD_STR, FIELD_COLUMN, AT(branch_name) },
+        { "path", FIELD_STR, FIELD_COLUMN, AT(path) },
+        { "locals", FIELD_JSON, FIELD_COLUMN, AT(locals) },
+        { "nesting", FIELD_INT, FIELD_COLUMN, AT(nesting) },
+        { "failure_kind", FIELD_ENUM, BOTH, AT(failure_kind), &outcome_names },
+        { "error", FIELD_STR, BOTH, AT(error) },
+        { "claimed_by", FIELD_ACTOR, BOTH, AT(claimed_by) },
+        { "session_id", FIELD_NAME, BOTH, AT(session_id) },
+        { "claim_token_hash", FIELD_BYTES, BOTH, AT(claim_token_hash) },
+        { "token_nonce", FIELD_BYTES, FIELD_COLUMN, AT(token_nonce) },
+        { "lease_until", FIELD_TIME, BOTH, AT(lease_until) },
+        { "lease_us", FIELD_INT, FIELD_COLUMN, AT(lease_us) },
+        { "heartbeat_at", FIELD_TIME, BOTH, AT(heartbeat_at) },
+        { "cancel_requested", FIELD_BOOL, FIELD_COLUMN, AT(cancel_requested) },
+        { "recoveries", FIELD_INT, SHOWN, AT(recoveries) },
+        { "origin", FIELD_ACTOR, BOTH, AT(origin) },
+        { "idempotency_key", FIELD_STR, BOTH, AT(idempotency_key) },
+        { "network_channel", FIELD_NAME, BOTH, AT(network_channel) },
+        { "coordination_channel_id", FIELD_NAME, BOTH, AT(coordination_channel_id) },
+        { "required_capabilities", FIELD_CAPS, BOTH, AT(required_capabilities) },
+        { "preferred_capabilities", FIELD_CAPS, BOTH, AT(preferred_capabilities) },
+        { "lane", FIELD_INT, FIELD_COLUMN, AT(lane) },
+        { "hold", FIELD_INT, FIELD_COLUMN, AT(hold) },
+        { "review", FIELD_JSON, BOTH, AT(review) },
+        { "attention", FIELD_STR, BOTH, AT(attention) },
+        { "queued_at", FIELD_TIME, BOTH, AT(queued_at) },
+        { "claimed_at", FIELD_TIME, BOTH, AT(claimed_at) },
+        { "started_at", FIELD_TIME, BOTH, AT(started_at) },
+        { "ended_at", FIELD_TIME, BOTH, AT(ended_at) },
+        { "due_at", FIELD_TIME, BOTH, AT(due_at) },
+        { "wake_at", FIELD_TIME, FIELD_COLUMN, AT(wake_at) },
+        { "input_tokens", FIELD_INT, FIELD_COLUMN, AT(input_tokens) },
+        { "output_tokens", FIELD_INT, FIELD_COLUMN, AT(output_tokens) },
+        { "cost_microusd", FIELD_INT, FIELD_COLUMN, AT(cost_microusd) },
+        { "steps", FIELD_INT, FIELD_COLUMN, AT(steps) },
+        { "tool_calls", FIELD_INT, FIELD_COLUMN, AT(tool_calls) },
+        { "usage", FIELD_RECORD, FIELD_WIRE, AT(usage), &usage_record },
+        { "metadata", FIELD_JSON, BOTH, AT(metadata) },
+        { "input", FIELD_JSON, BOTH, AT(input) },
+        { "result", FIELD_JSON, BOTH, AT(result) },
+};
+const struct record run_record = { "Run", run_fields, LENGTH(run_fields), sizeof(struct run), -1 };
+
+#define BIT(state) (1u << (state))
+enum {
+        WAITING = BIT(RUN_AWAITING_APPROVAL) | BIT(RUN_AWAITING_INPUT) | BIT(RUN_AWAITING_SUBTASK) |
+                  BIT(RUN_AWAITING_PARALLEL) | BIT(RUN_SLEEPING),
+        ENDED_BADLY = BIT(RUN_FAILED) | BIT(RUN_CANCELED) | BIT(RUN_TIMED_OUT),
+};
+
+static const unsigned run_next[RUN_STATUSES] = {
+        [RUN_QUEUED] = BIT(RUN_CLAIMED) | ENDED_BADLY,
+        [RUN_CLAIMED] = BIT(RUN_STARTING) | BIT(RUN_QUEUED) | BIT(RUN_COMPLETED) | ENDED_BADLY,
+        [RUN_STARTING] = BIT(RUN_RUNNING) | BIT(RUN_QUEUED) | BIT(RUN_COMPLETED) | ENDED_BADLY,
+        [RUN_RUNNING] = WAITING | BIT(RUN_QUEUED) | BIT(RUN_COMPLETED) | ENDED_BADLY,
+        [RUN_AWAITING_APPROVAL] = BIT(RUN_QUEUED) | ENDED_BADLY,
+        [RUN_AWAITING_INPUT] = BIT(RUN_QUEUED) | ENDED_BADLY,
+        [RUN_AWAITING_SUBTASK] = BIT(RUN_QUEUED) | ENDED_BADLY,
+        [RUN_AWAITING_PARALLEL] = BIT(RUN_QUEUED) | ENDED_BADLY,
+        [RUN_SLEEPING] = BIT(RUN_QUEUED) | ENDED_BADLY,
+};
+
+bool run_may_move(int from, int to)
+{
+        return run_next[from] >> to & 1;
+}
+
+/* ---- creation ---- */
+
+static enum err run_lane(struct tx *tx, const struct task *task, struct run *run)
+{
+        struct lane signature = {
+                .workspace = run->workspace_id,
+                .executor = run->executor,
+                .channel = run->network_channel,
+                .priority = run->priority,
+                .required = run->required_capabilities,
+                .preferred = run->preferred_capabilities,
+                .owner = task->owner,
+        };
+
+        return lane_find(tx, &signature, &run->lane);
+}
+
+static enum err enter_lane(struct tx *tx, const struct run *run)
+{
+        enum err e = tx_exec(tx, SQL_READY_ADD, INT(run->lane), INT(run->queued_at), INT(run->id));
+
+        if (!e)
+                tx_hint(tx, HINT_LANE, run->lane, run->id);
+        return e;
+}
+
+static int64_t holds_of(const struct task *task, const struct run_spec *spec)
+{
+        int64_t hold = 0;
+
+        if (task->unmet_deps > 0 || (task->approval_policy == APPROVAL_MANUAL &&
+                                     task->approval_state != APPROVAL_APPROVED))
+                hold |= HOLD_BLOCKED;
+        if (task->paused_n > 0)
+                hold |= HOLD_PAUSED;
+        if (spec->wake_at)
+                hold |= HOLD_BACKOFF;
+        if (spec->limited)
+                hold |= HOLD_LIMIT;
+        return hold;
+}
+
+enum err run_create(struct tx *tx, struct task *task, const struct run_spec *spec,
+                    struct events *events, struct run *out)
+{
+        struct scope *scope = tx_scope(tx);
+        struct run run = {
+                .id = scope_id(scope),
+                .task_id = task->id,
+                .tree_id = task->tree_id,
+                .workspace_id = task->workspace_id,
+                .definition_id = spec->definition_id,
+                .definition_version = spec->definition_version,
+                .kind = spec->kind,
+                .status = RUN_QUEUED,
+                .executor = spec->executor,
+                .attempt = spec->attempt,
+                .priority = task->priority,
+                .previous_run_id = spec->previous_run_id,
+                .parent_run_id = spec->parent ? spec->parent->id : 0,
+                .parent_step_index = spec->parent_step_index,
+                .branch_index = spec->branch_index,
+                .branch_name = spec->branch_name,
+                .path = spec->path,
+                .locals = spec->locals,
+                .nesting = spec->parent ? spec->parent->nesting + 1 : 0,
+                .origin = events->by->origin,
+                .network_channel = task->network_channel,
+                .required_capabilities = task->required_capabilities,
+                .preferred_capabilities = task->preferred_capabilities,
+                .hold = holds_of(task, spec),
+                .queued_at = tx_now(tx),
+                .wake_at = spec->wake_at,
+                .input = spec->input,
+                .metadata = spec->metadata,
+        };
+        enum err e;
+
+        if (!spec->parent && task->timeout_seconds)
+                run.due_at = tx_now(tx) + task->timeout_seconds * US_PER_S;
+        e = run_lane(tx, task, &run);
+        if (!e)
+                e = tx_insert(tx, SQL_RUN_ADD, &run);
+        if (!e && !run.hold)
+                e = enter_lane(tx, &run);
+        if (e)
+                return e;
+        events_add(tx, events, EVENT_RUN_QUEUED, run.task_id, run.id,
+                  arena_printf(&scope->arena, "{\"attempt\":%lld}", (long long)run.attempt));
+        *out = run;
+        return ERR_OK;
+}
+
+/* ---- reading ---- */
+
+enum err run_load(struct tx *tx, int64_t id, struct run *out)
+{
+        return tx_one(tx, SQL_RUN_GET, out, INT(id));
+}
+
+enum err run_get(struct tx *tx, const struct principal *by, int64_t id, struct run *out)
+{
+        struct run run;
+        enum err e = run_load(tx, id, &run);
+
+        if (e == ERR_EMPTY ||
+            (!e && !by->all_workspaces && !str_eq(run.workspace_id, by->workspace)))
+                return fail_missing(tx_scope(tx), "run");
+        if (!e)
+                *out = run;
+        return e;
+}
+
+void run_show(struct tx *tx, struct run *run)
+{
+        run->usage = arena_new(&tx_scope(tx)->arena, struct usage);
+        *run->usage = (struct usage){ run->input_tokens,
+                                      run->output_tokens,
+                                      run->input_tokens + run->output_tokens,
+                                      run->cost_microusd,
+                                      run->steps,
+                                      run->tool_calls };
+        if (run->lease_until)
+                run->lease_until = lease_wall(tx_context(tx), tx_now(tx), run->lease_until);
+}
+
+/* Ids are ordered by time: a bound in time is a bound on ids. */
+static int64_t id_at(int64_t us)
+{
+        int64_t ms = us / 1000 - ID_EPOCH_MS;
+
+        return us && ms > 0 ? ms << 22 : 0;
+}
+
+enum err run_list(struct tx *tx, const struct principal *by, const struct run_filter *f,
+                  struct list *out)
+{
+        bool open = f->status >= 0 && !run_is_terminal(f->status);
+        enum sql statement = f->task_id            ? SQL_RUN_LIST_TASK :
+                             open                  ? SQL_RUN_LIST_OPEN :
+                                                     SQL_RUN_LIST;
+        const struct arg args[] = { NAME(by->workspace),
+                                    INT(f->before),
+                                    INT(f->status),
+                                    NAME(f->session_id),
+                                    INT(f->parent_run_id),
+                                    INT(f->definition_id),
+                                    INT(id_at(f->created_after)),
+                                    INT(id_at(f->created_before)),
+                                    INT(f->limit),
+                                    INT(f->task_id) };
+
+        return tx_rows(tx, statement, out, args, f->task_id ? 10 : 9);
+}
+
+/* ---- tokens ---- */
+
+enum { TOKEN_BYTES = crypto_auth_BYTES };
+
+bool token_digest(struct str token, unsigned char out[32])
+{
+        unsigned char bytes[TOKEN_BYTES];
+        size_t n = 0;
+
+        if (!str_starts(token, "btk_") ||
+            sodium_hex2bin(bytes, sizeof(bytes), token.p + 4, token.n - 4, NULL, &n, NULL) ||
+            n != sizeof(bytes))
+                return false;
+        crypto_hash_sha256(out, bytes, sizeof(bytes));
+        return true;
+}
+
+static void token_bytes(const struct domain *domain, const struct run *run,
+                        unsigned char out[TOKEN_BYTES])
+{
+        unsigned char message[32];
+
+        BUG_ON(run->token_nonce.n != 16);
+        memcpy(message, &run->id, 8);
+        memcpy(message + 8, &run->epoch, 8);
+        memcpy(message + 16, run->token_nonce.p, 16);
+        crypto_auth(out, message, sizeof(message), domain->secret);
+}
+
+struct str token_text(struct tx *tx, const struct run *run)
+{
+        unsigned char bytes[TOKEN_BYTES];
+        char *text = arena_alloc(&tx_scope(tx)->arena, 4 + 2 * TOKEN_BYTES + 1, 1);
+
+        token_bytes(tx_context(tx), run, bytes);
+        memcpy(text, "btk_", 4);
+        sodium_bin2hex(text + 4, 2 * TOKEN_BYTES + 1, bytes, sizeof(bytes));
+        return (struct str){ text, 4 + 2 * TOKEN_BYTES };
+}
+
+/* Nonce, token and its hash for the next epoch of a run. */
+static void token_make(struct tx *tx, struct run *run)
+{
+        struct arena *arena = &tx_scope(tx)->arena;
+        unsigned char nonce[16], bytes[TOKEN_BYTES], digest[32];
+
+        scope_random(tx_scope(tx), nonce, sizeof(nonce));
+        run->token_nonce = str_dup(arena, (struct str){ (char *)nonce, sizeof(nonce) });
+        token_bytes(tx_context(tx), run, bytes);
+        crypto_hash_sha256(digest, bytes, sizeof(bytes));
+        run->claim_token_hash = str_dup(arena, (struct str){ (char *)digest, sizeof(digest) });
+}
+
+/* Why a fence does not hold, in the order that the contract gives. */
+static enum err fence_error(struct tx *tx, const struct run *run, const struct fence *fence)
+{
+        struct scope *scope = tx_scope(tx);
+        unsigned char digest[32];
+        bool right = token_digest(fence->token, digest) && run->claim_token_hash.n == 32 &&
+                     sodium_memcmp(digest, run->claim_token_hash.p, 32) == 0;
+
+        if (!right)
+                return fail(scope, ERR_STALE_TOKEN,
+                            "the claim token is not the current one of this run: its lease was"
+                            " given up, expired or taken over");
+        if (!run_is_leased(run->status))
+                return fail(scope, ERR_INVALID_TRANSITION, "the run is %s",
+                            run_status_names.text[run->status]);
+        if (run->lease_until <= lease_now(tx_context(tx)))
+                return fail(scope, ERR_LEASE_EXPIRED, "the lease has expired; claim the run again");
+        return ERR_OK;
+}
+
+enum err run_check_fence(struct tx *tx, const struct run *run, const struct fence *fence)
+{
+        return fence_error(tx, run, fence);
+}
+
+/* ---- moving ---- */
+
+static void lease_clear(struct run *run)
+{
+        run->lease_until = 0;
+        run->heartbeat_at = 0;
+        run->claim_token_hash = run->token_nonce = STR_NONE;
+}
+
+/* The columns that follow from the target state. */
+static void apply_target(struct tx *tx, struct run *run, const struct run_change *change)
+{
+        int from = run->status;
+
+        run->status = change->to;
+        run->wake_at = change->wake_at;
+        if (change->to == RUN_CLAIMED) {
+                run->epoch++;
+                run->claimed_at = run->heartbeat_at = tx_now(tx);
+                run->lease_until = lease_now(tx_context(tx)) + run->lease_us;
+                token_make(tx, run);
+        } else if (change->to == RUN_STARTING || change->to == RUN_RUNNING) {
+                if (!run->started_at)
+                        run->started_at = tx_now(tx);
+        } else if (run_is_waiting(change->to)) {
+                lease_clear(run);
+                run->session_id = STR_NONE;
+        } else if (change->to == RUN_QUEUED) {
+                lease_clear(run);
+                run->claimed_by = run->session_id = STR_NONE;
+                run->claimed_at = 0;
+                run->hold = change->hold;
+                if (run_is_leased(from) && run->revision == 0)
+                        run->started_at = 0;
+        } else {
+                run->ended_at = tx_now(tx);
+                run->failure_kind = change->failure_kind;
+                run->error = change->error;
+                run->result = change->result;
+                run->lease_until = 0;
+                run->hold = 0;
+        }
+}
+
+static enum err write_row(struct tx *tx, const struct run *run, const struct run *before,
+                          const struct fence *fence, int64_t *changed)
+{
+        unsigned char digest[32];
+        struct str token = STR_NONE;
+        int64_t now = lease_now(tx_context(tx));
+
+        if (fence) {
+                if (!token_digest(fence->token, digest))
+                        memset(digest, 0, sizeof(digest));
+                token = (struct str){ (char *)digest, sizeof(digest) };
+        }
+        if (run_is_terminal(run->status))
+                return tx_exec_changed(tx, SQL_RUN_END, changed, INT(run->id), INT(run->status),
+                                       INT(run->failure_kind), TEXT(run->error), TEXT(run->result),
+                                       OPT(run->ended_at), INT(run->current_step),
+                                       INT(run->revision), INT(run->steps), INT(before->status),
+                                       INT(before->epoch), BLOB(token), INT(now));
+        return tx_exec_changed(
+                tx, SQL_RUN_MOVE, changed, INT(run->id), INT(run->status), INT(run->hold),
+                INT(run->epoch), INT(run->current_step), NAME(run->claimed_by),
+                NAME(run->session_id), BLOB(run->claim_token_hash), BLOB(run->token_nonce),
+                OPT(run->lease_until), INT(run->lease_us), OPT(run->heartbeat_at),
+                OPT(run->claimed_at), OPT(run->started_at), OPT(run->wake_at),
+                INT(run->recoveries), INT(run->cancel_requested), INT(run->revision),
+                INT(run->steps), INT(before->status), INT(before->epoch), BLOB(token), INT(now));
+}
+
+void run_begin(struct tx *tx, struct run *run, struct events *events)
+{
+        bool again = run->started_at != 0;
+
+        BUG_ON(run->status != RUN_CLAIMED);
+        run->status = RUN_RUNNING;
+        if (!again)
+                run->started_at = tx_now(tx);
+        events_add(tx, events, EVENT_RUN_STARTING, run->task_id, run->id, STR_NONE);
+        events_add(tx, events, again ? EVENT_RUN_RESUMED : EVENT_RUN_STARTED, run->task_id, run->id,
+                  STR_NONE);
+}
+
+enum err run_write(struct tx *tx, struct run *run, const struct fence *fence, bool begun)
+{
+        struct run before = *run;
+        int64_t changed = 0;
+        enum err e;
+
+        if (begun)
+                before.status = RUN_CLAIMED;
+        run->revision++;
+        e = write_row(tx, run, &before, fence, &changed);
+        if (!e && !changed)
+                e = fail(tx_scope(tx), ERR_STALE_TOKEN, "the run was moved by somebody else");
+        return e;
+}
+
+static enum err leave_lane(struct tx *tx, const struct run *run)
+{
+        return run->hold ? ERR_OK :
+                           tx_exec(tx, SQL_READY_DROP, INT(run->lane), INT(run->queued_at),
+                                   INT(run->id));
+}
+
+enum err run_move(struct tx *tx, struct run *run, const struct run_change *change,
+                  struct events *events)
+{
+        struct run before = *run;
+        int64_t changed = 0;
+        enum err e;
+
+        if (change->begun)
+                before.status = RUN_CLAIMED;
+        if (change->fence && (e = fence_error(tx, run, change->fence)))
+                return e;
+        if (!run_may_move(run->status, change->to))
+                return fail(tx_scope(tx), ERR_INVALID_TRANSITION, "a run that is %s cannot become %s",
+                            run_status_names.text[run->status], run_status_names.text[change->to]);
+        apply_target(tx, run, change);
+        e = write_row(tx, run, &before, change->fence, &changed);
+        if (!e && !changed)
+                e = fail(tx_scope(tx), change->fence ? ERR_STALE_TOKEN : ERR_INVALID_TRANSITION,
+                         "the run was moved by somebody else");
+        if (!e && before.status == RUN_QUEUED)
+                e = leave_lane(tx, &before);
+        if (!e && run->status == RUN_QUEUED && !run->hold)
+                e = enter_lane(tx, run);
+        if (e)
+                return e;
+        if (run_is_terminal(run->status) && run_is_leased(before.status))
+                tx_hint(tx, HINT_RUN_CANCELED, run->id, run->status);
+        if (change->event)
+                events_add(tx, events, change->event, run->task_id, run->id, change->payload);
+        return ERR_OK;
+}
+
+/* ---- the next attempt ---- */
+
+enum err run_retry_after(struct tx *tx, struct task *task, const struct run *run,
+                         struct events *events)
+{
+        struct scope *scope = tx_scope(tx);
+        struct task_retry policy;
+        struct run next;
+        uint32_t dice;
+        struct run_spec spec = {
+                .kind = RUN_ROOT,
+                .executor = (enum executor)run->executor,
+                .attempt = task->attempts + 1,
+                .previous_run_id = run->id,
+                .definition_id = run->definition_id,
+                .definition_version = run->definition_version,
+                .input = run->input,
+                .metadata = run->metadata,
+        };
+        enum err e;
+
+        if ((!task->retry.p && !run->definition_id) || task->status == TASK_CANCELED ||
+            !outcome_is_retried((enum outcome)run->failure_kind) ||
+            spec.attempt > task->max_attempts)
+                return ERR_OK;
+        e = retry_parse(scope, task->retry, &policy);
+        if (e)
+                return e;
+        scope_random(scope, &dice, sizeof(dice));
+        spec.wake_at = tx_now(tx) + retry_delay_us(&policy, run->attempt, dice / 4294967296.0);
+        e = run_create(tx, task, &spec, events, &next);
+        if (!e) {
+                task->attempts = spec.attempt;
+                task->last_run_id = next.id;
+                task->current_run_id = 0;
+                e = task_project(tx, task, RUN_QUEUED, events);
+        }
+        return e;
+}

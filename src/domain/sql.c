@@ -1,0 +1,19 @@
+#include "domain/sql.h"
+
+#include "domain/approval.h"
+#include "domain/definition.h"
+#include "domain/event.h"
+#include "domain/idempotency.h"
+#include "domain/key.h"
+#include "domain/join.h"
+#include "domain/lane_record.h"
+#include "domain/log_line.h"
+#include "domain/step.h"
+#include "domain/task.h"
+#include "domain/workspace.h"
+
+const struct statement domain_statements[SQL_COUNT] = {
+#define SQL(name, record, text) [SQL_##name] = { #name, text, record },
+#include SQL_FILES
+#undef SQL
+};

@@ -1,0 +1,315 @@
+#include "domain/step.h"
+
+#include "domain/definition.h"
+#include "domain/domain.h"
+#include "domain/join.h"
+#include "domain/sql.h"
+
+#define AT(member) offsetof(struct step, member)
+enum { BOTH = FIELD_COLUMN | FIELD_WIRE };
+static const struct field step_fields[] = {
+        { "run_id", FIELD_ID, BOTH, AT(run_id), "run" },
+        { "step_index", FIELD_INT, FIELD_COLUMN, AT(index) },
+        { "index", FIELD_INT, FIELD_WIRE | FIELD_ALWAYS, AT(index) },
+        { "id", FIELD_STR, FIELD_WIRE, AT(id) },
+        { "action", FIELD_STR, FIELD_WIRE, AT(action) },
+        { "label", FIELD_STR, FIELD_WIRE, AT(label) },
+        { "status", FIELD_ENUM, BOTH, AT(status), &step_status_names },
+        { "attempt", FIELD_INT, BOTH | FIELD_ALWAYS, AT(attempt) },
+        { "input", FIELD_JSON, BOTH, AT(input) },
+        { "output", FIELD_JSON, BOTH, AT(output) },
+        { "error", FIELD_JSON, BOTH, AT(error) },
+        { "approval_id", FIELD_ID, BOTH, AT(approval_id), "appr" },
+        { "sandbox", FIELD_JSON, BOTH, AT(sandbox) },
+        { "started_at", FIELD_TIME, BOTH, AT(started_at) },
+        { "ended_at", FIELD_TIME, BOTH, AT(ended_at) },
+        { "duration_ms", FIELD_INT, FIELD_WIRE, AT(duration_ms) },
+};
+const struct record step_record = { "Step", step_fields, LENGTH(step_fields), sizeof(struct step),
+                                    -1 };
+
+static bool is_over(int status)
+{
+        return status >= STEP_COMPLETED;
+}
+
+static struct str step_payload(struct tx *tx, const struct step_change *s)
+{
+        return arena_printf(&tx_scope(tx)->arena,
+                            "{\"step_index\":%lld,\"id\":\"" STR_FMT "\",\"action\":\"" STR_FMT
+                            "\",\"attempt\":%lld}",
+                            (long long)s->index, STR_ARG(s->id), STR_ARG(s->action),
+                            (long long)s->attempt);
+}
+
+static enum event_type step_event(const struct step_change *s)
+{
+        if (s->status == STEP_RUNNING)
+                return EVENT_RUN_STEP_STARTED;
+        if (s->status == STEP_COMPLETED)
+                return EVENT_RUN_STEP_COMPLETED;
+        return s->status == STEP_FAILED ? EVENT_RUN_STEP_FAILED : 0;
+}
+
+static enum err record_step(struct tx *tx, struct run *run, const struct step_change *s,
+                            int64_t approval, struct events *events)
+{
+        enum event_type event = step_event(s);
+
+        if (event)
+                events_add(tx, events, event, run->task_id, run->id, step_payload(tx, s));
+        if (s->checkpoint && s->status == STEP_COMPLETED)
+                events_add(tx, events, EVENT_RUN_CHECKPOINT_SAVED, run->task_id, run->id,
+                          step_payload(tx, s));
+        run->steps += is_over(s->status);
+        return tx_exec(tx, SQL_STEP_PUT, INT(run->id), INT(s->index), INT(s->status),
+                       INT(s->attempt), TEXT(s->input), TEXT(s->output), TEXT(s->error),
+                       OPT(approval), TEXT(s->sandbox),
+                       OPT(s->status == STEP_PENDING ? 0 : tx_now(tx)),
+                       OPT(is_over(s->status) ? tx_now(tx) : 0));
+}
+
+/* ---- the moves ---- */
+
+static enum err finish(struct tx *tx, const struct advance *a, struct run *run, bool begun,
+                       struct events *events)
+{
+        bool ok = a->move == ADVANCE_COMPLETE;
+        struct run_change change = {
+                .to = ok ? RUN_COMPLETED :
+                      a->outcome == OUTCOME_TIMED_OUT ? RUN_TIMED_OUT :
+                                                        RUN_FAILED,
+                .event = ok ? EVENT_RUN_COMPLETED :
+                         a->outcome == OUTCOME_TIMED_OUT ? EVENT_RUN_TIMED_OUT :
+                                                           EVENT_RUN_FAILED,
+                .fence = &a->fence,
+                .begun = begun,
+                .failure_kind = ok ? OUTCOME_NONE : (int)a->outcome,
+                .error = ok ? STR_NONE : a->message,
+                .result = ok ? a->result : STR_NONE,
+                .payload = ok ? STR_NONE : payload_text(tx, "error", a->message),
+        };
+        enum err e;
+
+        run->revision++;
+        e = run_move(tx, run, &change, events);
+        return e ? e : run_ended(tx, run, events);
+}
+
+static enum err wait(struct tx *tx, const struct advance *a, struct run *run, bool begun, int to,
+                     enum event_type event, struct str payload, struct events *events)
+{
+        struct run_change change = { .to = to,
+                                     .event = event,
+                                     .fence = &a->fence,
+                                     .begun = begun,
+                                     .payload = payload,
+                                     .wake_at = a->move == ADVANCE_SLEEP ?
+                                                        tx_now(tx) + a->wake_in :
+                                                        0 };
+
+        run->revision++;
+        return run_move(tx, run, &change, events);
+}
+
+static enum err resolve(struct tx *tx, const struct run *parent, const struct child_spec *child,
+                        struct run_spec *spec)
+{
+        struct definition_row row;
+        struct principal by = { .workspace = parent->workspace_id };
+        enum err e;
+
+        if (!child->reference.p) {
+                spec->definition_id = parent->definition_id;
+                spec->definition_version = parent->definition_version;
+                return ERR_OK;
+        }
+        e = definition_find(tx, &by, child->reference, &row);
+        if (e)
+                return e;
+        spec->definition_id = row.id;
+        spec->definition_version = row.version;
+        spec->path = STR_NONE;
+        return ERR_OK;
+}
+
+static enum err start_children(struct tx *tx, const struct advance *a, struct run *run,
+                               struct task *task, struct events *events)
+{
+        struct join_point join = { .run_id = run->id,
+                                   .step_index = a->at,
+                                   .any_one = a->join_any,
+                                   .fail_fast = a->fail_fast,
+                                   .total = (int64_t)a->n_children,
+                                   .pending = (int64_t)a->n_children,
+                                   .max_concurrency = a->max_concurrency };
+        enum err e = join_open(tx, &join);
+
+        if (!e && run->nesting >= NESTING_MAX)
+                return fail(tx_scope(tx), ERR_GRAPH_LIMIT, "runs nest at most %d deep", NESTING_MAX);
+        for (size_t i = 0; !e && i < a->n_children; i++) {
+                const struct child_spec *c = &a->children[i];
+                struct run_spec spec = { .kind = a->subtask ? RUN_SUBTASK : RUN_BRANCH,
+                                         .executor = EXECUTOR_WORKER,
+                                         .attempt = a->step_attempt,
+                                         .parent = run,
+                                         .parent_step_index = a->at,
+                                         .branch_index = c->branch_index,
+                                         .branch_name = c->name,
+                                         .path = c->path,
+                                         .locals = c->locals,
+                                         .input = c->input,
+                                         .limited = a->max_concurrency &&
+                                                    (int64_t)i >= a->max_concurrency };
+                struct run child;
+
+                e = resolve(tx, run, c, &spec);
+                if (!e)
+                        e = run_create(tx, task, &spec, events, &child);
+        }
+        return e;
+}
+
+static enum err ask(struct tx *tx, const struct advance *a, struct run *run, struct events *events,
+                    int64_t *approval)
+{
+        struct approval made;
+        enum err e = approval_open(tx, run, a->at, &a->approval, events, &made);
+
+        *approval = made.id;
+        return e;
+}
+
+static enum err record_all(struct tx *tx, const struct advance *a, struct run *run,
+                           int64_t approval, struct events *events)
+{
+        enum err e = ERR_OK;
+
+        for (size_t i = 0; !e && i < a->n_steps; i++)
+                e = record_step(tx, run, &a->steps[i],
+                                a->steps[i].index == a->at ? approval : 0, events);
+        return e;
+}
+
+static enum err leave(struct tx *tx, const struct advance *a, struct run *run, struct task *task,
+                      bool begun, struct events *events)
+{
+        enum err e;
+
+        switch (a->move) {
+        case ADVANCE_GO_ON:
+                return run_write(tx, run, &a->fence, begun);
+        case ADVANCE_COMPLETE:
+        case ADVANCE_FAIL:
+                return finish(tx, a, run, begun, events);
+        case ADVANCE_APPROVAL:
+                return wait(tx, a, run, begun, RUN_AWAITING_APPROVAL, 0, STR_NONE, events);
+        case ADVANCE_SLEEP:
+                return wait(tx, a, run, begun, RUN_SLEEPING, EVENT_RUN_SLEEPING, STR_NONE, events);
+        case ADVANCE_CHILDREN:
+                e = wait(tx, a, run, begun,
+                         a->subtask ? RUN_AWAITING_SUBTASK : RUN_AWAITING_PARALLEL,
+                         a->subtask ? EVENT_RUN_AWAITING_SUBTASK : EVENT_RUN_AWAITING_PARALLEL,
+                         arena_printf(&tx_scope(tx)->arena, "{\"step_index\":%lld,\"children\":%zu}",
+                                      (long long)a->at, a->n_children),
+                         events);
+                return e ? e : start_children(tx, a, run, task, events);
+        }
+        return ERR_INTERNAL;
+}
+
+enum err run_advance(struct tx *tx, const struct advance *a, struct run *run)
+{
+        struct events events = { .by = a->fence.by };
+        struct task task;
+        int64_t approval = 0;
+        bool begun;
+        enum err e = run_load(tx, a->run_id, run);
+
+        if (!e)
+                e = run_check_fence(tx, run, &a->fence);
+        if (!e && run->revision != a->revision)
+                e = fail(tx_scope(tx), ERR_STALE_TOKEN, "the run has gone on without this worker");
+        if (!e)
+                e = tx_one(tx, SQL_TASK_GET, &task, INT(run->task_id));
+        if (e)
+                return e == ERR_EMPTY ? fail_missing(tx_scope(tx), "run") : e;
+        events.tree = run->tree_id;
+        begun = run->status == RUN_CLAIMED;
+        if (begun) {
+                run_begin(tx, run, &events);
+                if (run->kind == RUN_ROOT)
+                        e = task_project(tx, &task, RUN_RUNNING, &events);
+        }
+        run->current_step = a->at;
+        if (!e && a->move == ADVANCE_APPROVAL)
+                e = ask(tx, a, run, &events, &approval);
+        if (!e)
+                e = record_all(tx, a, run, approval, &events);
+        if (!e)
+                e = leave(tx, a, run, &task, begun, &events);
+        return e ? e : events_append(tx, &events);
+}
+
+/* ---- reading ---- */
+
+enum err steps_read(struct tx *tx, int64_t run, struct list *out)
+{
+        enum err e = tx_all(tx, SQL_STEP_LIST, out, INT(run));
+        struct step *step = out->items;
+
+        for (size_t i = 0; !e && i < out->n; i++)
+                if (step[i].ended_at)
+                        step[i].duration_ms = (step[i].ended_at - step[i].started_at) / 1000;
+        return e;
+}
+
+/* The run and, as long as it is an inline branch, its parents: innermost last. */
+static enum err read_frames(struct tx *tx, const struct run *run, struct snapshot *out)
+{
+        struct snapshot_frame reversed[SNAPSHOT_FRAMES];
+        struct run at = *run;
+        int n = 0;
+
+        for (;;) {
+                enum err e;
+
+                reversed[n].run = at;
+                e = at.revision || n ? steps_read(tx, at.id, &reversed[n].steps) : ERR_OK;
+                if (!(at.revision || n))
+                        reversed[n].steps = (struct list){ 0 };
+                n++;
+                if (e || !at.path.p || n == SNAPSHOT_FRAMES) {
+                        out->n_frames = n;
+                        for (int i = 0; i < n; i++)
+                                out->frames[i] = reversed[n - 1 - i];
+                        return e;
+                }
+                e = run_load(tx, reversed[n - 1].run.parent_run_id, &at);
+                if (e)
+                        return e;
+        }
+}
+
+enum err snapshot_read(struct tx *tx, struct run *run, struct task *task, struct snapshot *out)
+{
+        const struct step *steps;
+        enum err e;
+
+        *out = (struct snapshot){ .run = run, .task = task };
+        e = read_frames(tx, run, out);
+        if (e)
+                return e;
+        steps = out->frames[out->n_frames - 1].steps.items;
+        for (size_t i = 0; i < out->frames[out->n_frames - 1].steps.n; i++) {
+                if (steps[i].index != run->current_step || steps[i].status != STEP_WAITING)
+                        continue;
+                e = tx_all(tx, SQL_STEP_CHILDREN, &out->children, INT(run->id),
+                           INT(steps[i].index), INT(steps[i].attempt));
+                if (!e && steps[i].approval_id) {
+                        out->approval = arena_new(&tx_scope(tx)->arena, struct approval);
+                        e = approval_load(tx, steps[i].approval_id, out->approval);
+                }
+        }
+        return e;
+}

@@ -1,0 +1,90 @@
+/*
+ * Steps: what is recorded of a run's numbered actions.  run_advance() applies one plan in one
+ * transaction, fenced by token and revision: the finished steps, the next one's start, events and
+ * the run's move.
+ */
+#ifndef BATON_DOMAIN_STEP_H
+#define BATON_DOMAIN_STEP_H
+
+#include "domain/approval.h"
+#include "domain/claim.h"
+
+struct step {
+        int64_t run_id, index;
+        int status;
+        int64_t attempt;
+        struct str input, output, error;
+        int64_t approval_id;
+        struct str sandbox;
+        int64_t started_at, ended_at;
+
+        /* Not columns: from the definition, set for the wire. */
+        struct str id, action, label;
+        int64_t duration_ms;
+};
+extern const struct record step_record;
+
+struct step_change {
+        int64_t index;
+        int status;
+        int64_t attempt;
+        struct str input, output, error, sandbox; /* absent keeps what is recorded */
+        struct str id, action;                    /* for the event */
+        bool checkpoint;
+};
+
+struct child_spec {
+        int64_t branch_index;
+        struct str name, path, input, locals;
+        int64_t definition_id; /* 0 = the parent's own, at path */
+        struct str reference;  /* or by name or id, resolved here */
+};
+
+enum advance_move {
+        ADVANCE_GO_ON,
+        ADVANCE_COMPLETE,
+        ADVANCE_FAIL,
+        ADVANCE_APPROVAL,
+        ADVANCE_SLEEP,
+        ADVANCE_CHILDREN,
+};
+
+struct advance {
+        int64_t run_id, revision;
+        struct fence fence;
+        const struct step_change *steps;
+        size_t n_steps;
+        int64_t at;
+        enum advance_move move;
+        struct str result;
+        enum outcome outcome;
+        struct str message;
+        int64_t wake_in;
+        struct approval_spec approval;
+        const struct child_spec *children;
+        size_t n_children;
+        bool join_any, fail_fast, subtask;
+        int64_t max_concurrency, step_attempt;
+};
+
+/* *run is brought up to date (its revision for the next advance). */
+enum err run_advance(struct tx *, const struct advance *, struct run *) NODISCARD;
+
+enum err steps_read(struct tx *, int64_t run, struct list *) NODISCARD;
+
+/* Everything a plan needs of a run. */
+enum { SNAPSHOT_FRAMES = NESTING_MAX + 1 };
+struct snapshot {
+        struct run *run;
+        struct task *task;
+        struct snapshot_frame {
+                struct run run;
+                struct list steps; /* struct step */
+        } frames[SNAPSHOT_FRAMES]; /* the run's own last, its inline parents before */
+        int n_frames;
+        struct list children;      /* struct run: of the step that waits */
+        struct approval *approval; /* of the step that waits, or NULL */
+};
+enum err snapshot_read(struct tx *, struct run *, struct task *, struct snapshot *) NODISCARD;
+
+#endif

@@ -1,0 +1,487 @@
+#include "domain/task.h"
+
+#include <string.h>
+
+#include "domain/cancel.h"
+#include "domain/domain.h"
+#include "domain/retry.h"
+#include "domain/run.h"
+#include "domain/sql.h"
+#include "domain/workspace.h"
+
+static const char *const statuses[] = { "draft",       "pending",   "blocked", "ready",
+                                        "in_progress", "completed", "failed",  "canceled", NULL };
+static const struct alias status_aliases[] = { { "cancelled", TASK_CANCELED },
+                                               { "done", TASK_COMPLETED },
+                                               { "error", TASK_FAILED },
+                                               { NULL, 0 } };
+static const char *const priorities[] = { "low", "medium", "high", "urgent", NULL };
+static const struct alias priority_aliases[] = { { "normal", PRIORITY_MEDIUM },
+                                                 { "critical", PRIORITY_URGENT },
+                                                 { NULL, 0 } };
+static const char *const scopes[] = { "workspace", "global", NULL };
+static const char *const approval_policies[] = { "none", "manual", NULL };
+static const char *const approval_states[] = { "not_required", "pending", "approved", "rejected",
+                                               NULL };
+static const char *const review_policies[] = { "none", "on_success", "on_failure", "always", NULL };
+
+const struct names task_status_names = { statuses, status_aliases };
+const struct names priority_names = { priorities, priority_aliases };
+const struct names task_scope_names = { scopes, NULL };
+const struct names approval_policy_names = { approval_policies, NULL };
+const struct names approval_state_names = { approval_states, NULL };
+const struct names review_policy_names = { review_policies, NULL };
+
+#define AT(member) offsetof(struct task, member)
+enum { BOTH = FIELD_COLUMN | FIELD_WIRE, SHOWN = BOTH | FIELD_ALWAYS };
+static const struct field task_fields[] = {
+        { "id", FIELD_ID, BOTH, AT(id), "task" },
+        { "tree_id", FIELD_ID, FIELD_COLUMN, AT(tree_id), "task" },
+        { "workspace_id", FIELD_NAME, BOTH, AT(workspace_id) },
+        { "parent_task_id", FIELD_ID, BOTH, AT(parent_task_id), "task" },
+        { "depth", FIELD_INT, FIELD_COLUMN, AT(depth) },
+        { "scope", FIELD_ENUM, BOTH, AT(scope), &task_scope_names },
+        { "identifier", FIELD_STR, BOTH, AT(identifier) },
+        { "title", FIELD_STR, BOTH, AT(title) },
+        { "description", FIELD_STR, BOTH, AT(description) },
+        { "priority", FIELD_ENUM, BOTH, AT(priority), &priority_names },
+        { "status", FIELD_ENUM, BOTH, AT(status), &task_status_names },
+        { "draft", FIELD_BOOL, FIELD_WIRE | FIELD_ALWAYS, AT(draft) },
+        { "max_attempts", FIELD_INT, SHOWN, AT(max_attempts) },
+        { "attempts", FIELD_INT, FIELD_COLUMN, AT(attempts) },
+        { "retry", FIELD_JSON, BOTH, AT(retry) },
+        { "timeout_seconds", FIELD_INT, BOTH, AT(timeout_seconds) },
+        { "auto_enqueue_on_ready", FIELD_BOOL, SHOWN, AT(auto_enqueue_on_ready) },
+        { "approval_policy", FIELD_ENUM, BOTH, AT(approval_policy), &approval_policy_names },
+        { "approval_state", FIELD_ENUM, BOTH, AT(approval_state), &approval_state_names },
+        { "review_policy", FIELD_ENUM, BOTH, AT(review_policy), &review_policy_names },
+        { "review_round", FIELD_INT, FIELD_COLUMN, AT(review_round) },
+        { "last_review_id", FIELD_ID, FIELD_COLUMN, AT(last_review_id), "review" },
+        { "review_circuit_at", FIELD_TIME, FIELD_COLUMN, AT(review_circuit_at) },
+        { "owner", FIELD_ACTOR, BOTH, AT(owner) },
+        { "network_channel", FIELD_NAME, BOTH, AT(network_channel) },
+        { "definition_id", FIELD_ID, BOTH, AT(definition_id), "def" },
+        { "definition_version", FIELD_INT, BOTH, AT(definition_version) },
+        { "required_capabilities", FIELD_CAPS, BOTH, AT(required_capabilities) },
+        { "preferred_capabilities", FIELD_CAPS, BOTH, AT(preferred_capabilities) },
+        { "current_run_id", FIELD_ID, BOTH, AT(current_run_id), "run" },
+        { "last_run_id", FIELD_ID, FIELD_COLUMN, AT(last_run_id), "run" },
+        { "last_run_status", FIELD_INT, FIELD_COLUMN, AT(last_run_status) },
+        { "latest_sequence", FIELD_INT, FIELD_WIRE, AT(latest_sequence) },
+        { "unmet_deps", FIELD_INT, FIELD_COLUMN, AT(unmet_deps) },
+        { "dependency_count", FIELD_INT, FIELD_COLUMN, AT(dependency_count) },
+        { "child_count", FIELD_INT, FIELD_COLUMN, AT(child_count) },
+        { "paused", FIELD_BOOL, SHOWN, AT(paused) },
+        { "effective_paused", FIELD_BOOL, FIELD_WIRE | FIELD_ALWAYS, AT(effective_paused) },
+        { "paused_n", FIELD_INT, FIELD_COLUMN, AT(paused_n) },
+        { "paused_by", FIELD_ACTOR, BOTH, AT(paused_by) },
+        { "paused_at", FIELD_TIME, BOTH, AT(paused_at) },
+        { "paused_reason", FIELD_STR, BOTH, AT(paused_reason) },
+        { "attention", FIELD_STR, BOTH, AT(attention) },
+        { "source_session_id", FIELD_STR, BOTH, AT(source_session_id) },
+        { "source_conversation_id", FIELD_STR, BOTH, AT(source_conversation_id) },
+        { "source_message_id", FIELD_STR, BOTH, AT(source_message_id) },
+        { "conversation_context", FIELD_JSON, FIELD_COLUMN, AT(conversation_context) },
+        { "created_by", FIELD_ACTOR, BOTH, AT(created_by) },
+        { "origin", FIELD_ACTOR, BOTH, AT(origin) },
+        { "created_at", FIELD_TIME, BOTH, AT(created_at) },
+        { "updated_at", FIELD_TIME, BOTH, AT(updated_at) },
+        { "closed_at", FIELD_TIME, BOTH, AT(closed_at) },
+        { "archived_at", FIELD_TIME, BOTH, AT(archived_at) },
+        { "metadata", FIELD_JSON, BOTH, AT(metadata) },
+        { "input", FIELD_JSON, BOTH, AT(input) },
+        { "runs", FIELD_LIST, FIELD_WIRE, AT(runs), &run_record },
+        { "children", FIELD_LIST, FIELD_WIRE, AT(children), &task_record },
+        { "dependencies", FIELD_LIST, FIELD_WIRE, AT(dependencies), &task_record },
+};
+const struct record task_record = { "Task", task_fields, LENGTH(task_fields), sizeof(struct task),
+                                    -1 };
+
+/* ---- status ---- */
+
+static bool is_blocked(const struct task *task)
+{
+        return task->unmet_deps > 0 || (task->approval_policy == APPROVAL_MANUAL &&
+                                        task->approval_state != APPROVAL_APPROVED);
+}
+
+enum task_status task_derive(const struct task *task, int open_run)
+{
+        enum task_status idle = is_blocked(task) ? TASK_BLOCKED : TASK_READY;
+
+        if (task->status == TASK_CANCELED || task->status == TASK_DRAFT)
+                return (enum task_status)task->status;
+        if (open_run == RUN_QUEUED || open_run == RUN_CLAIMED)
+                return idle;
+        if (open_run != RUN_NONE && !run_is_terminal(open_run))
+                return TASK_IN_PROGRESS;
+        if (task->last_run_status == RUN_COMPLETED)
+                return TASK_COMPLETED;
+        if (task->last_run_status == RUN_FAILED || task->last_run_status == RUN_TIMED_OUT)
+                return task->attempts >= task->max_attempts ? TASK_FAILED : idle;
+        return idle;
+}
+
+static bool is_closed(int status)
+{
+        return status >= TASK_COMPLETED;
+}
+
+enum err task_project(struct tx *tx, struct task *task, int open_run, struct events *events)
+{
+        enum task_status from = (enum task_status)task->status, to = task_derive(task, open_run);
+
+        if (from == to)
+                return tx_exec(tx, SQL_TASK_PROJECT_RUN, INT(task->id), OPT(task->current_run_id),
+                               OPT(task->last_run_id), INT(task->last_run_status),
+                               INT(task->attempts));
+        task->status = to;
+        task->updated_at = tx_now(tx);
+        task->closed_at = is_closed(to) ? tx_now(tx) : 0;
+        events_add(tx, events, EVENT_TASK_STATUS_CHANGED, task->id, 0,
+                  payload_change(tx, statuses[from], statuses[to]));
+        return tx_exec(tx, SQL_TASK_PROJECT, INT(task->id), INT(to), OPT(task->current_run_id),
+                       OPT(task->last_run_id), INT(task->last_run_status), INT(task->attempts),
+                       OPT(task->closed_at), INT(task->updated_at));
+}
+
+/* ---- creation ---- */
+
+static enum err own_id(struct tx *tx, int64_t given, int64_t *id)
+{
+        struct scope *scope = tx_scope(tx);
+        int64_t there;
+
+        if (!given) {
+                *id = scope_id(scope);
+                return ERR_OK;
+        }
+        if (id_time_us(given) > tx_now(tx) + US_PER_S)
+                return fail_field(scope, "id", ERR_VALIDATION,
+                                  "id lies ahead of the server's clock");
+        if (tx_number(tx, SQL_TASK_EXISTS, &there, INT(given)) != ERR_EMPTY)
+                return fail_field(scope, "id", ERR_CONFLICT, "a task with this id exists already");
+        *id = given;
+        return ERR_OK;
+}
+
+static enum err spec_check(struct scope *scope, const struct principal *by,
+                           const struct task_spec *spec)
+{
+        struct task_retry retry;
+
+        if (!str_trim(spec->title).n)
+                return fail_field(scope, "title", ERR_VALIDATION, "title must not be blank");
+        if (spec->scope == TASK_GLOBAL && !(by->scopes & SCOPE_GLOBAL_CREATE))
+                return fail_field(scope, "scope", ERR_PERMISSION_DENIED,
+                                  "a global task needs a key with the scope global:create");
+        return retry_parse(scope, spec->retry, &retry);
+}
+
+static struct run_spec root_run(const struct task *task, int64_t attempt, struct str input)
+{
+        return (struct run_spec){
+                .kind = RUN_ROOT,
+                .executor = task->definition_id ? EXECUTOR_WORKER : EXECUTOR_AGENT,
+                .attempt = attempt,
+                .definition_id = task->definition_id,
+                .definition_version = task->definition_version,
+                .input = input.p ? input : task->input,
+        };
+}
+
+enum err task_create(struct tx *tx, const struct principal *by, const struct task_spec *spec,
+                     struct task *out, struct run **run)
+{
+        struct scope *scope = tx_scope(tx);
+        struct events events = { .by = by, .new_tree = true };
+        struct task task = {
+                .workspace_id = spec->scope == TASK_GLOBAL ? STR(SYSTEM_WORKSPACE) : by->workspace,
+                .depth = 1,
+                .scope = spec->scope,
+                .identifier = spec->identifier,
+                .title = str_trim(spec->title),
+                .description = spec->description,
+                .priority = spec->priority,
+                .status = TASK_READY,
+                .max_attempts = spec->max_attempts ? spec->max_attempts : 3,
+                .retry = spec->retry,
+                .timeout_seconds = spec->timeout_seconds,
+                .definition_id = spec->definition_id,
+                .definition_version = spec->definition_version,
+                .required_capabilities = spec->required_capabilities,
+                .last_run_status = RUN_NONE,
+                .source_session_id = spec->source_session_id,
+                .source_conversation_id = spec->source_conversation_id,
+                .source_message_id = spec->source_message_id,
+                .conversation_context = spec->conversation_context,
+                .created_by = by->actor,
+                .origin = by->origin,
+                .created_at = tx_now(tx),
+                .updated_at = tx_now(tx),
+                .metadata = spec->metadata,
+                .input = spec->input,
+        };
+        enum err e = spec_check(scope, by, spec);
+
+        if (!e)
+                e = own_id(tx, spec->id, &task.id);
+        if (e)
+                return e;
+        events.tree = task.tree_id = task.id;
+        events_add(tx, &events, EVENT_TASK_CREATED, task.id, 0, STR_NONE);
+        if (spec->start) {
+                struct run_spec first = root_run(&task, 1, STR_NONE);
+
+                *run = arena_new(&scope->arena, struct run);
+                e = run_create(tx, &task, &first, &events, *run);
+                if (e)
+                        return e;
+                task.attempts = 1;
+                task.last_run_id = (*run)->id;
+        }
+        e = tx_insert(tx, SQL_TASK_ADD, &task);
+        if (!e)
+                e = events_append(tx, &events);
+        if (!e)
+                *out = task;
+        return e;
+}
+
+/* ---- reading ---- */
+
+enum err task_get(struct tx *tx, const struct principal *by, int64_t id, struct task *out)
+{
+        struct task task;
+        enum err e = tx_one(tx, SQL_TASK_GET, &task, INT(id));
+
+        if (e == ERR_EMPTY ||
+            (!e && !by->all_workspaces && !str_eq(task.workspace_id, by->workspace)))
+                return fail_missing(tx_scope(tx), "task");
+        if (!e)
+                *out = task;
+        return e;
+}
+
+enum err task_show(struct tx *tx, struct task *task)
+{
+        task->draft = task->status == TASK_DRAFT;
+        task->effective_paused = task->paused_n > 0;
+        return events_head(tx, task->tree_id, &task->latest_sequence);
+}
+
+/* %text% with the wildcards of LIKE escaped. */
+static struct str pattern(struct arena *arena, struct str q)
+{
+        char *out = arena_alloc(arena, 2 * q.n + 3, 1);
+        size_t n = 0;
+
+        if (!q.p)
+                return STR_NONE;
+        out[n++] = '%';
+        for (size_t i = 0; i < q.n; i++) {
+                if (strchr("%_\\", q.p[i]))
+                        out[n++] = '\\';
+                out[n++] = q.p[i];
+        }
+        out[n++] = '%';
+        return (struct str){ out, n };
+}
+
+enum err task_list(struct tx *tx, const struct principal *by, const struct task_filter *f,
+                   struct list *out)
+{
+        enum sql statement = f->status >= 0   ? SQL_TASK_LIST_STATUS :
+                             f->priority >= 0 ? SQL_TASK_LIST_PRIORITY :
+                                                SQL_TASK_LIST;
+        struct str workspace = f->scope == TASK_GLOBAL ? STR(SYSTEM_WORKSPACE) : by->workspace;
+        enum err e = tx_all(tx, statement, out, NAME(workspace), INT(f->before), INT(f->status),
+                            INT(f->priority), INT(f->parent_task_id), INT(f->definition_id),
+                            TEXT(pattern(&tx_scope(tx)->arena, f->q)),
+                            TEXT(f->source_conversation_id), INT(f->include_drafts),
+                            INT(f->limit));
+        struct task *task = out->items;
+
+        for (size_t i = 0; !e && i < out->n; i++)
+                e = task_show(tx, &task[i]);
+        return e;
+}
+
+/* ---- changes ---- */
+
+static const char *const patch_names[] = { "title",           "description",
+                                           "priority",        "max_attempts",
+                                           "retry",           "timeout_seconds",
+                                           "required_capabilities", "metadata" };
+
+static struct str changed_names(struct tx *tx, uint64_t given)
+{
+        struct str list = STR("");
+
+        for (size_t i = 0; i < LENGTH(patch_names); i++)
+                if (given >> i & 1)
+                        list = arena_printf(&tx_scope(tx)->arena, STR_FMT "%s\"%s\"", STR_ARG(list),
+                                            list.n ? "," : "", patch_names[i]);
+        return arena_printf(&tx_scope(tx)->arena, "{\"changed_fields\":[" STR_FMT "]}",
+                            STR_ARG(list));
+}
+
+static void patch_apply(struct task *task, const struct task_patch *p)
+{
+        if (p->given & PATCH_TITLE)
+                task->title = str_trim(p->title);
+        if (p->given & PATCH_DESCRIPTION)
+                task->description = p->description;
+        if (p->given & PATCH_PRIORITY)
+                task->priority = p->priority;
+        if (p->given & PATCH_MAX_ATTEMPTS)
+                task->max_attempts = p->max_attempts;
+        if (p->given & PATCH_RETRY)
+                task->retry = p->retry;
+        if (p->given & PATCH_TIMEOUT)
+                task->timeout_seconds = p->timeout_seconds;
+        if (p->given & PATCH_CAPABILITIES)
+                task->required_capabilities = p->required_capabilities;
+        if (p->given & PATCH_METADATA)
+                task->metadata = p->metadata;
+}
+
+static enum err open_root(struct tx *tx, int64_t task, int *status)
+{
+        struct run run;
+        enum err e = tx_one(tx, SQL_RUN_OPEN_ROOT, &run, INT(task));
+
+        *status = e ? RUN_NONE : run.status;
+        return e == ERR_EMPTY ? ERR_OK : e;
+}
+
+static bool same_row(const struct task *a, const struct task *b)
+{
+        return str_eq(a->title, b->title) && str_eq(a->description, b->description) &&
+               a->priority == b->priority && a->max_attempts == b->max_attempts &&
+               str_eq(a->retry, b->retry) && a->timeout_seconds == b->timeout_seconds &&
+               str_eq(a->required_capabilities, b->required_capabilities) &&
+               str_eq(a->metadata, b->metadata);
+}
+
+enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
+                    const struct task_patch *patch, struct task *out)
+{
+        struct task task, before;
+        struct events events = { .by = by };
+        struct task_retry retry;
+        int open;
+        enum err e = task_get(tx, by, id, &task);
+
+        if (e)
+                return e;
+        if (!patch->given)
+                return fail(tx_scope(tx), ERR_VALIDATION, "a patch must change at least one field");
+        if ((patch->given & PATCH_TITLE) && !str_trim(patch->title).n)
+                return fail_field(tx_scope(tx), "title", ERR_VALIDATION, "title must not be blank");
+        if ((e = retry_parse(tx_scope(tx), patch->retry, &retry)))
+                return e;
+        before = task;
+        patch_apply(&task, patch);
+        *out = task;
+        if (same_row(&task, &before))
+                return ERR_OK;
+        out->updated_at = task.updated_at = tx_now(tx);
+        events.tree = task.tree_id;
+        e = tx_exec(tx, SQL_TASK_PATCH, INT(id), TEXT(task.title), TEXT(task.description),
+                    INT(task.priority), INT(task.max_attempts), TEXT(task.retry),
+                    INT(task.timeout_seconds), NAME(task.required_capabilities),
+                    TEXT(task.metadata), INT(task.updated_at));
+        events_add(tx, &events, EVENT_TASK_UPDATED, id, 0, changed_names(tx, patch->given));
+        if (!e)
+                e = open_root(tx, id, &open);
+        if (!e)
+                e = task_project(tx, &task, open, &events);
+        if (!e)
+                e = events_append(tx, &events);
+        *out = task;
+        return e;
+}
+
+static enum err new_attempt(struct tx *tx, const struct principal *by, struct task *task,
+                            const struct run_spec *spec, enum event_type extra, struct run **run)
+{
+        struct events events = { .by = by, .tree = task->tree_id };
+        enum err e;
+
+        if (spec->attempt > task->max_attempts)
+                return fail(tx_scope(tx), ERR_INVALID_TRANSITION,
+                            "all %lld attempts are used; raise max_attempts first",
+                            (long long)task->max_attempts);
+        *run = arena_new(&tx_scope(tx)->arena, struct run);
+        e = run_create(tx, task, spec, &events, *run);
+        if (extra)
+                events_add(tx, &events, extra, task->id, (*run)->id, STR_NONE);
+        task->attempts = spec->attempt;
+        task->last_run_id = (*run)->id;
+        task->current_run_id = 0;
+        if (!e)
+                e = task_project(tx, task, RUN_QUEUED, &events);
+        return e ? e : events_append(tx, &events);
+}
+
+static enum err may_start(struct tx *tx, const struct task *task)
+{
+        int open;
+        enum err e = open_root(tx, task->id, &open);
+
+        if (e)
+                return e;
+        if (task->status == TASK_CANCELED || task->status == TASK_DRAFT)
+                return fail(tx_scope(tx), ERR_INVALID_TRANSITION, "the task is %s",
+                            statuses[task->status]);
+        if (open != RUN_NONE)
+                return fail(tx_scope(tx), ERR_INVALID_TRANSITION,
+                            "the task already has a run that is %s", run_status_names.text[open]);
+        return ERR_OK;
+}
+
+enum err task_start(struct tx *tx, const struct principal *by, int64_t id, struct str input,
+                    struct str metadata, struct task *task, struct run **run)
+{
+        struct run_spec spec;
+        enum err e = task_get(tx, by, id, task);
+
+        if (!e)
+                e = may_start(tx, task);
+        if (e)
+                return e;
+        spec = root_run(task, task->attempts + 1, input);
+        spec.metadata = metadata;
+        return new_attempt(tx, by, task, &spec, 0, run);
+}
+
+enum err task_retry(struct tx *tx, const struct principal *by, int64_t id, struct str metadata,
+                    struct task *task, struct run **run)
+{
+        struct run_spec spec;
+        struct run last;
+        enum err e = task_get(tx, by, id, task);
+
+        if (!e)
+                e = may_start(tx, task);
+        if (!e)
+                e = task->last_run_id ? run_load(tx, task->last_run_id, &last) : ERR_EMPTY;
+        if (e == ERR_EMPTY || (!e && (last.status == RUN_COMPLETED || !run_is_terminal(last.status))))
+                return fail(tx_scope(tx), ERR_INVALID_TRANSITION,
+                            "only a failed, timed-out or canceled run can be tried again");
+        if (e)
+                return e;
+        spec = root_run(task, task->attempts + 1, last.input);
+        spec.previous_run_id = last.id;
+        spec.metadata = metadata;
+        return new_attempt(tx, by, task, &spec, EVENT_RUN_OPERATOR_RETRY, run);
+}
+
+enum err task_cancel(struct tx *tx, const struct principal *by, int64_t id, struct str reason,
+                     struct str metadata, struct task *out)
+{
+        enum err e = task_get(tx, by, id, out);
+
+        return e ? e : cancel_tree(tx, by, out, reason, metadata);
+}

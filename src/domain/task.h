@@ -1,0 +1,140 @@
+/*
+ * Tasks: durable units of coordination that people see.  The stored status always equals the status
+ * that task_derive() gives; task_project() is the only function that writes it.
+ */
+#ifndef BATON_DOMAIN_TASK_H
+#define BATON_DOMAIN_TASK_H
+
+#include "domain/event.h"
+#include "domain/lane.h"
+
+enum task_status {
+        TASK_DRAFT,
+        TASK_PENDING,
+        TASK_BLOCKED,
+        TASK_READY,
+        TASK_IN_PROGRESS,
+        TASK_COMPLETED,
+        TASK_FAILED,
+        TASK_CANCELED,
+};
+enum priority { PRIORITY_LOW, PRIORITY_MEDIUM, PRIORITY_HIGH, PRIORITY_URGENT };
+enum task_scope { TASK_WORKSPACE, TASK_GLOBAL };
+enum approval_policy { APPROVAL_NONE, APPROVAL_MANUAL };
+enum approval_state { APPROVAL_NOT_REQUIRED, APPROVAL_PENDING, APPROVAL_APPROVED, APPROVAL_REJECTED };
+enum review_policy { REVIEW_NONE, REVIEW_ON_SUCCESS, REVIEW_ON_FAILURE, REVIEW_ALWAYS };
+
+extern const struct names task_status_names, priority_names, task_scope_names;
+extern const struct names approval_policy_names, approval_state_names, review_policy_names;
+
+enum {
+        TITLE_MAX = 1000,
+        TEXT_MAX = 65536,
+        METADATA_MAX = 16384,
+        INPUT_MAX = 262144,
+        RESULT_MAX = 65536,
+        ATTEMPTS_MAX = 10,
+        BATCH_MAX = 1000,
+};
+
+struct run;
+
+struct task {
+        int64_t id, tree_id;
+        struct str workspace_id;
+        int64_t parent_task_id, depth;
+        int scope;
+        struct str identifier, title, description;
+        int priority, status;
+        int64_t max_attempts, attempts;
+        struct str retry;
+        int64_t timeout_seconds;
+        bool auto_enqueue_on_ready;
+        int approval_policy, approval_state, review_policy;
+        int64_t review_round, last_review_id, review_circuit_at;
+        struct str owner, network_channel;
+        int64_t definition_id, definition_version;
+        struct str required_capabilities, preferred_capabilities;
+        int64_t current_run_id, last_run_id, last_run_status;
+        int64_t unmet_deps, dependency_count, child_count;
+        bool paused;
+        int64_t paused_n;
+        struct str paused_by;
+        int64_t paused_at;
+        struct str paused_reason, attention;
+        struct str source_session_id, source_conversation_id, source_message_id;
+        struct str conversation_context;
+        struct str created_by, origin;
+        int64_t created_at, updated_at, closed_at, archived_at;
+        struct str metadata, input;
+
+        /* Not columns: set by task_show() for the wire. */
+        bool draft, effective_paused;
+        int64_t latest_sequence;
+        struct list runs;         /* of GET one: the latest 20 */
+        struct list children;
+        struct list dependencies;
+};
+extern const struct record task_record;
+
+struct task_spec {
+        struct str title, description, identifier;
+        int scope, priority;
+        int64_t max_attempts;
+        struct str retry;
+        int64_t timeout_seconds;
+        struct str required_capabilities, metadata, input;
+        int64_t definition_id, definition_version;
+        int64_t id; /* given by the caller, or 0 */
+        struct str source_session_id, source_conversation_id, source_message_id;
+        struct str conversation_context;
+        bool start;
+};
+
+enum err task_create(struct tx *, const struct principal *, const struct task_spec *,
+                     struct task *, struct run **run) NODISCARD;
+/* 404 unless it exists in the principal's workspace. */
+enum err task_get(struct tx *, const struct principal *, int64_t id, struct task *) NODISCARD;
+/* Fills the members that are not columns. */
+enum err task_show(struct tx *, struct task *) NODISCARD;
+
+struct task_filter {
+        int status, priority; /* -1 = any */
+        int scope;
+        int64_t parent_task_id, definition_id, before;
+        struct str q, source_conversation_id;
+        bool include_drafts;
+        int limit;
+};
+enum err task_list(struct tx *, const struct principal *, const struct task_filter *,
+                   struct list *) NODISCARD;
+
+/* Fields of a patch; `given` has the bit of each field present (order of task_patch_record). */
+struct task_patch {
+        uint64_t given;
+        struct str title, description, metadata, required_capabilities;
+        int priority;
+        int64_t max_attempts, timeout_seconds;
+        struct str retry;
+};
+enum { PATCH_TITLE = 1, PATCH_DESCRIPTION = 2, PATCH_PRIORITY = 4, PATCH_MAX_ATTEMPTS = 8,
+       PATCH_RETRY = 16, PATCH_TIMEOUT = 32, PATCH_CAPABILITIES = 64, PATCH_METADATA = 128 };
+enum err task_patch(struct tx *, const struct principal *, int64_t id, const struct task_patch *,
+                    struct task *) NODISCARD;
+
+/* A new attempt for a ready task: start and POST …/runs. */
+enum err task_start(struct tx *, const struct principal *, int64_t id, struct str input,
+                    struct str metadata, struct task *, struct run **) NODISCARD;
+/* A new attempt after a failed, timed-out or canceled root run. */
+enum err task_retry(struct tx *, const struct principal *, int64_t id, struct str metadata,
+                    struct task *, struct run **) NODISCARD;
+/* Ends the task, its descendants and all their open runs. */
+enum err task_cancel(struct tx *, const struct principal *, int64_t id, struct str reason,
+                     struct str metadata, struct task *) NODISCARD;
+
+/* The status that the facts give: pure (spec task-domain 2.1 as corrected by DESIGN 1). */
+enum task_status task_derive(const struct task *, int current_run_status);
+/* Writes status, current and last run of a task; adds task.status_changed if it changed. */
+enum err task_project(struct tx *, struct task *, int current_run_status, struct events *) NODISCARD;
+
+#endif

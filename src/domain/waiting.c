@@ -1,0 +1,73 @@
+#include "domain/waiting.h"
+
+#include <stdlib.h>
+
+#include "domain/domain.h"
+
+struct waiting {
+        struct store **store;
+        struct domain *domain;
+        struct claim_call *first, **last;
+        int64_t n;
+};
+
+struct waiting *waiting_new(struct store **store, struct domain *domain)
+{
+        struct waiting *w = xcalloc(1, sizeof(*w));
+
+        w->store = store;
+        w->domain = domain;
+        w->last = &w->first;
+        return w;
+}
+
+void waiting_free(struct waiting *w)
+{
+        free(w);
+}
+
+void waiting_park(struct waiting *w, struct claim_call *c)
+{
+        c->next = NULL;
+        c->link = w->last;
+        *w->last = c;
+        w->last = &c->next;
+        w->n++;
+}
+
+static void leave(struct waiting *w, struct claim_call *c)
+{
+        *c->link = c->next;
+        if (c->next)
+                c->next->link = c->link;
+        else
+                w->last = c->link;
+        w->n--;
+        store_resubmit(*w->store, &c->call);
+}
+
+void waiting_lane(struct waiting *w, int64_t id)
+{
+        const struct lane *lane = lane_get(w->domain->lanes, id);
+
+        /* One run, one waiter: the first in line that may take it. */
+        for (struct claim_call *c = w->first; lane && c; c = c->next)
+                if (lane_allows(lane, &c->request.criteria)) {
+                        leave(w, c);
+                        return;
+                }
+}
+
+void waiting_tick(struct waiting *w, int64_t boot_now)
+{
+        for (struct claim_call *c = w->first, *next; c; c = next) {
+                next = c->next;
+                if (c->wait_until <= boot_now || c->gone)
+                        leave(w, c);
+        }
+}
+
+int64_t waiting_count(const struct waiting *w)
+{
+        return w->n;
+}

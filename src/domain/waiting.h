@@ -1,0 +1,32 @@
+/*
+ * Waiting claims: calls that found nothing to take and stay until a lane gains a run, their time is
+ * over, or their client has left.  Used on the store's writing thread only.
+ */
+#ifndef BATON_DOMAIN_WAITING_H
+#define BATON_DOMAIN_WAITING_H
+
+#include "domain/claim.h"
+#include "domain/domain.h"
+#include "store/store.h"
+
+/* A claim on its way; embedded as the first member of whoever asks. */
+struct claim_call {
+        struct call call;
+        struct claim_request request;
+        int64_t wait_until;  /* boot clock; 0 = do not wait */
+        _Atomic bool gone;   /* set by any thread: nobody is there to take it any more */
+        struct claim_call *next, **link;
+};
+
+struct waiting;
+struct waiting *waiting_new(struct store **store, struct domain *);
+void waiting_free(struct waiting *);
+/* The store's park hook. */
+void waiting_park(struct waiting *, struct claim_call *);
+/* After a commit: a lane has gained a run. */
+void waiting_lane(struct waiting *, int64_t lane);
+/* Sends back those whose time is over or whose client has left. */
+void waiting_tick(struct waiting *, int64_t boot_now);
+int64_t waiting_count(const struct waiting *);
+
+#endif

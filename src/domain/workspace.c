@@ -1,0 +1,137 @@
+#include "domain/workspace.h"
+
+#include <stdio.h>
+
+#include "domain/sql.h"
+
+#define AT(member) offsetof(struct workspace, member)
+static const struct field workspace_fields[] = {
+        { "id", FIELD_NAME, FIELD_COLUMN | FIELD_WIRE, AT(id) },
+        { "name", FIELD_STR, FIELD_COLUMN | FIELD_WIRE, AT(name) },
+        { "slug", FIELD_STR, FIELD_COLUMN | FIELD_WIRE, AT(slug) },
+        { "uid", FIELD_INT, FIELD_COLUMN, AT(uid) },
+        { "quota_bytes", FIELD_INT, FIELD_COLUMN | FIELD_WIRE | FIELD_ALWAYS, AT(quota_bytes) },
+        { "created_at", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE, AT(created_at) },
+};
+const struct record workspace_record = { "Workspace", workspace_fields, LENGTH(workspace_fields),
+                                         sizeof(struct workspace), -1 };
+
+/* A random (version 4) UUID. */
+static struct str uuid_new(struct scope *scope)
+{
+        unsigned char b[16];
+
+        scope_random(scope, b, sizeof(b));
+        b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
+        b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
+        return arena_printf(&scope->arena,
+                            "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+                            b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10],
+                            b[11], b[12], b[13], b[14], b[15]);
+}
+
+/* Lower-case letters, digits and inner dashes, 1 to 64. */
+static bool slug_is_valid(struct str s)
+{
+        for (size_t i = 0; i < s.n; i++) {
+                char c = s.p[i];
+
+                if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || (c == '-' && i)))
+                        return false;
+        }
+        return s.n >= 1 && s.n <= 64;
+}
+
+static struct str slug_of(struct scope *scope, struct str name)
+{
+        struct str lower = str_lower(&scope->arena, name);
+        char *out = arena_alloc(&scope->arena, lower.n + 1, 1);
+        size_t n = 0;
+
+        for (size_t i = 0; i < lower.n && n < 64; i++) {
+                char c = lower.p[i];
+
+                if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'))
+                        out[n++] = c;
+                else if (n && out[n - 1] != '-')
+                        out[n++] = '-';
+        }
+        return (struct str){ out, n };
+}
+
+enum err workspace_create(struct tx *tx, const struct workspace_spec *spec, struct workspace *out)
+{
+        struct scope *scope = tx_scope(tx);
+        struct workspace w = { .name = str_trim(spec->name), .slug = spec->slug };
+        int64_t taken;
+        enum err e;
+
+        if (!w.name.n || w.name.n > 200)
+                return fail_field(scope, "name", ERR_VALIDATION, "name must have 1 to 200 bytes");
+        if (!w.slug.p)
+                w.slug = slug_of(scope, w.name);
+        if (!slug_is_valid(w.slug))
+                return fail_field(scope, "slug", ERR_VALIDATION,
+                                  "slug must be 1 to 64 of a-z, 0-9 and inner dashes");
+        if (tx_number(tx, SQL_WORKSPACE_BY_SLUG, &taken, TEXT(w.slug)) != ERR_EMPTY)
+                return fail_field(scope, "slug", ERR_CONFLICT,
+                                  "a workspace with the slug " STR_FMT " exists already",
+                                  STR_ARG(w.slug));
+        e = tx_numbers(tx, SQL_WORKSPACE_LAST_UID, &w.uid, 1, NULL, 0);
+        if (e && e != ERR_EMPTY)
+                return e;
+        w.uid = w.uid < FIRST_WORKSPACE_UID ? FIRST_WORKSPACE_UID : w.uid + 1;
+        w.id = uuid_new(scope);
+        w.quota_bytes = spec->quota_bytes ? spec->quota_bytes : DEFAULT_QUOTA;
+        w.created_at = tx_now(tx);
+        e = tx_insert(tx, SQL_WORKSPACE_ADD, &w);
+        if (!e)
+                *out = w;
+        return e;
+}
+
+enum err workspace_get(struct tx *tx, const struct principal *by, struct str id,
+                       struct workspace *out)
+{
+        struct workspace w;
+        int64_t number = 0;
+        enum err e = tx_name(tx, id, &number);
+
+        if (!e)
+                e = tx_one(tx, SQL_WORKSPACE_GET, &w, INT(number), TEXT(id));
+        if (e == ERR_EMPTY || (!e && !by->all_workspaces && !str_eq(by->workspace, w.id)))
+                return fail_missing(tx_scope(tx), "workspace");
+        if (!e)
+                *out = w;
+        return e;
+}
+
+enum err workspace_list(struct tx *tx, const struct principal *by, struct list *out)
+{
+        enum err e = tx_rows(tx, SQL_WORKSPACE_LIST, out, NULL, 0);
+        struct workspace *w = out->items;
+        size_t kept = 0;
+
+        for (size_t i = 0; !e && i < out->n; i++)
+                if (by->all_workspaces || str_eq(by->workspace, w[i].id))
+                        w[kept++] = w[i];
+        out->n = kept;
+        return e;
+}
+
+enum err workspace_boot(struct tx *tx)
+{
+        struct workspace system = { .id = STR(SYSTEM_WORKSPACE),
+                                    .name = STR("system"),
+                                    .slug = STR(""),
+                                    .created_at = tx_now(tx) };
+        struct workspace_spec first = { .name = STR("default"), .slug = STR("default") };
+        struct workspace out;
+        int64_t there;
+        enum err e = tx_number(tx, SQL_WORKSPACE_BY_SLUG, &there, TEXT(first.slug));
+
+        if (e != ERR_EMPTY)
+                return e;
+        e = tx_insert(tx, SQL_WORKSPACE_ADD, &system);
+        return e ? e : workspace_create(tx, &first, &out);
+}

@@ -1,0 +1,32 @@
+/* Workspaces: tenant and directory.  The integer key is the number of the UUID among the names. */
+#ifndef BATON_DOMAIN_WORKSPACE_H
+#define BATON_DOMAIN_WORKSPACE_H
+
+#include "domain/principal.h"
+#include "store/tx.h"
+
+#define SYSTEM_WORKSPACE "00000000-0000-0000-0000-000000000000"
+#define DEFAULT_QUOTA (INT64_C(5) << 30)
+#define FIRST_WORKSPACE_UID 200000
+
+struct workspace {
+        struct str id; /* UUID */
+        struct str name, slug;
+        int64_t uid, quota_bytes, created_at;
+};
+extern const struct record workspace_record;
+
+struct workspace_spec {
+        struct str name, slug;
+        int64_t quota_bytes;
+};
+
+enum err workspace_create(struct tx *, const struct workspace_spec *, struct workspace *) NODISCARD;
+/* By UUID or slug, as far as the principal may see it. */
+enum err workspace_get(struct tx *, const struct principal *, struct str id,
+                       struct workspace *) NODISCARD;
+enum err workspace_list(struct tx *, const struct principal *, struct list *out) NODISCARD;
+/* Creates the default and the system workspace in a fresh database. */
+enum err workspace_boot(struct tx *) NODISCARD;
+
+#endif

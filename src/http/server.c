@@ -1,0 +1,1086 @@
+#include "http/server.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <event2/thread.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/json_out.h"
+#include "http/head.h"
+
+enum {
+        LOOPS_MAX = 16,
+        READ_SIZE = 16384,
+        AHEAD_MAX = 65536,      /* bytes read ahead of the request that is served */
+        DRAINED = 16384,
+        BODY_RATE = 1024,       /* bytes a second, after BODY_GRACE seconds */
+        BODY_GRACE = 5,
+        WRITE_STALL = 30,       /* seconds without progress on a full socket */
+        OUT_MAX = 64 << 20,
+        RESPONSE_FIELDS = 1024,
+};
+
+enum phase { READ_HEAD, READ_BODY, READ_CHUNK_SIZE, READ_CHUNK, READ_CHUNK_END, READ_TRAILER,
+             HANDLING, STREAMING, LINGERING };
+
+struct exchange {
+        struct exchange *next, **link; /* on its loop */
+        struct http_loop *loop;
+        struct event *readable, *writable;
+        int fd;
+        struct http_peer peer;
+        enum phase phase;
+        int64_t since;       /* boot clock: first byte of this phase, or last progress */
+        bool close_after, in_handler, dead, over_mark;
+
+        char *in;            /* unread bytes are in[at..n) */
+        size_t at, n, size;
+        struct buf out;      /* unsent bytes are out.p[sent..n) */
+        size_t sent;
+        int64_t moved;       /* boot clock of the last byte sent */
+
+        struct scope scope;
+        struct head head;
+        struct buf head_text, body;
+        struct http_request request;
+        size_t limit, chunk_left;
+        char fields[RESPONSE_FIELDS]; /* added by the application */
+        size_t n_fields;
+        void *data;
+        void (*closed)(struct exchange *, void *);
+        void *closed_arg;
+        void (*drained)(struct exchange *, void *);
+        void *drained_arg;
+};
+
+struct timer {
+        struct timer *next;
+        struct event *event;
+        void (*run)(void *);
+        void *arg;
+};
+
+struct http_loop {
+        struct http_server *server;
+        struct event_base *base;
+        struct event *wake, *sweep;
+        pthread_t thread;
+        int eventfd;
+        pthread_mutex_t lock;
+        struct http_task *posted, **posted_last;
+        struct exchange *connections;
+        struct timer *timers;
+        void *data;
+        char date[40];
+        time_t date_of;
+};
+
+struct http_server {
+        struct http_options options;
+        struct http_loop loops[LOOPS_MAX];
+        int n_loops, next_loop;
+        int tcp, local;
+        struct event *tcp_event, *local_event;
+        char address[64];
+        char *socket_path;
+        _Atomic size_t connections, busy;
+        _Atomic bool draining;
+};
+
+static int64_t boot_now(const struct http_loop *loop)
+{
+        const struct clock *clock = loop->server->options.world->clock;
+
+        return clock->boot(clock->ctx);
+}
+
+/* ---- hand-over ---- */
+
+void http_post(struct http_loop *loop, struct http_task *task)
+{
+        uint64_t one = 1;
+        bool first;
+
+        task->next = NULL;
+        pthread_mutex_lock(&loop->lock);
+        first = loop->posted == NULL;
+        *loop->posted_last = task;
+        loop->posted_last = &task->next;
+        pthread_mutex_unlock(&loop->lock);
+        if (first && write(loop->eventfd, &one, sizeof(one)) < 0)
+                bug(__FILE__, __LINE__, "eventfd");
+}
+
+static void on_wake(evutil_socket_t fd, short what, void *arg)
+{
+        struct http_loop *loop = arg;
+        struct http_task *task;
+        uint64_t count;
+
+        (void)what;
+        if (read(fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+                return;
+        pthread_mutex_lock(&loop->lock);
+        task = loop->posted;
+        loop->posted = NULL;
+        loop->posted_last = &loop->posted;
+        pthread_mutex_unlock(&loop->lock);
+        while (task) {
+                struct http_task *next = task->next;
+
+                task->run(task);
+                task = next;
+        }
+}
+
+void *http_loop_data(struct http_loop *loop)
+{
+        return loop->data;
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+        struct timer *timer = arg;
+
+        (void)fd;
+        (void)what;
+        timer->run(timer->arg);
+}
+
+void http_loop_every(struct http_loop *loop, int ms, void (*run)(void *), void *arg)
+{
+        struct timer *timer = xcalloc(1, sizeof(*timer));
+        struct timeval every = { ms / 1000, ms % 1000 * 1000 };
+
+        *timer = (struct timer){ .next = loop->timers, .run = run, .arg = arg };
+        timer->event = event_new(loop->base, -1, EV_PERSIST, on_timer, timer);
+        event_add(timer->event, &every);
+        loop->timers = timer;
+}
+
+/* ---- connections ---- */
+
+static bool in_exchange(const struct exchange *x)
+{
+        return x->phase == HANDLING || x->phase == STREAMING;
+}
+
+static void leave_exchange(struct exchange *x)
+{
+        if (in_exchange(x))
+                x->loop->server->busy--;
+}
+
+static void destroy(struct exchange *x)
+{
+        leave_exchange(x);
+        if (x->closed && in_exchange(x)) {
+                void (*closed)(struct exchange *, void *) = x->closed;
+
+                x->closed = NULL;
+                closed(x, x->closed_arg);
+        }
+        *x->link = x->next;
+        if (x->next)
+                x->next->link = x->link;
+        event_free(x->readable);
+        event_free(x->writable);
+        close(x->fd);
+        free(x->in);
+        buf_done(&x->out);
+        buf_done(&x->body);
+        buf_done(&x->head_text);
+        scope_done(&x->scope);
+        x->loop->server->connections--;
+        free(x);
+}
+
+/* A connection may be found dead deep inside a handler: it is freed when that has returned. */
+static void drop(struct exchange *x)
+{
+        if (x->in_handler)
+                x->dead = true;
+        else
+                destroy(x);
+}
+
+/* Sends what fits now; false when the connection is gone. */
+static bool flush(struct exchange *x)
+{
+        while (x->sent < x->out.n) {
+                ssize_t n = send(x->fd, x->out.p + x->sent, x->out.n - x->sent, MSG_NOSIGNAL);
+
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0 && errno == EAGAIN) {
+                        event_add(x->writable, NULL);
+                        return true;
+                }
+                if (n <= 0)
+                        return false;
+                x->sent += (size_t)n;
+                x->moved = boot_now(x->loop);
+        }
+        buf_clear(&x->out);
+        x->sent = 0;
+        if (x->out.size > 4 * READ_SIZE)
+                buf_done(&x->out);
+        return true;
+}
+
+static size_t pending(const struct exchange *x)
+{
+        return x->out.n - x->sent;
+}
+
+static void serve_input(struct exchange *x);
+
+/* The exchange is over: the connection is ready for the next request, or closes. */
+static void exchange_over(struct exchange *x)
+{
+        leave_exchange(x);
+        x->closed = NULL;
+        x->drained = NULL;
+        x->n_fields = 0;
+        x->phase = x->close_after ? LINGERING : READ_HEAD;
+        x->since = boot_now(x->loop);
+        scope_reset(&x->scope);
+        buf_done(&x->body);
+        event_add(x->readable, NULL);
+        if (x->phase == LINGERING && !pending(x))
+                drop(x);
+        else if (x->phase == READ_HEAD && !x->in_handler)
+                serve_input(x);
+}
+
+static const char *reason(int status)
+{
+        static const struct {
+                int status;
+                const char *text;
+        } reasons[] = {
+                { 200, "OK" },
+                { 201, "Created" },
+                { 204, "No Content" },
+                { 400, "Bad Request" },
+                { 401, "Unauthorized" },
+                { 403, "Forbidden" },
+                { 404, "Not Found" },
+                { 405, "Method Not Allowed" },
+                { 408, "Request Timeout" },
+                { 409, "Conflict" },
+                { 412, "Precondition Failed" },
+                { 413, "Content Too Large" },
+                { 415, "Unsupported Media Type" },
+                { 422, "Unprocessable Content" },
+                { 429, "Too Many Requests" },
+                { 431, "Request Header Fields Too Large" },
+                { 500, "Internal Server Error" },
+                { 503, "Service Unavailable" },
+                { 507, "Insufficient Storage" },
+        };
+
+        for (size_t i = 0; i < LENGTH(reasons); i++)
+                if (reasons[i].status == status)
+                        return reasons[i].text;
+        return "Status";
+}
+
+static const char *date_text(struct http_loop *loop)
+{
+        int64_t wall = loop->server->options.world->clock->wall(
+                loop->server->options.world->clock->ctx);
+        time_t now = (time_t)(wall / US_PER_S);
+        struct tm tm;
+
+        if (now != loop->date_of) {
+                loop->date_of = now;
+                gmtime_r(&now, &tm);
+                strftime(loop->date, sizeof(loop->date), "%a, %d %b %Y %H:%M:%S GMT", &tm);
+        }
+        return loop->date;
+}
+
+static void begin_response(struct exchange *x, int status, const char *content_type)
+{
+        buf_text(&x->out, "HTTP/1.1 ");
+        buf_int(&x->out, status);
+        buf_char(&x->out, ' ');
+        buf_text(&x->out, reason(status));
+        buf_text(&x->out, "\r\nDate: ");
+        buf_text(&x->out, date_text(x->loop));
+        buf_text(&x->out, "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
+        if (*content_type) {
+                buf_text(&x->out, "Content-Type: ");
+                buf_text(&x->out, content_type);
+                buf_text(&x->out, "\r\n");
+        }
+        buf_bytes(&x->out, x->fields, x->n_fields);
+        if (x->close_after)
+                buf_text(&x->out, "Connection: close\r\n");
+}
+
+void exchange_reply(struct exchange *x, int status, const char *content_type, struct str body)
+{
+        if (x->loop->server->draining)
+                x->close_after = true;
+        begin_response(x, status, content_type);
+        if (status != 204) {
+                buf_text(&x->out, "Content-Length: ");
+                buf_int(&x->out, (int64_t)body.n);
+                buf_text(&x->out, "\r\n");
+        }
+        buf_text(&x->out, "\r\n");
+        if (x->request.method != HTTP_HEAD && status != 204)
+                buf_str(&x->out, body);
+        x->moved = boot_now(x->loop);
+        if (x->out.full || !flush(x)) {
+                x->closed = NULL;
+                drop(x);
+                return;
+        }
+        exchange_over(x);
+}
+
+void exchange_add_header(struct exchange *x, const char *name, struct str value)
+{
+        int n;
+
+        if (str_find(value, '\r', 0) < value.n || str_find(value, '\n', 0) < value.n)
+                return;
+        n = snprintf(x->fields + x->n_fields, sizeof(x->fields) - x->n_fields,
+                     "%s: " STR_FMT "\r\n", name, STR_ARG(value));
+        if (n > 0 && (size_t)n < sizeof(x->fields) - x->n_fields)
+                x->n_fields += (size_t)n;
+}
+
+void exchange_fail(struct exchange *x, const struct fault *fault)
+{
+        struct buf text = BUF_INIT(65536);
+        struct json_out j = { .out = &text };
+        char seconds[16];
+
+        json_problem(&j, fault, x->request.path);
+        if (fault->code == ERR_UNAUTHENTICATED)
+                exchange_add_header(x, "WWW-Authenticate", STR("Bearer"));
+        if (err_http_status(fault->code) == 503 || err_http_status(fault->code) == 429) {
+                snprintf(seconds, sizeof(seconds), "%d",
+                         fault->retry_after ? fault->retry_after : 1);
+                exchange_add_header(x, "Retry-After", str_from(seconds));
+        }
+        exchange_reply(x, err_http_status(fault->code), "application/problem+json",
+                       buf_view(&text));
+        buf_done(&text);
+}
+
+/* A refusal before the request was whole: answered, then the connection ends. */
+static void refuse(struct exchange *x)
+{
+        x->close_after = true;
+        x->phase = HANDLING;
+        x->loop->server->busy++;
+        x->at = x->n; /* nothing behind it can be framed */
+        exchange_fail(x, &x->scope.fault);
+}
+
+/* ---- requests ---- */
+
+static bool percent_decode(struct arena *arena, struct str s, struct str *out)
+{
+        static const char hex[] = "0123456789abcdef0123456789ABCDEF";
+        char *text = arena_alloc(arena, s.n + 1, 1);
+        size_t n = 0;
+
+        for (size_t i = 0; i < s.n; i++) {
+                const char *high, *low;
+
+                if (s.p[i] != '%') {
+                        text[n++] = s.p[i];
+                        continue;
+                }
+                if (i + 2 >= s.n || !s.p[i + 1] || !s.p[i + 2])
+                        return false;
+                high = strchr(hex, s.p[i + 1]);
+                low = strchr(hex, s.p[i + 2]);
+                if (!high || !low)
+                        return false;
+                text[n] = (char)((high - hex) % 16 << 4 | (low - hex) % 16);
+                if (text[n] == '\0' || text[n] == '/')
+                        return false;
+                n++;
+                i += 2;
+        }
+        *out = (struct str){ text, n };
+        return str_is_utf8(*out);
+}
+
+static void handle(struct exchange *x)
+{
+        struct http_server *server = x->loop->server;
+        struct str query, path = str_cut(x->head.target, '?', &query);
+
+        x->request = (struct http_request){ .method = x->head.method,
+                                            .method_text = x->head.method_text,
+                                            .query = query.p ? query : STR(""),
+                                            .body = buf_view(&x->body),
+                                            .peer = x->peer };
+        if (!percent_decode(&x->scope.arena, path, &x->request.path)) {
+                fail(&x->scope, ERR_BAD_REQUEST, "malformed request: percent-encoding of the path");
+                refuse(x);
+                return;
+        }
+        x->close_after = !x->head.keep_alive;
+        x->phase = HANDLING;
+        server->busy++;
+        x->in_handler = true;
+        server->options.handle(server->options.app, x);
+        x->in_handler = false;
+        if (x->dead)
+                destroy(x);
+        else if (x->phase == READ_HEAD && x->at < x->n)
+                serve_input(x);
+}
+
+static enum err read_head(struct exchange *x, char *end)
+{
+        struct http_server *server = x->loop->server;
+        size_t n = (size_t)(end + 4 - (x->in + x->at));
+        struct str path, query;
+        enum err e;
+
+        buf_clear(&x->head_text);
+        buf_bytes(&x->head_text, x->in + x->at, n);
+        x->at += n;
+        e = head_parse(&x->scope, x->head_text.p, n, &x->head);
+        if (e)
+                return e;
+        path = str_cut(x->head.target, '?', &query);
+        x->limit = server->options.body_limit(server->options.app, x->head.method, path);
+        if (x->head.length > (int64_t)x->limit)
+                return fail_limit(&x->scope, "", ERR_TOO_LARGE, (int64_t)x->limit, x->head.length,
+                                  "bytes of the body");
+        if (x->head.expects_continue)
+                buf_text(&x->out, "HTTP/1.1 100 Continue\r\n\r\n");
+        x->body = BUF_INIT(x->limit);
+        x->phase = x->head.chunked ? READ_CHUNK_SIZE : READ_BODY;
+        x->since = boot_now(x->loop);
+        return ERR_OK;
+}
+
+/* Moves up to `want` unread bytes into the body. */
+static size_t take(struct exchange *x, size_t want)
+{
+        size_t there = x->n - x->at, n = there < want ? there : want;
+
+        buf_bytes(&x->body, x->in + x->at, n);
+        x->at += n;
+        return n;
+}
+
+static char *find_line(struct exchange *x)
+{
+        return memmem(x->in + x->at, x->n - x->at, "\r\n", 2);
+}
+
+static enum err read_chunk_size(struct exchange *x, char *end)
+{
+        struct str line = { x->in + x->at, (size_t)(end - (x->in + x->at)) };
+        size_t value = 0;
+
+        line = str_slice(line, 0, str_find(line, ';', 0));
+        if (!line.n || line.n > 8)
+                return fail(&x->scope, ERR_BAD_REQUEST, "malformed request: chunk size");
+        for (size_t i = 0; i < line.n; i++) {
+                char c = line.p[i];
+                int digit = c >= '0' && c <= '9' ? c - '0' :
+                            c >= 'a' && c <= 'f' ? c - 'a' + 10 :
+                            c >= 'A' && c <= 'F' ? c - 'A' + 10 :
+                                                   -1;
+
+                if (digit < 0)
+                        return fail(&x->scope, ERR_BAD_REQUEST, "malformed request: chunk size");
+                value = value << 4 | (size_t)digit;
+        }
+        if (x->body.n + value > x->limit)
+                return fail_limit(&x->scope, "", ERR_TOO_LARGE, (int64_t)x->limit,
+                                  (int64_t)(x->body.n + value), "bytes of the body");
+        x->at = (size_t)(end - x->in) + 2;
+        x->chunk_left = value;
+        x->phase = value ? READ_CHUNK : READ_TRAILER;
+        return ERR_OK;
+}
+
+enum progress { WANTS_MORE, WENT_ON, COMPLETE, REFUSED };
+
+static enum progress of(enum err e)
+{
+        return e ? REFUSED : WENT_ON;
+}
+
+/* One step through the bytes that are there. */
+static enum progress advance(struct exchange *x)
+{
+        char *end;
+
+        switch (x->phase) {
+        case READ_HEAD:
+                end = memmem(x->in + x->at, x->n - x->at, "\r\n\r\n", 4);
+                if ((end ? (size_t)(end - (x->in + x->at)) : x->n - x->at) > HEAD_MAX - 4)
+                        return of(fail(&x->scope, ERR_HEADERS_TOO_LARGE,
+                                       "the head may have at most %d bytes", HEAD_MAX));
+                /* A head that already is malformed need not become complete. */
+                if (!end && x->n > x->at && memchr(x->in + x->at, '\n', x->n - x->at) &&
+                    !memmem(x->in + x->at, x->n - x->at, "\r\n", 2))
+                        return of(fail(&x->scope, ERR_BAD_REQUEST,
+                                       "malformed request: lines must end with CR LF"));
+                return end ? of(read_head(x, end)) : WANTS_MORE;
+        case READ_BODY:
+                take(x, (size_t)x->head.length - x->body.n);
+                return x->body.n == (size_t)x->head.length ? COMPLETE : WANTS_MORE;
+        case READ_CHUNK_SIZE:
+                end = find_line(x);
+                if (!end && x->n - x->at > 64)
+                        return of(fail(&x->scope, ERR_BAD_REQUEST, "malformed request: chunk size"));
+                return end ? of(read_chunk_size(x, end)) : WANTS_MORE;
+        case READ_CHUNK:
+                x->chunk_left -= take(x, x->chunk_left);
+                if (x->chunk_left)
+                        return WANTS_MORE;
+                x->phase = READ_CHUNK_END;
+                return WENT_ON;
+        case READ_CHUNK_END:
+                if (x->n - x->at < 2)
+                        return WANTS_MORE;
+                if (memcmp(x->in + x->at, "\r\n", 2) != 0)
+                        return of(fail(&x->scope, ERR_BAD_REQUEST, "malformed request: chunk end"));
+                x->at += 2;
+                x->phase = READ_CHUNK_SIZE;
+                return WENT_ON;
+        case READ_TRAILER:
+                if (x->n - x->at < 2)
+                        return WANTS_MORE;
+                if (memcmp(x->in + x->at, "\r\n", 2) != 0)
+                        return of(fail(&x->scope, ERR_BAD_REQUEST,
+                                       "malformed request: trailers are not accepted"));
+                x->at += 2;
+                return COMPLETE;
+        case HANDLING:
+        case STREAMING:
+        case LINGERING:
+                break;
+        }
+        return WANTS_MORE;
+}
+
+static void serve_input(struct exchange *x)
+{
+        enum progress p = WENT_ON;
+
+        if (x->phase == READ_HEAD && x->at == x->n) {
+                x->at = x->n = 0;
+                return;
+        }
+        while (p == WENT_ON && !in_exchange(x))
+                p = advance(x);
+        if (p == REFUSED)
+                refuse(x);
+        else if (p == COMPLETE)
+                handle(x); /* continues with what was read ahead when the reply is out */
+        else if (pending(x) && !flush(x))
+                drop(x);
+}
+
+/* ---- events of a socket ---- */
+
+static void make_room(struct exchange *x)
+{
+        if (x->at) {
+                memmove(x->in, x->in + x->at, x->n - x->at);
+                x->n -= x->at;
+                x->at = 0;
+        }
+        if (x->size - x->n < READ_SIZE / 2) {
+                x->size = x->size ? x->size * 2 : READ_SIZE / 4;
+                if (x->size < x->n + READ_SIZE / 4)
+                        x->size = x->n + READ_SIZE / 4;
+                x->in = xrealloc(x->in, x->size);
+        }
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+        struct exchange *x = arg;
+        ssize_t got;
+
+        (void)what;
+        if (x->phase == LINGERING)
+                x->at = x->n = 0;
+        make_room(x);
+        got = recv(fd, x->in + x->n, x->size - x->n, 0);
+        if (got < 0 && (errno == EAGAIN || errno == EINTR))
+                return;
+        if (got <= 0) {
+                destroy(x);
+                return;
+        }
+        if (x->phase == READ_HEAD && x->n == x->at)
+                x->since = boot_now(x->loop);
+        x->n += (size_t)got;
+        if (in_exchange(x)) {
+                if (x->n - x->at > AHEAD_MAX)
+                        event_del(x->readable);
+                return;
+        }
+        serve_input(x);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+        struct exchange *x = arg;
+
+        (void)fd;
+        (void)what;
+        if (!flush(x)) {
+                destroy(x);
+                return;
+        }
+        if (x->phase == LINGERING && !pending(x)) {
+                destroy(x);
+                return;
+        }
+        if (x->over_mark && pending(x) < DRAINED) {
+                x->over_mark = false;
+                if (x->drained)
+                        x->drained(x, x->drained_arg);
+        }
+}
+
+/* ---- deadlines ---- */
+
+static enum err overdue(struct exchange *x, int64_t now)
+{
+        const struct http_options *o = &x->loop->server->options;
+        int64_t waited = now - x->since;
+
+        switch (x->phase) {
+        case READ_HEAD:
+                if (x->n == x->at)
+                        return waited > o->idle_seconds * US_PER_S ? ERR_EMPTY : ERR_OK;
+                return waited > o->head_seconds * US_PER_S ?
+                               fail(&x->scope, ERR_REQUEST_TIMEOUT,
+                                    "the head was not complete within %d s", o->head_seconds) :
+                               ERR_OK;
+        case READ_BODY:
+        case READ_CHUNK_SIZE:
+        case READ_CHUNK:
+        case READ_CHUNK_END:
+        case READ_TRAILER:
+                return waited > (BODY_GRACE + (int64_t)x->body.n / BODY_RATE) * US_PER_S ?
+                               fail(&x->scope, ERR_REQUEST_TIMEOUT,
+                                    "the body came slower than %d bytes a second", BODY_RATE) :
+                               ERR_OK;
+        case HANDLING:
+        case STREAMING:
+        case LINGERING:
+                return pending(x) && now - x->moved > WRITE_STALL * US_PER_S ? ERR_EMPTY : ERR_OK;
+        }
+        return ERR_OK;
+}
+
+static void on_sweep(evutil_socket_t fd, short what, void *arg)
+{
+        struct http_loop *loop = arg;
+        int64_t now = boot_now(loop);
+
+        (void)fd;
+        (void)what;
+        for (struct exchange *x = loop->connections, *next; x; x = next) {
+                enum err e = overdue(x, now);
+
+                next = x->next;
+                if (e == ERR_EMPTY)
+                        destroy(x);
+                else if (e)
+                        refuse(x);
+        }
+}
+
+/* ---- accepting ---- */
+
+struct arrival {
+        struct http_task task;
+        struct http_loop *loop;
+        int fd;
+        struct http_peer peer;
+};
+
+static void adopt(struct http_task *task)
+{
+        struct arrival *a = (struct arrival *)task;
+        struct http_loop *loop = a->loop;
+        struct exchange *x = xcalloc(1, sizeof(*x));
+
+        x->loop = loop;
+        x->fd = a->fd;
+        x->peer = a->peer;
+        x->out = BUF_INIT(OUT_MAX);
+        x->head_text = BUF_INIT(HEAD_MAX + 4);
+        x->since = x->moved = boot_now(loop);
+        scope_init(&x->scope, loop->server->options.world);
+        x->readable = event_new(loop->base, x->fd, EV_READ | EV_PERSIST, on_readable, x);
+        x->writable = event_new(loop->base, x->fd, EV_WRITE, on_writable, x);
+        x->link = &loop->connections;
+        x->next = loop->connections;
+        if (x->next)
+                x->next->link = &x->next;
+        loop->connections = x;
+        event_add(x->readable, NULL);
+        free(a);
+}
+
+static bool peer_is_welcome(const struct http_server *server, int fd, struct http_peer *peer)
+{
+        struct ucred cred;
+        socklen_t n = sizeof(cred);
+
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &n))
+                return false;
+        *peer = (struct http_peer){ true, cred.uid, (uint32_t)cred.pid };
+        return cred.uid == 0 || cred.uid == server->options.socket_uid;
+}
+
+static void on_accept(evutil_socket_t fd, short what, void *arg)
+{
+        struct http_server *server = arg;
+        int one = 1;
+
+        (void)what;
+        for (int i = 0; i < 64; i++) {
+                struct http_peer peer = { 0 };
+                struct arrival *a;
+                int got = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+                if (got < 0)
+                        return;
+                if (server->connections >= server->options.max_connections ||
+                    (fd == server->local && !peer_is_welcome(server, got, &peer))) {
+                        close(got);
+                        continue;
+                }
+                if (fd == server->tcp)
+                        setsockopt(got, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+                server->connections++;
+                a = xcalloc(1, sizeof(*a));
+                *a = (struct arrival){ .task = { .run = adopt },
+                                       .loop = &server->loops[server->next_loop],
+                                       .fd = got,
+                                       .peer = peer };
+                server->next_loop = (server->next_loop + 1) % server->n_loops;
+                http_post(a->loop, &a->task);
+        }
+}
+
+/* "127.0.0.1:7420" or "[::1]:7420". */
+static bool parse_address(const char *text, struct sockaddr_storage *out, socklen_t *length)
+{
+        struct sockaddr_in6 *six = (struct sockaddr_in6 *)out;
+        struct sockaddr_in *four = (struct sockaddr_in *)out;
+        const char *colon = strrchr(text, ':');
+        char host[INET6_ADDRSTRLEN];
+        int64_t port;
+        size_t n;
+
+        if (!colon || !str_to_int(str_from(colon + 1), &port) || port < 0 || port > 65535)
+                return false;
+        n = (size_t)(colon - text);
+        if (n > 2 && text[0] == '[' && text[n - 1] == ']') {
+                text++;
+                n -= 2;
+        }
+        if (n >= sizeof(host))
+                return false;
+        memcpy(host, text, n);
+        host[n] = '\0';
+        memset(out, 0, sizeof(*out));
+        if (inet_pton(AF_INET, host, &four->sin_addr) == 1) {
+                four->sin_family = AF_INET;
+                four->sin_port = htons((uint16_t)port);
+                *length = sizeof(*four);
+                return true;
+        }
+        six->sin6_family = AF_INET6;
+        six->sin6_port = htons((uint16_t)port);
+        *length = sizeof(*six);
+        return inet_pton(AF_INET6, host, &six->sin6_addr) == 1;
+}
+
+static enum err listen_tcp(struct scope *scope, struct http_server *server)
+{
+        struct sockaddr_storage address;
+        char host[INET6_ADDRSTRLEN];
+        socklen_t n = sizeof(address), length;
+        int one = 1;
+
+        if (!parse_address(server->options.listen, &address, &length))
+                return fail(scope, ERR_VALIDATION,
+                            "--listen must be an address such as 127.0.0.1:7420, not %s",
+                            server->options.listen);
+        server->tcp = socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        setsockopt(server->tcp, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+        if (server->tcp < 0 || bind(server->tcp, (struct sockaddr *)&address, length) ||
+            listen(server->tcp, 1024) ||
+            getsockname(server->tcp, (struct sockaddr *)&address, &n))
+                return fail(scope, ERR_UNAVAILABLE, "cannot listen on %s: %s",
+                            server->options.listen, strerror(errno));
+        if (address.ss_family == AF_INET6) {
+                struct sockaddr_in6 *six = (struct sockaddr_in6 *)&address;
+
+                inet_ntop(AF_INET6, &six->sin6_addr, host, sizeof(host));
+                snprintf(server->address, sizeof(server->address), "[%.45s]:%d", host,
+                         ntohs(six->sin6_port));
+        } else {
+                struct sockaddr_in *four = (struct sockaddr_in *)&address;
+
+                inet_ntop(AF_INET, &four->sin_addr, host, sizeof(host));
+                snprintf(server->address, sizeof(server->address), "%.15s:%d", host,
+                         ntohs(four->sin_port));
+        }
+        return ERR_OK;
+}
+
+static enum err listen_local(struct scope *scope, struct http_server *server)
+{
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        const char *path = server->options.unix_socket;
+
+        server->local = -1;
+        if (!path)
+                return ERR_OK;
+        if (strlen(path) >= sizeof(address.sun_path))
+                return fail(scope, ERR_VALIDATION, "the path of the socket is too long: %s", path);
+        memcpy(address.sun_path, path, strlen(path) + 1);
+        unlink(path);
+        server->local = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (server->local < 0 ||
+            bind(server->local, (struct sockaddr *)&address, sizeof(address)) ||
+            chmod(path, 0600) || listen(server->local, 256))
+                return fail(scope, ERR_UNAVAILABLE, "cannot listen on %s: %s", path,
+                            strerror(errno));
+        server->socket_path = xstrdup(path);
+        return ERR_OK;
+}
+
+/* ---- life ---- */
+
+static void *loop_main(void *arg)
+{
+        struct http_loop *loop = arg;
+        const struct http_options *o = &loop->server->options;
+
+        pthread_setname_np(pthread_self(), "http");
+        loop->data = o->loop_start ? o->loop_start(o->app, loop) : NULL;
+        event_base_loop(loop->base, EVLOOP_NO_EXIT_ON_EMPTY);
+        return NULL;
+}
+
+static void loop_init(struct http_server *server, struct http_loop *loop)
+{
+        struct timeval second = { 1, 0 };
+
+        loop->server = server;
+        loop->base = event_base_new();
+        BUG_ON(!loop->base);
+        loop->posted_last = &loop->posted;
+        pthread_mutex_init(&loop->lock, NULL);
+        loop->eventfd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        loop->wake = event_new(loop->base, loop->eventfd, EV_READ | EV_PERSIST, on_wake, loop);
+        loop->sweep = event_new(loop->base, -1, EV_PERSIST, on_sweep, loop);
+        event_add(loop->wake, NULL);
+        event_add(loop->sweep, &second);
+}
+
+enum err http_server_start(struct scope *scope, const struct http_options *options,
+                           struct http_server **out)
+{
+        struct http_server *server = xcalloc(1, sizeof(*server));
+        struct event_base *first;
+        enum err e;
+
+        evthread_use_pthreads();
+        server->options = *options;
+        server->n_loops = options->loops < 1 ? 1 : options->loops > LOOPS_MAX ? LOOPS_MAX :
+                                                                                 options->loops;
+        e = listen_tcp(scope, server);
+        if (!e)
+                e = listen_local(scope, server);
+        if (e) {
+                free(server);
+                return e;
+        }
+        for (int i = 0; i < server->n_loops; i++)
+                loop_init(server, &server->loops[i]);
+        first = server->loops[0].base;
+        server->tcp_event = event_new(first, server->tcp, EV_READ | EV_PERSIST, on_accept, server);
+        event_add(server->tcp_event, NULL);
+        if (server->local >= 0) {
+                server->local_event = event_new(first, server->local, EV_READ | EV_PERSIST,
+                                                on_accept, server);
+                event_add(server->local_event, NULL);
+        }
+        for (int i = 0; i < server->n_loops; i++)
+                if (pthread_create(&server->loops[i].thread, NULL, loop_main, &server->loops[i]))
+                        return fail(scope, ERR_UNAVAILABLE, "cannot start an HTTP thread");
+        *out = server;
+        return ERR_OK;
+}
+
+const char *http_server_address(const struct http_server *server)
+{
+        return server->address;
+}
+
+size_t http_server_busy(const struct http_server *server)
+{
+        return server->busy;
+}
+
+void http_server_drain(struct http_server *server)
+{
+        server->draining = true;
+        event_del(server->tcp_event);
+        if (server->local_event)
+                event_del(server->local_event);
+}
+
+static void loop_free(struct http_loop *loop)
+{
+        while (loop->connections)
+                destroy(loop->connections);
+        while (loop->timers) {
+                struct timer *timer = loop->timers;
+
+                loop->timers = timer->next;
+                event_free(timer->event);
+                free(timer);
+        }
+        event_free(loop->wake);
+        event_free(loop->sweep);
+        close(loop->eventfd);
+        event_base_free(loop->base);
+        pthread_mutex_destroy(&loop->lock);
+}
+
+void http_server_stop(struct http_server *server)
+{
+        for (int i = 0; i < server->n_loops; i++)
+                event_base_loopbreak(server->loops[i].base);
+        for (int i = 0; i < server->n_loops; i++)
+                pthread_join(server->loops[i].thread, NULL);
+        event_free(server->tcp_event);
+        if (server->local_event)
+                event_free(server->local_event);
+        close(server->tcp);
+        if (server->local >= 0)
+                close(server->local);
+        if (server->socket_path)
+                unlink(server->socket_path);
+        for (int i = 0; i < server->n_loops; i++) {
+                /* Replies that came while the loop ended: their exchanges are told first. */
+                struct http_loop *loop = &server->loops[i];
+
+                while (loop->connections)
+                        destroy(loop->connections);
+                for (struct http_task *t = loop->posted, *next; t; t = next) {
+                        next = t->next;
+                        t->run(t);
+                }
+                if (server->options.loop_stop)
+                        server->options.loop_stop(server->options.app, loop->data);
+                loop_free(loop);
+        }
+        free(server->socket_path);
+        free(server);
+}
+
+/* ---- what the application sees of an exchange ---- */
+
+const struct http_request *exchange_request(const struct exchange *x)
+{
+        return &x->request;
+}
+
+struct http_loop *exchange_loop(const struct exchange *x)
+{
+        return x->loop;
+}
+
+struct str exchange_header(const struct exchange *x, const char *name)
+{
+        return head_find(&x->head, name);
+}
+
+void exchange_on_close(struct exchange *x, void (*closed)(struct exchange *, void *), void *arg)
+{
+        x->closed = closed;
+        x->closed_arg = arg;
+}
+
+void exchange_stream_begin(struct exchange *x, const char *content_type)
+{
+        x->close_after = true;
+        x->phase = STREAMING;
+        begin_response(x, 200, content_type);
+        buf_text(&x->out, "Transfer-Encoding: chunked\r\n\r\n");
+        x->moved = boot_now(x->loop);
+}
+
+size_t exchange_stream_write(struct exchange *x, struct str bytes)
+{
+        if (bytes.n) {
+                buf_printf(&x->out, "%zx\r\n", bytes.n);
+                buf_str(&x->out, bytes);
+                buf_text(&x->out, "\r\n");
+        }
+        if (!pending(x))
+                x->moved = boot_now(x->loop);
+        if (x->out.full || !flush(x)) {
+                /* The loop finds the socket dead and tells the application by on_close. */
+                shutdown(x->fd, SHUT_RDWR);
+                buf_clear(&x->out);
+                x->sent = 0;
+                return 0;
+        }
+        if (pending(x) >= DRAINED)
+                x->over_mark = true;
+        return pending(x);
+}
+
+void exchange_stream_on_drain(struct exchange *x, void (*drained)(struct exchange *, void *),
+                              void *arg)
+{
+        x->drained = drained;
+        x->drained_arg = arg;
+}
+
+void exchange_stream_end(struct exchange *x)
+{
+        buf_text(&x->out, "0\r\n\r\n");
+        if (!flush(x)) {
+                x->closed = NULL;
+                drop(x);
+                return;
+        }
+        exchange_over(x);
+}

@@ -1,0 +1,63 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "server/serve.h"
+
+static int usage(FILE *to)
+{
+        fprintf(to, "usage: baton <command>\n\n"
+                    "  serve     run the server (baton serve --help)\n"
+                    "  version   print the version\n");
+        return to == stderr ? 2 : 0;
+}
+
+static bool log_setup(const struct options *o)
+{
+        static const char *const levels[] = { "error", "warn", "info", "debug" };
+
+        for (int i = 0; i < 4; i++)
+                if (strcmp(o->log_level, levels[i]) == 0) {
+                        log_configure((enum log_level)i, strcmp(o->log_format, "json") == 0);
+                        return true;
+                }
+        return false;
+}
+
+static int run_serve(int argc, char **argv)
+{
+        struct options options;
+        struct scope scope;
+        enum err e;
+
+        if (argc > 0 && strcmp(argv[0], "--help") == 0) {
+                options_help();
+                return 0;
+        }
+        scope_init(&scope, &system_world);
+        e = options_read(&scope, argc, argv, &options);
+        if (!e && !log_setup(&options))
+                e = fail(&scope, ERR_VALIDATION, "--log-level must be error, warn, info or debug");
+        if (!e)
+                e = serve(&scope, &options);
+        if (e)
+                fprintf(stderr, "baton: " STR_FMT "\n", STR_ARG(scope.fault.detail));
+        scope_done(&scope);
+        return err_exit_status(e);
+}
+
+int main(int argc, char **argv)
+{
+        if (argc < 2)
+                return usage(stderr);
+        if (strcmp(argv[1], "serve") == 0)
+                return run_serve(argc - 2, argv + 2);
+        if (strcmp(argv[1], "version") == 0 || strcmp(argv[1], "--version") == 0) {
+                printf("baton %s\n", BATON_VERSION);
+                return 0;
+        }
+        if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0)
+                return usage(stdout);
+        fprintf(stderr, "baton: unknown command \"%s\"\n", argv[1]);
+        return usage(stderr);
+}

@@ -1,0 +1,21 @@
+/* Options of the server, from flags and the environment, by one table (options.def). */
+#ifndef BATON_SERVER_OPTIONS_H
+#define BATON_SERVER_OPTIONS_H
+
+#include "core/scope.h"
+
+struct options {
+#define OPTION(name, member, kind, fallback, help) OPTION_##kind member;
+#define OPTION_TEXT const char *
+#define OPTION_NUMBER int64_t
+#include "server/options.def"
+#undef OPTION
+#undef OPTION_TEXT
+#undef OPTION_NUMBER
+};
+
+/* Reads argv[0..argc): ERR_VALIDATION names the option.  The texts live in the scope. */
+enum err options_read(struct scope *, int argc, char **argv, struct options *) NODISCARD;
+void options_help(void); /* to standard output */
+
+#endif

@@ -1,0 +1,126 @@
+#include "store/migrate.h"
+
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+
+struct applied {
+        int64_t number, min_compatible;
+        struct str checksum;
+};
+
+static const struct field applied_fields[] = {
+        { "number", FIELD_INT, FIELD_COLUMN, offsetof(struct applied, number) },
+        { "min_compatible", FIELD_INT, FIELD_COLUMN, offsetof(struct applied, min_compatible) },
+        { "checksum", FIELD_STR, FIELD_COLUMN, offsetof(struct applied, checksum) },
+};
+static const struct record applied_record = { "migration", applied_fields, LENGTH(applied_fields),
+                                              sizeof(struct applied), -1 };
+
+struct name_row {
+        int64_t id;
+        struct str text;
+};
+static const struct field name_fields[] = {
+        { "id", FIELD_INT, FIELD_COLUMN, offsetof(struct name_row, id) },
+        { "text", FIELD_STR, FIELD_COLUMN, offsetof(struct name_row, text) },
+};
+static const struct record name_record = { "name", name_fields, LENGTH(name_fields),
+                                           sizeof(struct name_row), -1 };
+
+const struct statement store_statements[STORE_STATEMENTS] = {
+        [MIGRATION_APPLIED] = { "migration_applied",
+                                "SELECT {columns} FROM migration ORDER BY number",
+                                &applied_record },
+        [MIGRATION_ADD] = { "migration_add",
+                            "INSERT INTO migration (number, min_compatible, checksum, name, at)"
+                            " VALUES (?1, ?2, ?3, ?4, ?5)",
+                            NULL },
+        [NAME_ALL] = { "name_all", "SELECT {columns} FROM name", &name_record },
+};
+
+static const char base[] =
+        "CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, min_compatible INTEGER"
+        " NOT NULL, checksum TEXT NOT NULL, name TEXT NOT NULL, at INTEGER NOT NULL) STRICT;"
+        "CREATE TABLE IF NOT EXISTS name (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE) STRICT;";
+
+static void checksum(const char *text, char hex[65])
+{
+        unsigned char digest[crypto_hash_sha256_BYTES];
+
+        crypto_hash_sha256(digest, (const unsigned char *)text, strlen(text));
+        sodium_bin2hex(hex, 65, digest, sizeof(digest));
+}
+
+static enum err apply(struct tx *tx, int own, const struct migration *m)
+{
+        enum err e = engine_begin(tx->scope, tx->engine);
+        char sum[65];
+
+        if (e)
+                return e;
+        checksum(m->text, sum);
+        e = engine_script(tx->scope, tx->engine, m->text);
+        if (!e)
+                e = tx_exec(tx, own + MIGRATION_ADD, INT(m->number), INT(m->min_compatible),
+                            TEXT(str_from(sum)), TEXT(str_from(m->name)), INT(tx->scope->now));
+        if (!e)
+                e = engine_commit(tx->scope, tx->engine);
+        if (e)
+                engine_rollback(tx->engine);
+        return e;
+}
+
+static enum err check(struct scope *scope, const struct list *rows, const struct migration *all,
+                      size_t n)
+{
+        const struct applied *applied = rows->items;
+
+        for (size_t i = 0; i < rows->n; i++) {
+                char sum[65];
+
+                if (i >= n) {
+                        if (applied[i].min_compatible > (int64_t)n)
+                                return fail(scope, ERR_UNAVAILABLE,
+                                            "the database has schema %lld and needs a program that"
+                                            " knows schema %lld; this one knows %zu: use a newer"
+                                            " baton",
+                                            (long long)applied[rows->n - 1].number,
+                                            (long long)applied[i].min_compatible, n);
+                        continue;
+                }
+                checksum(all[i].text, sum);
+                if (!str_is(applied[i].checksum, sum))
+                        return fail(scope, ERR_UNAVAILABLE,
+                                    "migration %d was applied with another text than this program"
+                                    " has: the database belongs to a different build",
+                                    all[i].number);
+        }
+        return ERR_OK;
+}
+
+enum err migrate(struct tx *tx, int own, const struct migration *all, size_t n)
+{
+        struct list rows;
+        enum err e = engine_script(tx->scope, tx->engine, base);
+
+        if (!e)
+                e = tx_rows(tx, own + MIGRATION_APPLIED, &rows, NULL, 0);
+        if (!e)
+                e = check(tx->scope, &rows, all, n);
+        for (size_t i = e ? n : rows.n; !e && i < n; i++)
+                e = apply(tx, own, &all[i]);
+        return e;
+}
+
+enum err names_load(struct tx *tx, int own)
+{
+        struct list rows;
+        enum err e = tx_rows(tx, own + NAME_ALL, &rows, NULL, 0);
+        const struct name_row *row = rows.items;
+
+        for (size_t i = 0; !e && i < rows.n; i++)
+                names_add(tx->names, row[i].id, row[i].text);
+        names_publish(tx->names);
+        return e;
+}

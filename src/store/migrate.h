@@ -1,0 +1,17 @@
+/* Migrations: embedded, numbered, checksummed, forward only. Private to this folder. */
+#ifndef BATON_STORE_MIGRATE_H
+#define BATON_STORE_MIGRATE_H
+
+#include "store/engine.h"
+
+/* Applies what is missing, each in a transaction.  Refuses a database whose newest migration says
+ * that this program is too old for it, and one whose applied text was changed. */
+enum err migrate(struct tx *, int own, const struct migration *, size_t n) NODISCARD;
+/* Reads the table of names into memory. */
+enum err names_load(struct tx *, int own) NODISCARD;
+
+/* The store's own statements; `own` is the number of the first in the engine's registry. */
+enum { MIGRATION_APPLIED, MIGRATION_ADD, NAME_ALL, STORE_STATEMENTS };
+extern const struct statement store_statements[STORE_STATEMENTS];
+
+#endif

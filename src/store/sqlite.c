@@ -1,0 +1,599 @@
+#include <sqlite3.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/buf.h"
+#include "store/engine.h"
+
+struct engine {
+        sqlite3 *db;
+        const struct statement *registry;
+        size_t n;
+        sqlite3_stmt **prepared;
+        sqlite3_stmt *begin, *commit, *name_add, *name_text, *name_id;
+        bool writer;
+        int64_t wal_bytes;
+};
+
+/* ---- opening ---- */
+
+static enum err broken(struct scope *scope, struct engine *engine)
+{
+        int code = sqlite3_extended_errcode(engine->db) & 0xff;
+
+        if (code == SQLITE_FULL)
+                return fail(scope, ERR_STORAGE_FULL,
+                            "the disk that holds the database is full; free space and try again");
+        return fail(scope, ERR_UNAVAILABLE, "the database failed: %s", sqlite3_errmsg(engine->db));
+}
+
+static int on_wal(void *ctx, sqlite3 *db, const char *name, int pages)
+{
+        struct engine *engine = ctx;
+
+        (void)db;
+        (void)name;
+        engine->wal_bytes = (int64_t)pages * 4096;
+        return SQLITE_OK;
+}
+
+/*
+ * One connection writes and checkpoints; the others are read-only and never checkpoint, because
+ * several connections doing so at once can corrupt the log in SQLite before 3.51.3.
+ */
+static const char *const writer_pragmas =
+        "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+        "PRAGMA wal_autocheckpoint=0; PRAGMA mmap_size=0; PRAGMA foreign_keys=OFF;"
+        "PRAGMA cache_size=-65536; PRAGMA temp_store=MEMORY; PRAGMA journal_size_limit=67108864;"
+        "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON";
+static const char *const reader_pragmas =
+        "PRAGMA query_only=ON; PRAGMA wal_autocheckpoint=0; PRAGMA mmap_size=0;"
+        "PRAGMA cache_size=-8192; PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF";
+
+enum err engine_script(struct scope *scope, struct engine *engine, const char *sql)
+{
+        return sqlite3_exec(engine->db, sql, NULL, NULL, NULL) == SQLITE_OK ?
+                       ERR_OK :
+                       broken(scope, engine);
+}
+
+static enum err prepare(struct scope *scope, struct engine *engine, const char *sql,
+                        sqlite3_stmt **out)
+{
+        return sqlite3_prepare_v3(engine->db, sql, -1, SQLITE_PREPARE_PERSISTENT, out, NULL) ==
+                               SQLITE_OK ?
+                       ERR_OK :
+                       fail(scope, ERR_INTERNAL, "%s in: %.400s", sqlite3_errmsg(engine->db), sql);
+}
+
+enum err engine_open(struct scope *scope, const char *path, enum engine_mode mode,
+                     const struct statement *registry, size_t n, struct engine **out)
+{
+        struct engine *engine = xcalloc(1, sizeof(*engine));
+        bool writer = mode == ENGINE_WRITER;
+        int flags = writer ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
+        enum err e;
+
+        engine->registry = registry;
+        engine->n = n;
+        engine->writer = writer;
+        engine->prepared = xcalloc(n, sizeof(sqlite3_stmt *));
+        if (sqlite3_open_v2(path, &engine->db,
+                            flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL)) {
+                e = fail(scope, ERR_UNAVAILABLE, "cannot open %s: %s", path,
+                         sqlite3_errmsg(engine->db));
+                engine_close(engine);
+                return e;
+        }
+        sqlite3_busy_timeout(engine->db, 2000);
+        sqlite3_wal_hook(engine->db, on_wal, engine);
+        e = engine_script(scope, engine, writer ? writer_pragmas : reader_pragmas);
+        if (!e)
+                e = prepare(scope, engine, writer ? "BEGIN IMMEDIATE" : "BEGIN", &engine->begin);
+        if (!e)
+                e = prepare(scope, engine, "COMMIT", &engine->commit);
+        if (e) {
+                engine_close(engine);
+                return e;
+        }
+        *out = engine;
+        return ERR_OK;
+}
+
+void engine_close(struct engine *engine)
+{
+        sqlite3_stmt *own[] = { engine->begin, engine->commit, engine->name_add,
+                                engine->name_text, engine->name_id };
+
+        for (size_t i = 0; i < engine->n; i++)
+                sqlite3_finalize(engine->prepared[i]);
+        for (size_t i = 0; i < LENGTH(own); i++)
+                sqlite3_finalize(own[i]);
+        sqlite3_close(engine->db);
+        free(engine->prepared);
+        free(engine);
+}
+
+/* ---- statements ---- */
+
+static void substitute(struct buf *out, const char *text, const char *mark, struct str by)
+{
+        const char *at;
+
+        while ((at = strstr(text, mark))) {
+                buf_bytes(out, text, (size_t)(at - text));
+                buf_str(out, by);
+                text = at + strlen(mark);
+        }
+        buf_text(out, text);
+        buf_char(out, '\0');
+}
+
+static enum err statement_prepare(struct scope *scope, struct engine *engine, int id)
+{
+        const struct statement *s = &engine->registry[id];
+        struct buf columns = BUF_INIT(1 << 20), text = BUF_INIT(1 << 20);
+        enum err e;
+
+        substitute(&columns, s->text, "{columns}",
+                   s->record ? record_columns(&scope->arena, s->record) : STR(""));
+        substitute(&text, columns.p, "{values}",
+                   s->record ? record_placeholders(&scope->arena, s->record) : STR(""));
+        e = prepare(scope, engine, text.p, &engine->prepared[id]);
+        buf_done(&columns);
+        buf_done(&text);
+        return e;
+}
+
+enum err engine_prepare_all(struct scope *scope, struct engine *engine)
+{
+        for (size_t i = 0; i < engine->n; i++) {
+                enum err e = statement_prepare(scope, engine, (int)i);
+
+                if (e)
+                        return e;
+        }
+        return ERR_OK;
+}
+
+static enum err statement(struct tx *tx, int id, sqlite3_stmt **out)
+{
+        enum err e = ERR_OK;
+
+        BUG_ON(id < 0 || (size_t)id >= tx->engine->n);
+        if (!tx->engine->prepared[id])
+                e = statement_prepare(tx->scope, tx->engine, id);
+        *out = tx->engine->prepared[id];
+        return e;
+}
+
+static void bind_text(sqlite3_stmt *s, int at, struct str text)
+{
+        if (text.p)
+                sqlite3_bind_text(s, at, text.p, (int)text.n, SQLITE_STATIC);
+        else
+                sqlite3_bind_null(s, at);
+}
+
+static enum err bind_name(struct tx *tx, sqlite3_stmt *s, int at, struct str text)
+{
+        int64_t id;
+        enum err e;
+
+        if (!text.p) {
+                sqlite3_bind_null(s, at);
+                return ERR_OK;
+        }
+        e = tx_name(tx, text, &id);
+        sqlite3_bind_int64(s, at, id);
+        return e;
+}
+
+static enum err bind(struct tx *tx, sqlite3_stmt *s, const struct arg *args, size_t n)
+{
+        for (size_t i = 0; i < n; i++) {
+                int at = (int)i + 1;
+                enum err e = ERR_OK;
+
+                switch (args[i].kind) {
+                case ARG_NULL:
+                        sqlite3_bind_null(s, at);
+                        break;
+                case ARG_INT:
+                        sqlite3_bind_int64(s, at, args[i].number);
+                        break;
+                case ARG_TEXT:
+                        bind_text(s, at, args[i].text);
+                        break;
+                case ARG_BLOB:
+                        if (args[i].text.p)
+                                sqlite3_bind_blob(s, at, args[i].text.p, (int)args[i].text.n,
+                                                  SQLITE_STATIC);
+                        else
+                                sqlite3_bind_null(s, at);
+                        break;
+                case ARG_NAME:
+                        e = bind_name(tx, s, at, args[i].text);
+                        break;
+                }
+                if (e)
+                        return e;
+        }
+        return ERR_OK;
+}
+
+static enum err bind_field(struct tx *tx, sqlite3_stmt *s, int at, const struct field *f,
+                           const void *base)
+{
+        const struct str *text = FIELD_IN(base, f, struct str);
+        int64_t number;
+
+        switch (f->kind) {
+        case FIELD_INT:
+                sqlite3_bind_int64(s, at, *FIELD_IN(base, f, int64_t));
+                break;
+        case FIELD_TIME:
+        case FIELD_ID:
+                number = *FIELD_IN(base, f, int64_t);
+                if (number)
+                        sqlite3_bind_int64(s, at, number);
+                else
+                        sqlite3_bind_null(s, at);
+                break;
+        case FIELD_BOOL:
+                sqlite3_bind_int(s, at, *FIELD_IN(base, f, bool));
+                break;
+        case FIELD_ENUM:
+                sqlite3_bind_int(s, at, *FIELD_IN(base, f, int));
+                break;
+        case FIELD_STR:
+        case FIELD_JSON:
+                bind_text(s, at, *text);
+                break;
+        case FIELD_BYTES:
+                if (text->p)
+                        sqlite3_bind_blob(s, at, text->p, (int)text->n, SQLITE_STATIC);
+                else
+                        sqlite3_bind_null(s, at);
+                break;
+        case FIELD_NAME:
+        case FIELD_ACTOR:
+        case FIELD_CAPS:
+                return bind_name(tx, s, at, *text);
+        case FIELD_RECORD:
+        case FIELD_LIST:
+                BUG_ON(true);
+                break;
+        }
+        return ERR_OK;
+}
+
+static struct str column_text(struct arena *arena, sqlite3_stmt *s, int at)
+{
+        const char *p = sqlite3_column_blob(s, at);
+        int n = sqlite3_column_bytes(s, at);
+
+        if (sqlite3_column_type(s, at) == SQLITE_NULL)
+                return STR_NONE;
+        return str_dup(arena, (struct str){ p ? p : "", (size_t)n });
+}
+
+static void read_field(struct tx *tx, sqlite3_stmt *s, int at, const struct field *f, void *base)
+{
+        switch (f->kind) {
+        case FIELD_INT:
+        case FIELD_TIME:
+        case FIELD_ID:
+                *FIELD_AT(base, f, int64_t) = sqlite3_column_int64(s, at);
+                break;
+        case FIELD_BOOL:
+                *FIELD_AT(base, f, bool) = sqlite3_column_int(s, at) != 0;
+                break;
+        case FIELD_ENUM:
+                *FIELD_AT(base, f, int) = sqlite3_column_int(s, at);
+                break;
+        case FIELD_STR:
+        case FIELD_JSON:
+        case FIELD_BYTES:
+                *FIELD_AT(base, f, struct str) = column_text(&tx->scope->arena, s, at);
+                break;
+        case FIELD_NAME:
+        case FIELD_ACTOR:
+        case FIELD_CAPS:
+                *FIELD_AT(base, f, struct str) =
+                        sqlite3_column_type(s, at) == SQLITE_NULL ?
+                                STR_NONE :
+                                tx_name_text(tx, sqlite3_column_int64(s, at));
+                break;
+        case FIELD_RECORD:
+        case FIELD_LIST:
+                break;
+        }
+}
+
+static void read_row(struct tx *tx, sqlite3_stmt *s, const struct record *record, void *out)
+{
+        int column = 0;
+
+        for (size_t i = 0; i < record->n; i++)
+                if (record->fields[i].flags & FIELD_COLUMN)
+                        read_field(tx, s, column++, &record->fields[i], out);
+}
+
+static enum err end(struct tx *tx, sqlite3_stmt *s, int code)
+{
+        enum err e = code == SQLITE_DONE || code == SQLITE_ROW ? ERR_OK :
+                                                                 broken(tx->scope, tx->engine);
+
+        sqlite3_reset(s);
+        return e;
+}
+
+enum err tx_write(struct tx *tx, int id, int64_t *changed, const struct arg *args, size_t n)
+{
+        sqlite3_stmt *s;
+        enum err e = statement(tx, id, &s);
+
+        if (!e)
+                e = bind(tx, s, args, n);
+        if (e)
+                return e;
+        tx->writes++;
+        e = end(tx, s, sqlite3_step(s));
+        if (!e && changed)
+                *changed = sqlite3_changes64(tx->engine->db);
+        return e;
+}
+
+enum err tx_insert(struct tx *tx, int id, const void *in)
+{
+        const struct record *record = tx->engine->registry[id].record;
+        sqlite3_stmt *s;
+        enum err e = statement(tx, id, &s);
+        int column = 0;
+
+        for (size_t i = 0; !e && i < record->n; i++)
+                if (record->fields[i].flags & FIELD_COLUMN)
+                        e = bind_field(tx, s, ++column, &record->fields[i], in);
+        if (e)
+                return e;
+        tx->writes++;
+        return end(tx, s, sqlite3_step(s));
+}
+
+/* A row may come from INSERT … RETURNING: count it as a write, which only costs a savepoint. */
+static void count_write(struct tx *tx, sqlite3_stmt *s)
+{
+        if (!sqlite3_stmt_readonly(s))
+                tx->writes++;
+}
+
+enum err tx_row(struct tx *tx, int id, void *out, const struct arg *args, size_t n)
+{
+        const struct record *record = tx->engine->registry[id].record;
+        sqlite3_stmt *s;
+        enum err e = statement(tx, id, &s);
+        int code;
+
+        if (!e)
+                e = bind(tx, s, args, n);
+        if (e)
+                return e;
+        count_write(tx, s);
+        code = sqlite3_step(s);
+        if (code == SQLITE_ROW) {
+                memset(out, 0, record->size);
+                read_row(tx, s, record, out);
+        }
+        e = end(tx, s, code);
+        return e ? e : code == SQLITE_ROW ? ERR_OK : ERR_EMPTY;
+}
+
+enum err tx_rows(struct tx *tx, int id, struct list *out, const struct arg *args, size_t n)
+{
+        const struct record *record = tx->engine->registry[id].record;
+        size_t room = 0;
+        sqlite3_stmt *s;
+        enum err e = statement(tx, id, &s);
+        int code;
+
+        *out = (struct list){ arena_alloc(&tx->scope->arena, 0, 16), 0 };
+        if (!e)
+                e = bind(tx, s, args, n);
+        if (e)
+                return e;
+        count_write(tx, s);
+        while ((code = sqlite3_step(s)) == SQLITE_ROW) {
+                if (out->n == room) {
+                        void *grown;
+
+                        room = room ? room * 2 : 8;
+                        grown = arena_alloc(&tx->scope->arena, room * record->size, 16);
+                        memcpy(grown, out->items, out->n * record->size);
+                        out->items = grown;
+                }
+                read_row(tx, s, record, (char *)out->items + out->n++ * record->size);
+        }
+        return end(tx, s, code);
+}
+
+enum err tx_numbers(struct tx *tx, int id, int64_t *out, size_t n_out, const struct arg *args,
+                    size_t n)
+{
+        sqlite3_stmt *s;
+        enum err e = statement(tx, id, &s);
+        int code;
+
+        if (!e)
+                e = bind(tx, s, args, n);
+        if (e)
+                return e;
+        count_write(tx, s);
+        code = sqlite3_step(s);
+        for (size_t i = 0; code == SQLITE_ROW && i < n_out; i++)
+                out[i] = sqlite3_column_int64(s, (int)i);
+        e = end(tx, s, code);
+        return e ? e : code == SQLITE_ROW ? ERR_OK : ERR_EMPTY;
+}
+
+enum err tx_number_rows(struct tx *tx, int id, int64_t **out, size_t *n_rows, size_t n_columns,
+                        const struct arg *args, size_t n)
+{
+        size_t room = 8, row = n_columns * sizeof(int64_t);
+        sqlite3_stmt *s;
+        enum err e = statement(tx, id, &s);
+        int code;
+
+        *n_rows = 0;
+        *out = arena_array(&tx->scope->arena, int64_t, room * n_columns);
+        if (!e)
+                e = bind(tx, s, args, n);
+        if (e)
+                return e;
+        count_write(tx, s);
+        while ((code = sqlite3_step(s)) == SQLITE_ROW) {
+                if (*n_rows == room) {
+                        int64_t *grown;
+
+                        room *= 2;
+                        grown = arena_array(&tx->scope->arena, int64_t, room * n_columns);
+                        memcpy(grown, *out, *n_rows * row);
+                        *out = grown;
+                }
+                for (size_t i = 0; i < n_columns; i++)
+                        (*out)[*n_rows * n_columns + i] = sqlite3_column_int64(s, (int)i);
+                ++*n_rows;
+        }
+        return end(tx, s, code);
+}
+
+enum err tx_flush(struct tx *tx)
+{
+        (void)tx; /* SQLite has already run everything */
+        return ERR_OK;
+}
+
+/* ---- names ---- */
+
+static enum err own(struct tx *tx, sqlite3_stmt **s, const char *sql)
+{
+        return *s ? ERR_OK : prepare(tx->scope, tx->engine, sql, s);
+}
+
+static enum err name_query(struct tx *tx, struct str text, int64_t *id)
+{
+        sqlite3_stmt **s = &tx->engine->name_id;
+        enum err e = own(tx, s, "SELECT id FROM name WHERE text = ?1");
+        int code;
+
+        if (e)
+                return e;
+        bind_text(*s, 1, text);
+        code = sqlite3_step(*s);
+        *id = code == SQLITE_ROW ? sqlite3_column_int64(*s, 0) : 0;
+        return end(tx, *s, code);
+}
+
+enum err tx_name(struct tx *tx, struct str text, int64_t *id)
+{
+        sqlite3_stmt **s = &tx->engine->name_add;
+        enum err e;
+
+        if (!tx->writing)
+                return name_query(tx, text, id);
+        *id = names_lookup(tx->names, text);
+        if (*id)
+                return ERR_OK;
+        e = own(tx, s, "INSERT INTO name (text) VALUES (?1)");
+        if (e)
+                return e;
+        bind_text(*s, 1, text);
+        tx->writes++;
+        e = end(tx, *s, sqlite3_step(*s));
+        if (e)
+                return e;
+        *id = sqlite3_last_insert_rowid(tx->engine->db);
+        names_add(tx->names, *id, text);
+        return ERR_OK;
+}
+
+struct str tx_name_text(struct tx *tx, int64_t id)
+{
+        struct str text = names_get(tx->names, id);
+        sqlite3_stmt **s = &tx->engine->name_text;
+
+        if (text.p || own(tx, s, "SELECT text FROM name WHERE id = ?1"))
+                return text;
+        /* Committed but not published yet, or made in this very transaction. */
+        sqlite3_bind_int64(*s, 1, id);
+        if (sqlite3_step(*s) == SQLITE_ROW)
+                text = column_text(&tx->scope->arena, *s, 0);
+        sqlite3_reset(*s);
+        return text;
+}
+
+/* ---- transactions ---- */
+
+static enum err run_own(struct scope *scope, struct engine *engine, sqlite3_stmt *s)
+{
+        int code = sqlite3_step(s);
+        enum err e = code == SQLITE_DONE ? ERR_OK : broken(scope, engine);
+
+        sqlite3_reset(s);
+        return e;
+}
+
+enum err engine_begin(struct scope *scope, struct engine *engine)
+{
+        return run_own(scope, engine, engine->begin);
+}
+
+enum err engine_commit(struct scope *scope, struct engine *engine)
+{
+        return run_own(scope, engine, engine->commit);
+}
+
+void engine_rollback(struct engine *engine)
+{
+        if (engine_in_transaction(engine))
+                sqlite3_exec(engine->db, "ROLLBACK", NULL, NULL, NULL);
+}
+
+enum err engine_savepoint(struct scope *scope, struct engine *engine)
+{
+        return engine_script(scope, engine, "SAVEPOINT call");
+}
+
+void engine_release(struct engine *engine)
+{
+        sqlite3_exec(engine->db, "RELEASE call", NULL, NULL, NULL);
+}
+
+void engine_rollback_to(struct engine *engine)
+{
+        sqlite3_exec(engine->db, "ROLLBACK TO call; RELEASE call", NULL, NULL, NULL);
+}
+
+bool engine_in_transaction(struct engine *engine)
+{
+        return !sqlite3_get_autocommit(engine->db);
+}
+
+enum err engine_checkpoint(struct scope *scope, struct engine *engine, bool truncate)
+{
+        int log = 0, done = 0;
+        int code = sqlite3_wal_checkpoint_v2(engine->db, NULL,
+                                             truncate ? SQLITE_CHECKPOINT_TRUNCATE :
+                                                        SQLITE_CHECKPOINT_PASSIVE,
+                                             &log, &done);
+
+        engine->wal_bytes = 0;
+        if (code == SQLITE_OK || (code & 0xff) == SQLITE_BUSY || (code & 0xff) == SQLITE_LOCKED)
+                return truncate && code != SQLITE_OK ? ERR_UNAVAILABLE : ERR_OK;
+        return broken(scope, engine);
+}
+
+int64_t engine_wal_bytes(struct engine *engine)
+{
+        return engine->wal_bytes;
+}

@@ -1,0 +1,680 @@
+#include "store/store.h"
+
+#include <pthread.h>
+#include <sodium.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "store/migrate.h"
+
+enum {
+        BATCH_CALLS = 256,
+        QUEUE_MAX = 20000,
+        READERS_MAX = 8,
+        CHECKPOINT_BYTES = 8 << 20,
+};
+#define BATCH_US (2 * US_PER_MS)
+#define IDLE_CHECKPOINT_US (500 * US_PER_MS)
+
+struct queue {
+        struct call *first, **last;
+};
+
+struct store {
+        struct store_options options;
+        struct statement *registry;
+        struct names_table *names;
+        struct engine *writer;
+        struct tx tx;       /* the writer's */
+        struct scope scope; /* of begin, commit and tick */
+        struct idgen ids;
+        bool broken; /* a commit failed: nothing is acknowledged before the file was reopened */
+        int64_t next_tick, last_write;
+
+        pthread_mutex_t lock;
+        pthread_cond_t writer_ready, reader_ready;
+        struct queue write_queue[CALL_CLASSES], read_queue;
+        size_t n_queued, n_reads;
+        bool wake, stopping;
+        pthread_t writer_thread, reader_threads[READERS_MAX];
+        int n_readers;
+        _Atomic int64_t commits, calls, refused, last_batch;
+        _Atomic bool healthy;
+};
+
+/* ---- queues ---- */
+
+static void queue_init(struct queue *q)
+{
+        q->first = NULL;
+        q->last = &q->first;
+}
+
+static void queue_push(struct queue *q, struct call *call)
+{
+        call->next = NULL;
+        *q->last = call;
+        q->last = &call->next;
+}
+
+static struct call *queue_pop(struct queue *q)
+{
+        struct call *call = q->first;
+
+        if (call) {
+                q->first = call->next;
+                if (!q->first)
+                        q->last = &q->first;
+        }
+        return call;
+}
+
+static int64_t boot_now(const struct store *store)
+{
+        const struct clock *clock = store->options.world->clock;
+
+        return clock->boot(clock->ctx);
+}
+
+bool store_submit(struct store *store, struct call *call)
+{
+        bool reads = call->reads && store->n_readers, fits;
+
+        pthread_mutex_lock(&store->lock);
+        fits = !store->stopping && (reads ? store->n_reads : store->n_queued) < QUEUE_MAX;
+        if (fits && reads) {
+                queue_push(&store->read_queue, call);
+                store->n_reads++;
+                pthread_cond_signal(&store->reader_ready);
+        } else if (fits) {
+                queue_push(&store->write_queue[call->class], call);
+                if (store->n_queued++ == 0)
+                        pthread_cond_signal(&store->writer_ready);
+        }
+        pthread_mutex_unlock(&store->lock);
+        return fits;
+}
+
+void store_resubmit(struct store *store, struct call *call)
+{
+        struct queue *q = &store->write_queue[call->class];
+
+        pthread_mutex_lock(&store->lock);
+        call->next = q->first;
+        if (!q->first)
+                q->last = &call->next;
+        q->first = call;
+        store->n_queued++;
+        pthread_cond_signal(&store->writer_ready);
+        pthread_mutex_unlock(&store->lock);
+}
+
+void store_wake(struct store *store)
+{
+        pthread_mutex_lock(&store->lock);
+        store->wake = true;
+        pthread_cond_signal(&store->writer_ready);
+        pthread_mutex_unlock(&store->lock);
+}
+
+struct waiting_call {
+        struct call *call;
+        void (*done)(struct call *);
+        pthread_mutex_t lock;
+        pthread_cond_t ended;
+        bool over;
+};
+
+/* A blocking call is embedded in a frame that its done() can find: the scope's arena. */
+struct blocking {
+        struct call call;
+        struct call *inner;
+        struct waiting_call *waiting;
+};
+
+static enum err blocking_run(struct call *call, struct tx *tx)
+{
+        struct blocking *b = (struct blocking *)call;
+        enum err e = b->inner->run(b->inner, tx);
+
+        call->keep = b->inner->keep;
+        return e;
+}
+
+static void blocking_done(struct call *call)
+{
+        struct waiting_call *w = ((struct blocking *)call)->waiting;
+
+        pthread_mutex_lock(&w->lock);
+        w->over = true;
+        pthread_cond_signal(&w->ended);
+        pthread_mutex_unlock(&w->lock);
+}
+
+enum err store_call(struct store *store, struct call *call)
+{
+        struct waiting_call w = { .lock = PTHREAD_MUTEX_INITIALIZER,
+                                  .ended = PTHREAD_COND_INITIALIZER };
+        struct blocking b = { .call = *call, .inner = call, .waiting = &w };
+
+        b.call.run = blocking_run;
+        b.call.done = blocking_done;
+        if (!store_submit(store, &b.call))
+                return call->result = fail(call->scope, ERR_OVERLOADED,
+                                           "the store's queue is full; try again");
+        pthread_mutex_lock(&w.lock);
+        while (!w.over)
+                pthread_cond_wait(&w.ended, &w.lock);
+        pthread_mutex_unlock(&w.lock);
+        call->result = b.call.result;
+        return call->result;
+}
+
+/* ---- hints ---- */
+
+void tx_hint(struct tx *tx, enum hint_kind kind, int64_t key, int64_t value)
+{
+        if (tx->n_hints == tx->size_hints) {
+                tx->size_hints = tx->size_hints ? tx->size_hints * 2 : 64;
+                tx->hints = xrealloc(tx->hints, tx->size_hints * sizeof(*tx->hints));
+        }
+        tx->hints[tx->n_hints++] = (struct hint){ kind, key, value };
+}
+
+struct scope *tx_scope(struct tx *tx)
+{
+        return tx->scope;
+}
+
+int64_t tx_now(struct tx *tx)
+{
+        return tx->scope->now;
+}
+
+void *tx_context(struct tx *tx)
+{
+        return tx->context;
+}
+
+/* ---- the writer ---- */
+
+static void forget(struct store *store)
+{
+        store->tx.n_hints = 0;
+        names_forget(store->names, 0);
+        if (store->options.rolled_back)
+                store->options.rolled_back(store->options.hooks);
+}
+
+/* One call inside the open transaction. */
+static void call_run(struct store *store, struct call *call, int64_t now)
+{
+        struct tx *tx = &store->tx;
+
+        call->scope->now = now;
+        call->scope->ids = &store->ids;
+        call->scope->fault = (struct fault){ 0 };
+        call->keep = call->parked = false;
+        tx->scope = call->scope;
+        tx->writes = 0;
+        call->result = call->run(call, tx);
+        if (!call->result)
+                call->result = tx_flush(tx);
+        call->scope->ids = NULL;
+}
+
+static bool must_roll_back(const struct store *store, const struct call *call)
+{
+        return call->result && !call->keep && store->tx.writes > 0;
+}
+
+/* The same call, with a savepoint that undoes it alone. */
+static enum err call_run_guarded(struct store *store, struct call *call, int64_t now)
+{
+        size_t hints = store->tx.n_hints, names = names_pending(store->names);
+        enum err e = engine_savepoint(&store->scope, store->writer);
+
+        if (e)
+                return e;
+        call_run(store, call, now);
+        if (!engine_in_transaction(store->writer))
+                return ERR_UNAVAILABLE;
+        if (!must_roll_back(store, call)) {
+                engine_release(store->writer);
+                return ERR_OK;
+        }
+        engine_rollback_to(store->writer);
+        store->tx.n_hints = hints;
+        names_forget(store->names, names);
+        if (store->options.rolled_back)
+                store->options.rolled_back(store->options.hooks);
+        return ERR_OK;
+}
+
+enum batch_end { BATCH_DONE, BATCH_AGAIN, BATCH_BROKEN };
+
+/*
+ * Runs the batch without savepoints in the hope that none is needed; one call that wrote and then
+ * failed makes the whole batch run again with them.
+ */
+static enum batch_end batch_run(struct store *store, struct call **batch, size_t n, int64_t now,
+                                bool guarded)
+{
+        if (engine_begin(&store->scope, store->writer))
+                return BATCH_BROKEN;
+        for (size_t i = 0; i < n; i++) {
+                if (guarded) {
+                        if (call_run_guarded(store, batch[i], now))
+                                return BATCH_BROKEN;
+                        continue;
+                }
+                call_run(store, batch[i], now);
+                if (!engine_in_transaction(store->writer))
+                        return BATCH_BROKEN; /* the engine gave up the transaction: disk full, I/O */
+                if (must_roll_back(store, batch[i]))
+                        return BATCH_AGAIN;
+        }
+        return engine_commit(&store->scope, store->writer) ? BATCH_BROKEN : BATCH_DONE;
+}
+
+/* After a failed commit nothing is known of the file: open it again and empty its log. */
+static void reopen(struct store *store)
+{
+        struct engine *fresh = NULL;
+        size_t n = store->options.n_statements + STORE_STATEMENTS;
+        enum err e = engine_open(&store->scope, store->options.path, ENGINE_WRITER, store->registry,
+                                 n, &fresh);
+
+        if (!e)
+                e = engine_checkpoint(&store->scope, fresh, true);
+        if (!e)
+                e = engine_prepare_all(&store->scope, fresh);
+        if (e) {
+                if (fresh)
+                        engine_close(fresh);
+                log_write(LOG_ERROR, "store_broken", "detail",
+                          str_c(&store->scope.arena, store->scope.fault.detail), NULL);
+                return;
+        }
+        engine_close(store->writer);
+        store->writer = store->tx.engine = fresh;
+        store->broken = false;
+        store->healthy = true;
+        log_write(LOG_WARN, "store_reopened", NULL);
+}
+
+static void batch_fail(struct store *store, struct call **batch, size_t n)
+{
+        struct fault why = store->scope.fault;
+
+        if (!why.code)
+                why = (struct fault){ .code = ERR_UNAVAILABLE,
+                                      .detail = STR("the database could not commit") };
+        for (size_t i = 0; i < n; i++) {
+                if (batch[i]->result == ERR_STORAGE_FULL)
+                        why.code = ERR_STORAGE_FULL;
+                batch[i]->parked = false;
+        }
+        for (size_t i = 0; i < n; i++) {
+                batch[i]->result = fail(batch[i]->scope, why.code, STR_FMT, STR_ARG(why.detail));
+                batch[i]->scope->fault.retry_after = 1;
+        }
+        engine_rollback(store->writer);
+        forget(store);
+        store->broken = true;
+        store->healthy = false;
+        log_write(LOG_ERROR, "commit_failed", "detail", str_c(&store->scope.arena, why.detail),
+                  NULL);
+}
+
+static void batch_finish(struct store *store, struct call **batch, size_t n)
+{
+        struct store_options *o = &store->options;
+
+        for (size_t i = 0; i < n; i++) {
+                struct call *call = batch[i];
+
+                if (call->result)
+                        store->refused++;
+                if (call->parked && o->park)
+                        o->park(o->hooks, call);
+                else
+                        call->done(call);
+        }
+}
+
+static void batch_serve(struct store *store, struct call **batch, size_t n)
+{
+        int64_t now = store->scope.now;
+        enum batch_end ended = batch_run(store, batch, n, now, false);
+
+        if (ended == BATCH_AGAIN) {
+                engine_rollback(store->writer);
+                forget(store);
+                ended = batch_run(store, batch, n, now, true);
+        }
+        if (ended == BATCH_BROKEN) {
+                batch_fail(store, batch, n);
+                batch_finish(store, batch, n);
+                return;
+        }
+        store->commits++;
+        store->last_write = boot_now(store);
+        names_publish(store->names);
+        batch_finish(store, batch, n);
+        if (store->options.committed)
+                store->options.committed(store->options.hooks, store->tx.hints,
+                                         store->tx.n_hints);
+        store->tx.n_hints = 0;
+}
+
+static size_t batch_take(struct store *store, struct call **batch)
+{
+        size_t n = 0;
+
+        pthread_mutex_lock(&store->lock);
+        for (int class = 0; class < CALL_CLASSES; class ++)
+                while (n < BATCH_CALLS && store->write_queue[class].first)
+                        batch[n++] = queue_pop(&store->write_queue[class]);
+        store->n_queued -= n;
+        pthread_mutex_unlock(&store->lock);
+        return n;
+}
+
+struct tick_call {
+        struct call call;
+        struct store *store;
+        struct scope scope;
+};
+
+static enum err tick_run(struct call *call, struct tx *tx)
+{
+        struct store *store = ((struct tick_call *)call)->store;
+
+        return store->options.tick(store->options.hooks, tx);
+}
+
+static void tick_done(struct call *call)
+{
+        if (call->result)
+                log_write(LOG_WARN, "tick_failed", "detail",
+                          str_c(&call->scope->arena, call->scope->fault.detail), NULL);
+}
+
+/* The tick is one more call, after those that were queued: a heartbeat in the queue counts. */
+static bool tick_due(struct store *store)
+{
+        int64_t now = boot_now(store);
+
+        if (!store->options.tick || now < store->next_tick)
+                return false;
+        store->next_tick = now + store->options.tick_ms * US_PER_MS;
+        return true;
+}
+
+static void checkpoint_if_due(struct store *store, bool idle)
+{
+        int64_t wal = engine_wal_bytes(store->writer);
+        bool quiet = idle && boot_now(store) - store->last_write > IDLE_CHECKPOINT_US;
+
+        if (wal >= CHECKPOINT_BYTES || (quiet && wal > 0))
+                if (engine_checkpoint(&store->scope, store->writer, false))
+                        log_write(LOG_WARN, "checkpoint_failed", "detail",
+                                  str_c(&store->scope.arena, store->scope.fault.detail), NULL);
+}
+
+bool writer_turn(struct store *store)
+{
+        struct call *batch[BATCH_CALLS + 1];
+        struct tick_call tick = { .call = { .run = tick_run, .done = tick_done }, .store = store };
+        size_t n = batch_take(store, batch), served = n;
+        bool ticks = tick_due(store);
+
+        scope_reset(&store->scope);
+        if (store->broken)
+                reopen(store);
+        if (ticks && !store->broken) {
+                scope_init(&tick.scope, store->options.world);
+                tick.call.scope = &tick.scope;
+                batch[n++] = &tick.call;
+        }
+        if (n && store->broken) {
+                batch_fail(store, batch, n);
+                batch_finish(store, batch, n);
+        } else if (n) {
+                batch_serve(store, batch, n);
+        }
+        if (ticks)
+                scope_done(&tick.scope);
+        store->calls += (int64_t)served;
+        store->last_batch = (int64_t)served;
+        if (!store->broken)
+                checkpoint_if_due(store, served == 0);
+        return served > 0;
+}
+
+/* Waits until there is something to do; false when it is time to stop. */
+static bool writer_wait(struct store *store)
+{
+        int64_t left = store->next_tick - boot_now(store);
+        bool go_on;
+
+        pthread_mutex_lock(&store->lock);
+        while (!store->n_queued && !store->stopping && !store->wake && left > 0) {
+                struct timespec until;
+                int64_t ns;
+
+                clock_gettime(CLOCK_MONOTONIC, &until);
+                ns = until.tv_nsec + left % US_PER_S * 1000;
+                until.tv_sec += left / US_PER_S + ns / 1000000000;
+                until.tv_nsec = ns % 1000000000;
+                pthread_cond_timedwait(&store->writer_ready, &store->lock, &until);
+                left = store->next_tick - boot_now(store);
+        }
+        store->wake = false;
+        go_on = !store->stopping || store->n_queued;
+        pthread_mutex_unlock(&store->lock);
+        return go_on;
+}
+
+static void *writer_main(void *arg)
+{
+        struct store *store = arg;
+
+        while (writer_wait(store))
+                writer_turn(store);
+        return NULL;
+}
+
+/* ---- readers ---- */
+
+static void reader_serve(struct store *store, struct engine *engine, struct call *call)
+{
+        struct tx tx = { .engine = engine,
+                         .names = store->names,
+                         .scope = call->scope,
+                         .context = store->options.context };
+
+        call->scope->now = store->options.world->clock->wall(store->options.world->clock->ctx);
+        call->result = engine_begin(call->scope, engine);
+        if (!call->result)
+                call->result = call->run(call, &tx);
+        engine_rollback(engine); /* nothing was written: ends the snapshot */
+        free(tx.hints);
+        call->done(call);
+}
+
+static struct call *reader_wait(struct store *store)
+{
+        struct call *call;
+
+        pthread_mutex_lock(&store->lock);
+        while (!store->n_reads && !store->stopping)
+                pthread_cond_wait(&store->reader_ready, &store->lock);
+        call = queue_pop(&store->read_queue);
+        if (call)
+                store->n_reads--;
+        pthread_mutex_unlock(&store->lock);
+        return call;
+}
+
+static void *reader_main(void *arg)
+{
+        struct store *store = arg;
+        struct engine *engine;
+        struct scope scope;
+        struct call *call;
+
+        scope_init(&scope, store->options.world);
+        if (engine_open(&scope, store->options.path, ENGINE_READER, store->registry,
+                        store->options.n_statements + STORE_STATEMENTS, &engine))
+                bug(__FILE__, __LINE__, "a reader cannot open the database");
+        while ((call = reader_wait(store)))
+                reader_serve(store, engine, call);
+        engine_close(engine);
+        scope_done(&scope);
+        return NULL;
+}
+
+/* ---- life ---- */
+
+static void registry_build(struct store *store)
+{
+        size_t n = store->options.n_statements;
+
+        store->registry = xcalloc(n + STORE_STATEMENTS, sizeof(struct statement));
+        if (n)
+                memcpy(store->registry, store->options.statements, n * sizeof(struct statement));
+        memcpy(store->registry + n, store_statements, sizeof(store_statements));
+}
+
+static void init_sync(struct store *store)
+{
+        pthread_condattr_t monotonic;
+
+        pthread_condattr_init(&monotonic);
+        pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+        pthread_mutex_init(&store->lock, NULL);
+        pthread_cond_init(&store->writer_ready, &monotonic);
+        pthread_cond_init(&store->reader_ready, NULL);
+        pthread_condattr_destroy(&monotonic);
+        for (int i = 0; i < CALL_CLASSES; i++)
+                queue_init(&store->write_queue[i]);
+        queue_init(&store->read_queue);
+}
+
+enum err store_open(struct scope *scope, const struct store_options *options, struct store **out)
+{
+        struct store *store = xcalloc(1, sizeof(*store));
+        int own = (int)options->n_statements;
+        enum err e;
+
+        BUG_ON(sodium_init() < 0);
+        store->options = *options;
+        store->names = names_new();
+        store->ids.server = options->server;
+        store->healthy = true;
+        init_sync(store);
+        registry_build(store);
+        scope_init(&store->scope, options->world);
+        e = engine_open(scope, options->path, ENGINE_WRITER, store->registry,
+                        options->n_statements + STORE_STATEMENTS, &store->writer);
+        if (e) {
+                store_close(store);
+                return e;
+        }
+        store->tx = (struct tx){ .engine = store->writer,
+                                 .names = store->names,
+                                 .scope = scope,
+                                 .context = options->context,
+                                 .writing = true };
+        e = migrate(&store->tx, own, options->migrations, options->n_migrations);
+        if (!e)
+                e = names_load(&store->tx, own);
+        if (!e)
+                e = engine_prepare_all(scope, store->writer);
+        if (e) {
+                store_close(store);
+                return e;
+        }
+        *out = store;
+        return ERR_OK;
+}
+
+void store_close(struct store *store)
+{
+        if (store->writer) {
+                engine_checkpoint(&store->scope, store->writer, true);
+                engine_close(store->writer);
+        }
+        names_free(store->names);
+        free(store->tx.hints);
+        free(store->registry);
+        scope_done(&store->scope);
+        free(store);
+}
+
+enum err store_run(struct store *store, struct scope *scope, enum err (*run)(struct tx *, void *),
+                   void *arg)
+{
+        enum err e = engine_begin(scope, store->writer);
+
+        if (e)
+                return e;
+        scope->ids = &store->ids;
+        store->tx.scope = scope;
+        e = run(&store->tx, arg);
+        if (!e)
+                e = engine_commit(scope, store->writer);
+        if (e) {
+                engine_rollback(store->writer);
+                forget(store);
+        }
+        names_publish(store->names);
+        store->tx.n_hints = 0;
+        scope->ids = NULL;
+        return e;
+}
+
+enum err store_start(struct scope *scope, struct store *store)
+{
+        if (pthread_create(&store->writer_thread, NULL, writer_main, store))
+                return fail(scope, ERR_UNAVAILABLE, "cannot start the writer thread");
+        pthread_setname_np(store->writer_thread, "writer");
+        while (store->n_readers < store->options.readers && store->n_readers < READERS_MAX) {
+                pthread_t *thread = &store->reader_threads[store->n_readers];
+
+                if (pthread_create(thread, NULL, reader_main, store))
+                        return fail(scope, ERR_UNAVAILABLE, "cannot start a reader thread");
+                pthread_setname_np(*thread, "reader");
+                store->n_readers++;
+        }
+        return ERR_OK;
+}
+
+void store_stop(struct store *store)
+{
+        pthread_mutex_lock(&store->lock);
+        store->stopping = true;
+        pthread_cond_broadcast(&store->writer_ready);
+        pthread_cond_broadcast(&store->reader_ready);
+        pthread_mutex_unlock(&store->lock);
+        pthread_join(store->writer_thread, NULL);
+        for (int i = 0; i < store->n_readers; i++)
+                pthread_join(store->reader_threads[i], NULL);
+}
+
+void store_stats(struct store *store, struct store_stats *out)
+{
+        pthread_mutex_lock(&store->lock);
+        *out = (struct store_stats){ .queued = (int64_t)store->n_queued };
+        pthread_mutex_unlock(&store->lock);
+        out->commits = store->commits;
+        out->calls = store->calls;
+        out->refused = store->refused;
+        out->last_batch = store->last_batch;
+        out->healthy = store->healthy;
+}

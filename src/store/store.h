@@ -1,0 +1,71 @@
+/*
+ * Store: the database behind the calls.  SQLite: one writer thread with group commit and a pool of
+ * readers.  No type of the engine leaves this folder.
+ */
+#ifndef BATON_STORE_STORE_H
+#define BATON_STORE_STORE_H
+
+#include "store/call.h"
+
+struct store;
+
+struct migration {
+        int number;
+        int min_compatible; /* oldest program version's schema number that may still run on it */
+        const char *name, *text;
+};
+
+struct store_options {
+        const char *path; /* database file, or ":memory:" */
+        const struct world *world;
+        const struct statement *statements;
+        size_t n_statements;
+        const struct migration *migrations;
+        size_t n_migrations;
+        int readers;      /* reader threads; 0 = reads run on the writer */
+        int64_t server;   /* 0..1023: part of every id */
+        void *context;    /* tx_context(): what operations see */
+        void *hooks;      /* first argument of what follows */
+        /* On the writing thread, after COMMIT and before the calls of the batch hear of it. */
+        void (*committed)(void *hooks, const struct hint *, size_t n);
+        /* On the writing thread: what the operations cached of this batch is void. */
+        void (*rolled_back)(void *hooks);
+        /* Takes over a parked call after COMMIT. */
+        void (*park)(void *hooks, struct call *);
+        /* Runs on the writing thread, inside a transaction, every tick_ms. */
+        enum err (*tick)(void *hooks, struct tx *);
+        int tick_ms;
+};
+
+/* Opens, migrates, prepares every statement.  Refuses a database of a newer program. */
+enum err store_open(struct scope *, const struct store_options *, struct store **) NODISCARD;
+void store_close(struct store *); /* after store_stop(); checkpoints */
+
+enum err store_start(struct scope *, struct store *) NODISCARD; /* the threads */
+void store_stop(struct store *); /* serves what is queued, then joins the threads */
+
+/* Queues a call; false when the queue is full (answer 503 and try again later). */
+bool store_submit(struct store *, struct call *);
+/* Queues again what was parked, ahead of its class; never refused. */
+void store_resubmit(struct store *, struct call *);
+/* Submits and waits: for threads that have nothing else to do.  The call must not park. */
+enum err store_call(struct store *, struct call *);
+/* Makes the writer turn soon although nothing is queued. */
+void store_wake(struct store *);
+
+/*
+ * One turn of the writer without its thread: takes what is queued, runs it in one transaction,
+ * commits once and finishes the calls.  True if there was something to do.  This is the whole of
+ * the writing side; the thread only repeats it, and so does a simulator.
+ */
+bool writer_turn(struct store *);
+/* Runs one operation in a transaction of its own, before the threads are started. */
+enum err store_run(struct store *, struct scope *, enum err (*run)(struct tx *, void *), void *arg);
+
+struct store_stats {
+        int64_t commits, calls, refused, queued, last_batch;
+        bool healthy;
+};
+void store_stats(struct store *, struct store_stats *);
+
+#endif

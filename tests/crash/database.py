@@ -1,0 +1,169 @@
+"""A copy of the server's database, read as plain rows.
+
+After a kill the files are copied as they lie there, so that the server recovers from the originals;
+beside a running server the copy is made through SQLite's backup interface.  Numbers of enumerations
+and the text form of ids are written down here once more: nothing is taken from the server's source.
+"""
+
+import hashlib
+import os
+import shutil
+import sqlite3
+import struct
+
+RUN_STATUS = (
+    "queued claimed starting running awaiting_approval awaiting_input awaiting_subtask"
+    " awaiting_parallel sleeping completed failed canceled timed_out"
+).split()
+TASK_STATUS = "draft pending blocked ready in_progress completed failed canceled".split()
+STEP_STATUS = "pending running waiting completed failed skipped".split()
+RUN_KIND = "root branch subtask".split()
+APPROVAL_STATUS = "pending approved denied expired canceled".split()
+EVENT_TYPE = {
+    1: "task.created",
+    2: "task.updated",
+    3: "task.canceled",
+    4: "task.status_changed",
+    10: "run.queued",
+    11: "run.claimed",
+    12: "run.starting",
+    13: "run.started",
+    14: "run.step_started",
+    15: "run.step_completed",
+    16: "run.step_failed",
+    17: "run.output",
+    18: "run.checkpoint_saved",
+    19: "run.awaiting_approval",
+    20: "run.approval_resolved",
+    21: "run.awaiting_subtask",
+    22: "run.awaiting_parallel",
+    23: "run.sleeping",
+    24: "run.resumed",
+    25: "run.lease_expired",
+    26: "run.released",
+    27: "run.recovered",
+    28: "run.completed",
+    29: "run.failed",
+    30: "run.canceled",
+    31: "run.timed_out",
+    32: "run.decision",
+    33: "run.operator_retry",
+}
+HOLD_BACKOFF = 4
+
+DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
+TABLES = "task run step event ready tree idempotency approval join_point".split()
+# What a refused or repeated request must not change.
+STATE_TABLES = TABLES + ["definition", "definition_version", "key", "workspace"]
+
+
+def wire_id(prefix, number):
+    digits = "".join(DIGITS[number >> shift & 31] for shift in range(60, -1, -5))
+    return f"{prefix}_{digits}"
+
+
+def id_number(text):
+    number = 0
+    for digit in text.split("_", 1)[1]:
+        number = number << 5 | DIGITS.index(digit)
+    return number
+
+
+def copy_files(data, target):
+    """The files of a server that is dead."""
+    shutil.rmtree(target, ignore_errors=True)
+    os.makedirs(target)
+    for name in os.listdir(data):
+        if name.startswith("baton.db") and not name.endswith("-shm"):
+            shutil.copy(os.path.join(data, name), target)
+    return os.path.join(target, "baton.db")
+
+
+def copy_live(data, target):
+    """A snapshot beside a running server."""
+    shutil.rmtree(target, ignore_errors=True)
+    os.makedirs(target)
+    path = os.path.join(target, "baton.db")
+    source = sqlite3.connect(f"file:{data}/baton.db?mode=ro", uri=True)
+    copy = sqlite3.connect(path)
+    with copy:
+        source.backup(copy)
+    copy.close()
+    source.close()
+    return path
+
+
+class Snapshot:
+    """Rows as dictionaries, with enumerations and event types by name."""
+
+    def __init__(self, **tables):
+        for name in TABLES:
+            setattr(self, name, tables.get(name, []))
+        self.soundness = tables.get("soundness", [])
+        self.lease_clock = tables.get("lease_clock", 0)
+        self.runs = {r["id"]: r for r in self.run}
+        self.tasks = {t["id"]: t for t in self.task}
+        self.events_of_run, self.events_of_tree, self.runs_of_task, self.children = {}, {}, {}, {}
+        for e in sorted(self.event, key=lambda e: (e["tree_id"], e["seq"])):
+            self.events_of_tree.setdefault(e["tree_id"], []).append(e)
+            if e["run_id"]:
+                self.events_of_run.setdefault(e["run_id"], []).append(e)
+        for r in sorted(self.run, key=lambda r: r["id"]):
+            self.runs_of_task.setdefault(r["task_id"], []).append(r)
+            if r["parent_run_id"]:
+                self.children.setdefault(r["parent_run_id"], []).append(r)
+
+
+def _name(names, number):
+    try:
+        return names[number]
+    except (IndexError, KeyError):
+        return f"?{number}"
+
+
+def _soundness(db):
+    found = []
+    for pragma in "integrity_check", "foreign_key_check", "quick_check":
+        for row in db.execute(f"PRAGMA {pragma}").fetchall():
+            if row[0] != "ok":
+                found.append(f"{pragma}: {tuple(row)}")
+    return found
+
+
+def load(path):
+    db = sqlite3.connect(path)
+    db.row_factory = sqlite3.Row
+    try:
+        soundness = _soundness(db)
+        tables = {}
+        for table in TABLES:
+            tables[table] = [dict(row) for row in db.execute(f"SELECT * FROM {table}")]
+        row = db.execute("SELECT value FROM setting WHERE name = 'lease_clock'").fetchone()
+        clock = struct.unpack("<q", row[0])[0] if row else 0
+    except sqlite3.DatabaseError as e:
+        return Snapshot(soundness=[f"unreadable: {e}"])
+    finally:
+        db.close()
+    for row in tables["run"]:
+        row["status"] = _name(RUN_STATUS, row["status"])
+        row["kind"] = _name(RUN_KIND, row["kind"])
+    for row in tables["task"]:
+        row["status"] = _name(TASK_STATUS, row["status"])
+    for row in tables["step"]:
+        row["status"] = _name(STEP_STATUS, row["status"])
+    for row in tables["approval"]:
+        row["status"] = _name(APPROVAL_STATUS, row["status"])
+    for row in tables["event"]:
+        row["type"] = _name(EVENT_TYPE, row["type"])
+    return Snapshot(soundness=soundness, lease_clock=clock, **tables)
+
+
+def digest(path):
+    """One number over all rows that a request may change; the order of rows does not matter."""
+    db = sqlite3.connect(path)
+    total = 0
+    for table in STATE_TABLES:
+        for row in db.execute(f"SELECT * FROM {table}"):
+            total += int.from_bytes(hashlib.sha256(repr((table, row)).encode()).digest()[:16], "big")
+    db.close()
+    return f"{total % (1 << 128):032x}"
