@@ -541,7 +541,9 @@ static enum err prepare(struct request *r, struct exchange *x)
         if (e || r->route->mode == ROUTE_OPEN)
                 return e;
         r->authenticated = r->bearer.n && from_cache(r);
-        return r->authenticated ? parse_body(r) : ERR_OK;
+        if (r->authenticated && !(e = permitted(r)))
+                e = parse_body(r);
+        return e;
 }
 
 void api_handle(void *app, struct exchange *x)

@@ -30,6 +30,7 @@ bool engine_in_transaction(struct engine *);
 
 /* Copies committed pages home; truncate also waits and empties the log. */
 enum err engine_checkpoint(struct scope *, struct engine *, bool truncate);
+/* Bytes of the log that no checkpoint has copied home yet. */
 int64_t engine_wal_bytes(struct engine *);
 
 struct tx {

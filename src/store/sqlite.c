@@ -5,14 +5,15 @@
 #include "core/buf.h"
 #include "store/engine.h"
 
+enum { PAGE_BYTES = 4096 };
+
 struct engine {
         sqlite3 *db;
         const struct statement *registry;
         size_t n;
         sqlite3_stmt **prepared;
         sqlite3_stmt *begin, *commit, *name_add, *name_text, *name_id;
-        bool writer;
-        int64_t wal_bytes;
+        int64_t log_pages, home_pages; /* in the log; of these at the last checkpoint */
 };
 
 /* ---- opening ---- */
@@ -33,7 +34,9 @@ static int on_wal(void *ctx, sqlite3 *db, const char *name, int pages)
 
         (void)db;
         (void)name;
-        engine->wal_bytes = (int64_t)pages * 4096;
+        engine->log_pages = pages;
+        if (pages < engine->home_pages)
+                engine->home_pages = 0; /* the log was begun anew */
         return SQLITE_OK;
 }
 
@@ -76,7 +79,6 @@ enum err engine_open(struct scope *scope, const char *path, enum engine_mode mod
 
         engine->registry = registry;
         engine->n = n;
-        engine->writer = writer;
         engine->prepared = xcalloc(n, sizeof(sqlite3_stmt *));
         if (sqlite3_open_v2(path, &engine->db,
                             flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL)) {
@@ -86,8 +88,9 @@ enum err engine_open(struct scope *scope, const char *path, enum engine_mode mod
                 return e;
         }
         sqlite3_busy_timeout(engine->db, 2000);
-        sqlite3_wal_hook(engine->db, on_wal, engine);
         e = engine_script(scope, engine, writer ? writer_pragmas : reader_pragmas);
+        /* After the pragmas: wal_autocheckpoint would take the hook away. */
+        sqlite3_wal_hook(engine->db, on_wal, engine);
         if (!e)
                 e = prepare(scope, engine, writer ? "BEGIN IMMEDIATE" : "BEGIN", &engine->begin);
         if (!e)
@@ -587,7 +590,9 @@ enum err engine_checkpoint(struct scope *scope, struct engine *engine, bool trun
                                                         SQLITE_CHECKPOINT_PASSIVE,
                                              &log, &done);
 
-        engine->wal_bytes = 0;
+        engine->home_pages = truncate ? 0 : engine->log_pages;
+        if (truncate)
+                engine->log_pages = 0;
         if (code == SQLITE_OK || (code & 0xff) == SQLITE_BUSY || (code & 0xff) == SQLITE_LOCKED)
                 return truncate && code != SQLITE_OK ? ERR_UNAVAILABLE : ERR_OK;
         return broken(scope, engine);
@@ -595,5 +600,5 @@ enum err engine_checkpoint(struct scope *scope, struct engine *engine, bool trun
 
 int64_t engine_wal_bytes(struct engine *engine)
 {
-        return engine->wal_bytes;
+        return (engine->log_pages - engine->home_pages) * PAGE_BYTES;
 }

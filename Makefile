@@ -1,0 +1,53 @@
+# Meson does the work; these are its short names.  `make help` lists them.
+BUILD ?= build
+PYTHON ?= /usr/bin/python3
+
+.PHONY: all setup serve test crash-test bench asan tsan lint format install clean help
+
+all: setup ## build; leaves build/baton
+	@ninja -C $(BUILD) --quiet
+
+setup:
+	@tools/setup
+	@test -f $(BUILD)/build.ninja || meson setup $(BUILD) >$(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
+	@rm -f $(BUILD).log
+
+serve: all ## run the server on 127.0.0.1:7420
+	$(BUILD)/baton serve
+
+test: all ## every test; ends with "N passed, N failed"
+	@PYTHON=$(PYTHON) tests/run $(BUILD)
+
+crash-test: all ## kill -9 at random times under load, then check; CYCLES=100
+	$(PYTHON) tests/crash/run.py --baton $(BUILD)/baton --cycles $(or $(CYCLES),100)
+
+bench: all ## measure; writes build/bench.json
+	$(PYTHON) bench/run.py --baton $(BUILD)/baton --out $(BUILD)/bench.json
+
+asan: setup ## the tests under AddressSanitizer and UBSan
+	@test -f build-asan/build.ninja || meson setup build-asan -Db_sanitize=address,undefined >/dev/null
+	@ninja -C build-asan --quiet
+	@PYTHON=$(PYTHON) tests/run build-asan
+
+tsan: setup ## the tests under ThreadSanitizer
+	@test -f build-tsan/build.ninja || meson setup build-tsan -Db_sanitize=thread >/dev/null
+	@ninja -C build-tsan --quiet
+	@PYTHON=$(PYTHON) tests/run build-tsan
+
+lint: setup ## cppcheck and clang-tidy
+	cppcheck --quiet --enable=warning,portability --inline-suppr --error-exitcode=1 -Isrc \
+		--suppress=missingIncludeSystem -D_GNU_SOURCE src
+	ninja -C $(BUILD) --quiet
+	clang-tidy -p $(BUILD) --quiet --warnings-as-errors='*' $$(git ls-files 'src/*.c')
+
+format: ## lay the sources out as .clang-format says
+	clang-format -i $$(git ls-files 'src/*.[ch]' 'tests/*.[ch]')
+
+install: all ## into /usr/local
+	meson install -C $(BUILD)
+
+clean:
+	rm -rf build build-asan build-tsan
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22

@@ -1,0 +1,163 @@
+"""A real server in a directory of its own, and a client that knows the contract."""
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+import requests
+
+BATON = os.environ.get("BATON", str(pathlib.Path(__file__).parents[2] / "build" / "baton"))
+
+
+def wait_until(check, seconds=10, every=0.02):
+    deadline = time.monotonic() + seconds
+    while True:
+        value = check()
+        if value:
+            return value
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(every)
+
+
+class Server:
+    def __init__(self, data, *options):
+        self.data = pathlib.Path(data)
+        self.options = options
+        self.process = None
+        self.start()
+
+    def start(self):
+        listen = self.data / "listen"
+        if listen.exists():
+            listen.unlink()
+        self.log = open(str(self.data) + ".log", "ab")
+        self.process = subprocess.Popen(
+            [BATON, "serve", "--data", str(self.data), "--listen", "127.0.0.1:0", *self.options],
+            stdout=self.log, stderr=self.log)
+        wait_until(lambda: self.process.poll() is not None or listen.exists())
+        assert self.process.poll() is None, open(self.log.name).read()
+        self.address = listen.read_text()
+        self.url = "http://" + self.address
+        self.key = (self.data / "admin.key").read_text()
+        wait_until(self.is_ready)
+
+    def is_ready(self):
+        try:
+            return requests.get(self.url + "/readyz", timeout=2).status_code == 200
+        except requests.ConnectionError:
+            return False
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        self.process.terminate()
+        assert self.process.wait(timeout=20) == 0
+
+    def raw(self, data, seconds=5):
+        """Sends bytes as they are and returns everything that comes back."""
+        host, port = self.address.rsplit(":", 1)
+        with socket.create_connection((host, int(port)), timeout=seconds) as s:
+            s.sendall(data)
+            out = b""
+            try:
+                while True:
+                    piece = s.recv(65536)
+                    if not piece:
+                        break
+                    out += piece
+            except (socket.timeout, ConnectionResetError):
+                pass
+            return out
+
+
+class Client:
+    def __init__(self, server, key=None, headers=None):
+        self.server = server
+        self.session = requests.Session()
+        self.session.headers["Authorization"] = "Bearer " + (key or server.key)
+        self.session.headers.update(headers or {})
+
+    def again(self):
+        """The same client with connections of its own, for another thread."""
+        return Client(self.server, headers={"X-Workspace-ID": self.session.headers["X-Workspace-ID"]})
+
+    def request(self, method, path, body=None, status=None, **options):
+        if body is not None:
+            options["data"] = json.dumps(body)
+            options.setdefault("headers", {})["Content-Type"] = "application/json"
+        options.setdefault("timeout", 20)
+        answer = self.session.request(method, self.server.url + path, **options)
+        if status is not None:
+            assert answer.status_code == status, (method, path, answer.status_code, answer.text)
+        return answer
+
+    def get(self, path, status=200, **options):
+        return self.request("GET", path, status=status, **options).json()
+
+    def post(self, path, body=None, status=201, **options):
+        answer = self.request("POST", path, body if body is not None else {}, status, **options)
+        return answer.json() if answer.content else None
+
+    def problem(self, method, path, status, code, body=None, **options):
+        answer = self.request(method, path, body, status, **options)
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        problem = answer.json()
+        assert problem["code"] == code, problem
+        assert problem["status"] == status and problem["title"] and problem["detail"]
+        return problem
+
+    # Shorthands of the domain.
+    def task(self, **fields):
+        return self.post("/v1/tasks", {"title": "a task", **fields})
+
+    def started(self, **fields):
+        return self.task(start=True, **fields)
+
+    def claim(self, **fields):
+        answer = self.request("POST", "/v1/runs/claim", fields)
+        return answer.json()["claims"] if answer.status_code == 200 else []
+
+    def claimed(self, capability, **fields):
+        """A run of its own: nobody else of this test process has the capability."""
+        made = self.started(required_capabilities=[capability])
+        claim = self.claim(capabilities=[capability], **fields)[0]
+        assert claim["run"]["id"] == made["run"]["id"]
+        return claim
+
+    def key_for(self, **fields):
+        body = {"name": "test", "actor_kind": "agent_session", "ref": "agent",
+                "scopes": ["tasks:read", "tasks:write", "runs:claim"], **fields}
+        return self.post("/v1/keys", body)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("server") / "data")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def api(server):
+    """A client in a workspace of its own: tests do not see each other's work."""
+    space = Client(server).post("/v1/workspaces", {"name": "w", "slug": "w-%d" % time.monotonic_ns()})
+    return Client(server, headers={"X-Workspace-ID": space["id"]})
+
+
+@pytest.fixture
+def capability(request):
+    return "cap-" + str(abs(hash(request.node.nodeid + str(time.monotonic_ns()))))
+
+
+@pytest.fixture
+def own_server(tmp_path):
+    server = Server(tmp_path / "data")
+    yield server
+    if server.process.poll() is None:
+        server.stop()

@@ -1,0 +1,179 @@
+import concurrent.futures
+import time
+
+from conftest import Client, wait_until
+
+
+def holder(claim, **fields):
+    return {"claim_token": claim["claim_token"], **fields}
+
+
+def test_a_run_goes_from_claim_to_completion(api, capability):
+    claim = api.claimed(capability)
+    path = "/v1/runs/" + claim["run"]["id"]
+    assert claim["run"]["status"] == "claimed" and claim["run"]["epoch"] == 1
+    assert api.post(path + "/start", holder(claim), 200)["status"] == "running"
+    assert api.get("/v1/tasks/" + claim["task"]["id"])["status"] == "in_progress"
+    beat = api.post(path + "/heartbeat", holder(claim, lease_seconds=600), 200)
+    assert beat["cancel_requested"] is False and beat["lease_until"] > claim["lease_until"]
+    done = api.post(path + "/complete", holder(claim, result={"n": 1}), 200)
+    assert done["status"] == "completed" and done["result"] == {"n": 1}
+    assert api.get("/v1/tasks/" + claim["task"]["id"])["status"] == "completed"
+    types = [e["type"] for e in api.get(path + "/events")["items"]]
+    assert types == ["run.queued", "run.claimed", "run.starting", "run.started", "run.completed"]
+
+
+def test_completion_is_repeatable_only_identically(api, capability):
+    claim = api.claimed(capability)
+    path = f"/v1/runs/{claim['run']['id']}/complete"
+    api.post(path, holder(claim, result={"n": 1}), 200)
+    assert api.post(path, holder(claim, result={"n": 1}), 200)["status"] == "completed"
+    api.problem("POST", path, 409, "invalid_transition", holder(claim, result={"n": 2}))
+
+
+def test_nothing_moves_without_the_current_token(api, capability):
+    claim = api.claimed(capability)
+    path = "/v1/runs/" + claim["run"]["id"]
+    api.post(path + "/release", holder(claim), 200)
+    for verb, body in [("start", {}), ("heartbeat", {}), ("complete", {"result": 1}),
+                       ("fail", {"error": "x"}), ("release", {})]:
+        api.problem("POST", f"{path}/{verb}", 409, "stale_claim_token", holder(claim, **body))
+        api.problem("POST", f"{path}/{verb}", 409, "stale_claim_token",
+                    {"claim_token": "nonsense", **body})
+    second = api.claim(capabilities=[capability])[0]
+    assert second["run"]["epoch"] == 2 and second["claim_token"] != claim["claim_token"]
+    api.problem("POST", path + "/complete", 409, "stale_claim_token", holder(claim, result=1))
+    assert api.get(path)["status"] == "claimed"
+
+
+def test_the_token_may_stand_in_a_header_and_never_in_a_result(api, capability):
+    claim = api.claimed(capability)
+    path = f"/v1/runs/{claim['run']['id']}/complete"
+    api.problem("POST", path, 400, "validation_failed",
+                holder(claim, result={"a": [{"claim_token": "x"}]}))
+    done = api.request("POST", path, {"result": 1}, 200,
+                       headers={"X-Claim-Token": claim["claim_token"]})
+    assert claim["claim_token"] not in done.text
+
+
+def test_an_expired_lease_is_offered_again_at_its_place(own_server):
+    api = Client(own_server)
+    first, second = api.started(), api.started()
+    claim = api.claim(lease_seconds=1)[0]
+    path = "/v1/runs/" + claim["run"]["id"]
+    wait_until(lambda: api.get(path)["status"] == "queued", 5)
+    api.problem("POST", path + "/heartbeat", 409, "stale_claim_token", holder(claim))
+    run = api.get(path)
+    assert run["recoveries"] == 1 and run["queued_at"] == claim["run"]["queued_at"]
+    again = api.claim()[0]
+    assert again["run"]["id"] == first["run"]["id"] != second["run"]["id"]
+
+
+def test_a_session_holds_one_live_lease(api, capability):
+    api.started(required_capabilities=[capability])
+    api.started(required_capabilities=[capability])
+    claim = api.claim(capabilities=[capability], session_id=capability, max=10)
+    assert len(claim) == 1
+    api.problem("POST", "/v1/runs/claim", 409, "active_lease_exists",
+                {"capabilities": [capability], "session_id": capability})
+    api.post(f"/v1/runs/{claim[0]['run']['id']}/release", holder(claim[0]), 200)
+    assert len(api.claim(capabilities=[capability], session_id=capability)) == 1
+
+
+def test_capabilities_priority_and_order_decide_who_gets_what(own_server):
+    api = Client(own_server)
+    low, urgent = api.started(priority="low"), api.started(priority="urgent")
+    needs = api.started(priority="urgent", required_capabilities=["a", "b"])
+    assert [c["run"]["id"] for c in api.claim(max=10, capabilities=["a"])] == [
+        urgent["run"]["id"], low["run"]["id"]]
+    assert api.claim(capabilities=["a", "c"]) == []
+    assert api.claim(capabilities=["a", "b", "c"])[0]["run"]["id"] == needs["run"]["id"]
+
+
+def test_a_waiting_claim_is_answered_when_work_comes(api, capability):
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        waiting = pool.submit(api.claim, capabilities=[capability], wait_seconds=10)
+        time.sleep(0.2)
+        made = api.again().started(required_capabilities=[capability])
+        assert waiting.result(5)[0]["run"]["id"] == made["run"]["id"]
+
+
+def test_a_waiting_claim_ends_with_204(api, capability):
+    began = time.monotonic()
+    api.request("POST", "/v1/runs/claim", {"capabilities": [capability], "wait_seconds": 1}, 204)
+    assert 0.9 < time.monotonic() - began < 3
+
+
+def test_a_vanished_waiter_takes_nothing_with_it(api, capability):
+    body = '{"capabilities":["%s"],"wait_seconds":30}' % capability
+    head = (f"POST /v1/runs/claim HTTP/1.1\r\nHost: {api.server.address}\r\n"
+            f"Authorization: Bearer {api.server.key}\r\nContent-Length: {len(body)}\r\n\r\n")
+    assert api.server.raw((head + body).encode(), seconds=0.3) == b""
+    time.sleep(0.2)
+    made = api.started(required_capabilities=[capability])
+    assert api.claim(capabilities=[capability])[0]["run"]["id"] == made["run"]["id"]
+
+
+def test_each_run_is_handed_out_once(api, capability):
+    items = [{"title": "x", "start": True, "required_capabilities": [capability]}] * 200
+    api.post("/v1/tasks/batch", {"items": items}, 200)
+
+    def drain(_):
+        client, ids = api.again(), []
+        while claims := client.claim(capabilities=[capability], max=7):
+            ids += [c["run"]["id"] for c in claims]
+        return ids
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        ids = sum(pool.map(drain, range(8)), [])
+    assert len(ids) == 200 == len(set(ids))
+
+
+def test_batches_of_holders_answer_each_item(api, capability):
+    for _ in range(2):
+        api.started(required_capabilities=[capability])
+    claims = api.claim(capabilities=[capability], max=2)
+    items = [{"run_id": c["run"]["id"], "claim_token": c["claim_token"]} for c in claims]
+    beats = api.post("/v1/runs/heartbeat", {"items": items}, 200)["items"]
+    assert all(b["ok"] and b["lease_until"] for b in beats)
+    items[1]["claim_token"] = "wrong"
+    done = api.post("/v1/runs/complete", {"items": items}, 200)["items"]
+    assert done[0]["run"]["status"] == "completed"
+    assert done[1]["error"]["code"] == "stale_claim_token"
+
+
+def test_claim_by_id_obeys_the_same_rules(api, capability):
+    made = api.started(required_capabilities=[capability])
+    path = f"/v1/runs/{made['run']['id']}/claim"
+    api.problem("POST", path, 403, "permission_denied", {})
+    assert api.post(path, {"capabilities": [capability]}, 200)["claims"][0]["claim_token"]
+    api.problem("POST", path, 409, "conflict", {"capabilities": [capability]})
+
+
+def test_retry_of_a_run_makes_a_new_row(api, capability):
+    claim = api.claimed(capability)
+    path = "/v1/runs/" + claim["run"]["id"]
+    api.problem("POST", path + "/retry", 409, "invalid_transition", {})
+    api.post(path + "/fail", holder(claim, error="broken", kind="transient"), 200)
+    both = api.post(path + "/retry")
+    assert both["previous_run"]["failure_kind"] == "transient"
+    assert both["run"]["attempt"] == 2 and both["run"]["status"] == "queued"
+    api.problem("POST", path + "/retry", 409, "invalid_transition", {})
+
+
+def test_explain_says_why_a_run_does_not_run(api, capability):
+    one = api.started(required_capabilities=[capability])
+    two = api.started(required_capabilities=[capability])
+    codes = [r["code"] for r in api.get(f"/v1/runs/{two['run']['id']}/explain")["reasons"]]
+    assert codes == ["queued_behind", "no_claimer"]
+    api.post(f"/v1/runs/{one['run']['id']}/cancel", {}, 200)
+    codes = [r["code"] for r in api.get(f"/v1/runs/{one['run']['id']}/explain")["reasons"]]
+    assert codes == ["terminal"]
+
+
+def test_the_deadline_of_a_task_times_its_run_out(api, capability):
+    made = api.started(timeout_seconds=1, max_attempts=1, required_capabilities=[capability])
+    path = "/v1/runs/" + made["run"]["id"]
+    wait_until(lambda: api.get(path)["status"] == "timed_out", 5)
+    assert api.get(path)["failure_kind"] == "timed_out"
+    assert api.get("/v1/tasks/" + made["task"]["id"])["status"] == "failed"

@@ -1,0 +1,142 @@
+def test_a_created_task_is_read_back_with_its_fields(api):
+    made = api.task(title="  clean up  ", description="why", identifier="X-1", priority="high",
+                    max_attempts=5, timeout_seconds=60, metadata={"x": [1, 2.5, None]},
+                    required_capabilities=["b", "a"])
+    read = api.get("/v1/tasks/" + made["id"])
+    assert read["title"] == "clean up" and read["description"] == "why"
+    assert read["priority"] == "high" and read["max_attempts"] == 5
+    assert read["metadata"] == {"x": [1, 2.5, None]}
+    assert read["required_capabilities"] == ["a", "b"]
+    assert read["status"] == "ready" and read["runs"] == [] and read["latest_sequence"] == 1
+
+
+def test_synonyms_are_understood_but_not_stored(api):
+    assert api.task(priority="critical")["priority"] == "urgent"
+    assert api.task(priority="normal")["priority"] == "medium"
+
+
+def test_start_creates_task_and_run_together(api):
+    made = api.started()
+    assert made["run"]["status"] == "queued" and made["run"]["attempt"] == 1
+    assert made["run"]["task_id"] == made["task"]["id"]
+
+
+def test_bad_fields_are_named(api):
+    for body, code, field in [
+        ({}, "validation_failed", "title"),
+        ({"title": " "}, "validation_failed", "title"),
+        ({"title": "x", "color": 1}, "unknown_field", "color"),
+        ({"title": "x", "max_attempts": 0}, "validation_failed", "max_attempts"),
+        ({"title": "x", "max_attempts": 11}, "validation_failed", "max_attempts"),
+        ({"title": "x", "priority": "huge"}, "validation_failed", "priority"),
+        ({"title": "x", "retry": {"delay": 1}}, "unknown_field", "retry"),
+        ({"title": "x", "required_capabilities": ["a", "a"]}, "validation_failed",
+         "required_capabilities"),
+    ]:
+        assert api.problem("POST", "/v1/tasks", 400, code, body)["field"] == field
+    problem = api.problem("POST", "/v1/tasks", 413, "payload_too_large",
+                          {"title": "x", "metadata": {"a": "y" * 20000}})
+    assert problem["limit"] == 16384 and problem["actual"] > 20000
+
+
+def test_a_given_id_is_kept_and_cannot_be_taken_twice(api):
+    spare = api.task()["id"]
+    given = spare[:-1] + ("0" if spare[-1] != "0" else "1")
+    assert api.task(id=given)["id"] == given
+    api.problem("POST", "/v1/tasks", 409, "conflict", {"title": "x", "id": given})
+    api.problem("POST", "/v1/tasks", 400, "validation_failed",
+                {"title": "x", "id": "task_7zzzzzzzzzzzz"})
+
+
+def test_patch_changes_what_it_names_and_says_so(api):
+    task = api.task(description="d")
+    changed = api.request("PATCH", "/v1/tasks/" + task["id"],
+                          {"title": "new", "description": None}, 200).json()
+    assert changed["title"] == "new" and "description" not in changed
+    events = api.get(f"/v1/tasks/{task['id']}/timeline")["items"]
+    assert events[-1]["type"] == "task.updated"
+    assert events[-1]["payload"] == {"changed_fields": ["title", "description"]}
+    again = api.request("PATCH", "/v1/tasks/" + task["id"], {"title": "new"}, 200).json()
+    assert again["latest_sequence"] == changed["latest_sequence"]
+    api.problem("PATCH", "/v1/tasks/" + task["id"], 400, "validation_failed", {})
+    api.problem("PATCH", "/v1/tasks/" + task["id"], 400, "unknown_field", {"status": "ready"})
+
+
+def test_lists_are_paged_newest_first(api):
+    ids = [api.task(title="page", priority="low")["id"] for _ in range(5)]
+    seen, cursor = [], ""
+    while True:
+        page = api.get(f"/v1/tasks?limit=2&priority=low&q=page{cursor}")
+        seen += [t["id"] for t in page["items"]]
+        if page["next_cursor"] is None:
+            break
+        cursor = "&cursor=" + page["next_cursor"]
+    assert seen[:5] == ids[::-1] and len(seen) == len(set(seen))
+    api.problem("GET", "/v1/tasks?cursor=nonsense", 400, "invalid_cursor")
+    api.problem("GET", "/v1/tasks?limit=501", 400, "validation_failed")
+
+
+def test_search_takes_wildcards_literally(api):
+    api.task(title="fifty % off")
+    api.task(title="fifty x off")
+    titles = [t["title"] for t in api.get("/v1/tasks?q=fifty%20%25%20o")["items"]]
+    assert titles == ["fifty % off"]
+
+
+def test_batch_answers_each_item_in_order(api):
+    items = api.post("/v1/tasks/batch", {"items": [
+        {"title": "one"}, {"title": " "}, {"title": "three", "start": True}]}, 200)["items"]
+    assert [i["ok"] for i in items] == [True, False, True]
+    assert items[1]["error"]["code"] == "validation_failed"
+    assert items[2]["run"]["status"] == "queued"
+    api.problem("POST", "/v1/tasks/batch", 400, "validation_failed", {"items": []})
+    api.problem("POST", "/v1/tasks/batch", 400, "validation_failed",
+                {"items": [{"title": "x"}] * 1001})
+
+
+def test_cancel_ends_a_task_and_its_run_for_good(api, capability):
+    made = api.started(required_capabilities=[capability])
+    task = api.post(f"/v1/tasks/{made['task']['id']}/cancel", {"reason": "enough"}, 200)
+    assert task["status"] == "canceled" and task["closed_at"]
+    assert api.get("/v1/runs/" + made["run"]["id"])["status"] == "canceled"
+    assert api.claim(capabilities=[capability]) == []
+    again = api.post(f"/v1/tasks/{made['task']['id']}/cancel", {}, 200)
+    assert again["latest_sequence"] == task["latest_sequence"]
+    api.problem("POST", f"/v1/tasks/{made['task']['id']}/retry", 409, "invalid_transition", {})
+
+
+def test_a_second_start_waits_for_the_first_run_to_end(api):
+    task = api.task()
+    first = api.post(f"/v1/tasks/{task['id']}/start")
+    assert first["action"] == "start" and first["run"]["attempt"] == 1
+    api.problem("POST", f"/v1/tasks/{task['id']}/start", 409, "invalid_transition", {})
+    api.post(f"/v1/runs/{first['run']['id']}/cancel", {}, 200)
+    assert api.get("/v1/tasks/" + task["id"])["status"] == "ready"
+    assert api.post(f"/v1/tasks/{task['id']}/runs")["attempt"] == 2
+
+
+def test_a_task_fails_when_its_attempts_are_spent_and_a_higher_bound_revives_it(api, capability):
+    made = api.started(max_attempts=1, required_capabilities=[capability])
+    claim = api.claim(capabilities=[capability])[0]
+    api.post(f"/v1/runs/{claim['run']['id']}/fail",
+             {"claim_token": claim["claim_token"], "error": "no"}, 200)
+    path = "/v1/tasks/" + made["task"]["id"]
+    assert api.get(path)["status"] == "failed"
+    api.problem("POST", path + "/retry", 409, "invalid_transition", {})
+    assert api.request("PATCH", path, {"max_attempts": 2}, 200).json()["status"] == "ready"
+    retried = api.post(path + "/retry")
+    assert retried["run"]["attempt"] == 2 and retried["run"]["previous_run_id"] == claim["run"]["id"]
+
+
+def test_an_automatic_retry_waits_its_delay(api, capability):
+    made = api.started(retry={"delay_ms": 300, "jitter": 0}, required_capabilities=[capability])
+    claim = api.claim(capabilities=[capability])[0]
+    api.post(f"/v1/runs/{claim['run']['id']}/fail",
+             {"claim_token": claim["claim_token"], "error": "no"}, 200)
+    runs = api.get(f"/v1/tasks/{made['task']['id']}/runs")["items"]
+    assert [r["attempt"] for r in runs] == [2, 1] and runs[0]["status"] == "queued"
+    reasons = api.get(f"/v1/runs/{runs[0]['id']}/explain")["reasons"]
+    assert reasons[0]["code"] == "backoff" and reasons[0]["until"]
+    assert api.claim(capabilities=[capability]) == []
+    again = api.claim(capabilities=[capability], wait_seconds=5)
+    assert again[0]["run"]["id"] == runs[0]["id"]

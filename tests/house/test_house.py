@@ -1,0 +1,67 @@
+"""The rules of the house: include direction, headers that stand alone, documents that agree."""
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+SRC = ROOT / "src"
+
+# room: rooms it may include
+ALLOWED = {
+    "core": set(),
+    "json": {"core"},
+    "store": {"core"},
+    "domain": {"core", "json", "store"},
+    "hub": {"core"},
+    "http": {"core"},
+    "api": {"core", "json", "store", "domain", "hub", "http"},
+    "server": {"core", "json", "store", "domain", "hub", "http", "api"},
+}
+
+
+def includes(path):
+    return re.findall(r'^#include "([^"]+)"', path.read_text(), re.M)
+
+
+@pytest.mark.parametrize("room", sorted(ALLOWED))
+def test_a_room_includes_only_what_lies_below_it(room):
+    for path in sorted((SRC / room).rglob("*.[ch]")):
+        for name in includes(path):
+            other = name.split("/")[0]
+            assert other == room or other in ALLOWED[room], f"{path} includes {name}"
+
+
+def test_every_room_is_in_the_table():
+    rooms = {p.parent.relative_to(SRC).parts[0] for p in SRC.rglob("*.c")}
+    assert rooms == set(ALLOWED)
+
+
+def test_no_type_of_the_engine_leaves_its_file():
+    for path in SRC.rglob("*.[ch]"):
+        if "sqlite3" in path.read_text():
+            assert path == SRC / "store" / "sqlite.c", path
+
+
+@pytest.mark.parametrize("header", [str(p.relative_to(SRC)) for p in sorted(SRC.rglob("*.h"))])
+def test_a_header_compiles_alone(header):
+    subprocess.run(["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-fsyntax-only", "-Wall", "-Wextra",
+                    f"-I{SRC}", "-x", "c", SRC / header], check=True)
+
+
+def test_options_and_routes_are_documented():
+    text = (ROOT / "docs" / "OPERATIONS.md").read_text()
+    for name in re.findall(r'^OPTION\("([^"]+)"', (SRC / "server" / "options.def").read_text(), re.M):
+        assert f"--{name}" in text, name
+    routes = (ROOT / "docs" / "API.md").read_text()
+    for path in (SRC / "api").glob("*.c"):
+        for route in re.findall(r'\{ HTTP_[A-Z]+, "([^"]+)"', path.read_text()):
+            assert route in routes, route
+
+
+def test_errors_are_documented():
+    text = (ROOT / "docs" / "API.md").read_text()
+    for name in re.findall(r'^ERR\(\w+, \d+, \d+, "([^"]+)"\)', (SRC / "core" / "err.def").read_text(),
+                           re.M):
+        assert name in ("ok", "empty") or f"`{name}`" in text, name
