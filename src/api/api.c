@@ -508,9 +508,7 @@ static void read_request(struct request *r, struct exchange *x)
         r->raw_body = str_dup(a, q->body);
         r->workspace_header = copy_header(r, x, "x-workspace-id");
         r->idempotency_key = copy_header(r, x, "idempotency-key");
-        r->if_match = copy_header(r, x, "if-match");
         r->content_type = copy_header(r, x, "content-type");
-        r->accept = copy_header(r, x, "accept");
         r->claim_token = copy_header(r, x, "x-claim-token");
         r->last_event_id = copy_header(r, x, "last-event-id");
 }

@@ -8,9 +8,7 @@ enum route_mode { ROUTE_READ, ROUTE_WRITE, ROUTE_OPEN };
 enum route_flag {
         ROUTE_IDEMPOTENT = 1, /* honours Idempotency-Key */
         ROUTE_BATCH = 2,      /* body up to 8 MiB */
-        ROUTE_RAW = 4,        /* the handler reads the body itself */
-        ROUTE_STREAM = 8,     /* after the handler, the reply is a stream */
-        ROUTE_CLAIM = 16,     /* may wait */
+        ROUTE_STREAM = 4,     /* after the handler, the reply is a stream */
 };
 
 struct request;
@@ -43,7 +41,7 @@ struct request {
         struct scope scope;
         bool authenticated;
         struct principal by;
-        struct str bearer, workspace_header, idempotency_key, if_match, content_type, accept;
+        struct str bearer, workspace_header, idempotency_key, content_type;
         struct str claim_token; /* header */
         struct str last_event_id;
         struct http_peer peer;
@@ -94,6 +92,9 @@ enum err reply_events(struct request *, struct tx *, int64_t tree, int64_t task,
 /* Bodies that several resources take. */
 struct cancel_body {
         struct str reason, metadata;
+};
+struct retry_body {
+        struct str metadata;
 };
 extern const struct record cancel_body_record, retry_body_record;
 

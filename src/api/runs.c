@@ -275,7 +275,8 @@ static enum err fail_run(struct request *r, struct tx *tx)
                 e = fail_field(&r->scope, "kind", ERR_VALIDATION, "a failure cannot be of kind ok");
         if (!e)
                 e = claim_fail(tx, &fence, id,
-                               b->kind ? (enum outcome)b->kind : OUTCOME_FAILED, b->error, run);
+                               b->kind ? (enum outcome)b->kind : OUTCOME_FAILED, b->error,
+                               b->metadata, run);
         return e ? e : reply_run(r, tx, run);
 }
 
@@ -288,7 +289,7 @@ static enum err release_run(struct request *r, struct tx *tx)
         enum err e = request_id(r, 0, "run", "run", &id);
 
         if (!e)
-                e = claim_release(tx, &fence, id, b->reason, run);
+                e = claim_release(tx, &fence, id, b->reason, b->metadata, run);
         return e ? e : reply_run(r, tx, run);
 }
 
@@ -402,7 +403,7 @@ static enum err cancel_one(struct request *r, struct tx *tx)
         enum err e = request_id(r, 0, "run", "run", &id);
 
         if (!e)
-                e = cancel_run(tx, &r->by, id, b->reason, run);
+                e = cancel_run(tx, &r->by, id, b->reason, b->metadata, run);
         return e ? e : reply_run(r, tx, run);
 }
 
@@ -419,6 +420,7 @@ static const struct record retried_record = { "Retried", retried_fields, LENGTH(
 
 static enum err retry_one(struct request *r, struct tx *tx)
 {
+        const struct retry_body *body = r->body;
         struct retried *out = arena_new(&r->scope.arena, struct retried);
         struct task task;
         int64_t id;
@@ -436,7 +438,7 @@ static enum err retry_one(struct request *r, struct tx *tx)
                 e = fail(&r->scope, ERR_INVALID_TRANSITION,
                          "a newer run of the task exists; retry that one");
         if (!e)
-                e = task_retry(tx, &r->by, task.id, STR_NONE, &task, &out->run);
+                e = task_retry(tx, &r->by, task.id, body->metadata, &task, &out->run);
         if (e)
                 return e;
         run_show(tx, out->previous_run);
@@ -517,7 +519,7 @@ static enum err get_explain(struct request *r, struct tx *tx)
 const struct route run_routes[] = {
         { HTTP_GET, "/v1/runs", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &run_record, list_runs, 0,
           "List runs" },
-        { HTTP_POST, "/v1/runs/claim", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_CLAIM, &claim_body,
+        { HTTP_POST, "/v1/runs/claim", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &claim_body,
           &claim_reply, post_claim, CALL_CLAIM, "Claim the next runs" },
         { HTTP_POST, "/v1/runs/complete", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_BATCH,
           &complete_batch, NULL, complete_runs, CALL_LEASE, "Complete up to 100 runs" },

@@ -79,9 +79,6 @@ static const struct field cancel_fields[] = {
 const struct record cancel_body_record = { "Cancel", cancel_fields, LENGTH(cancel_fields),
                                            sizeof(struct cancel_body), -1 };
 
-struct retry_body {
-        struct str metadata;
-};
 static const struct field retry_fields[] = {
         { "metadata", FIELD_JSON, FIELD_WIRE, offsetof(struct retry_body, metadata), NULL, 0,
           METADATA_MAX },

@@ -7,20 +7,50 @@
 
 enum { CHUNK = 1000 };
 
-static enum err end_one(struct tx *tx, struct run *run, const char *reason, struct events *events)
+/* {"reason": "direct" or "parent_cascade", "detail"?: …, "metadata"?: …} and where it came from. */
+static struct str payload(struct tx *tx, const char *reason, struct str detail, struct str metadata,
+                          int64_t from_task)
+{
+        struct buf text = BUF_INIT(1 << 20);
+        struct json_out j = { .out = &text };
+        struct str copy;
+
+        json_begin_object(&j);
+        json_key(&j, "reason");
+        json_put_text(&j, reason);
+        if (detail.p) {
+                json_key(&j, "detail");
+                json_put_str(&j, detail);
+        }
+        if (metadata.p) {
+                json_key(&j, "metadata");
+                json_put_raw(&j, metadata);
+        }
+        if (from_task) {
+                json_key(&j, "propagated_from_task_id");
+                json_put_id(&j, "task", from_task);
+        }
+        json_end_object(&j);
+        copy = str_dup(&tx_scope(tx)->arena, buf_view(&text));
+        buf_done(&text);
+        return copy;
+}
+
+static enum err end_one(struct tx *tx, struct run *run, const char *reason, struct str detail,
+                        struct str metadata, struct events *events)
 {
         struct run_change change = {
                 .to = RUN_CANCELED,
                 .event = EVENT_RUN_CANCELED,
                 .failure_kind = OUTCOME_CANCELED,
-                .payload = arena_printf(&tx_scope(tx)->arena, "{\"reason\":\"%s\"}", reason),
+                .payload = payload(tx, reason, detail, metadata, 0),
         };
         enum err e = run_move(tx, run, &change, events);
 
         return e ? e : approvals_close(tx, run->id);
 }
 
-enum err cancel_children(struct tx *tx, const struct run *run, struct str reason,
+enum err cancel_children(struct tx *tx, const struct run *run, const char *reason,
                          struct events *events)
 {
         struct list children = { .n = CHUNK };
@@ -34,34 +64,33 @@ enum err cancel_children(struct tx *tx, const struct run *run, struct str reason
                 for (size_t i = 0; !e && i < children.n; i++) {
                         e = cancel_children(tx, &child[i], reason, events);
                         if (!e)
-                                e = end_one(tx, &child[i], str_c(&tx_scope(tx)->arena, reason),
-                                            events);
+                                e = end_one(tx, &child[i], reason, STR_NONE, STR_NONE, events);
                 }
         }
         return e;
 }
 
-enum err cancel_run(struct tx *tx, const struct principal *by, int64_t id, struct str reason,
-                    struct run *run)
+enum err cancel_run(struct tx *tx, const struct principal *by, int64_t id, struct str detail,
+                    struct str metadata, struct run *run)
 {
         struct events events = { .by = by };
         enum err e = run_get(tx, by, id, run);
 
-        (void)reason;
         if (e)
                 return e;
         events.tree = run->tree_id;
         if (run->status == RUN_CANCELED)
                 return ERR_OK;
-        e = end_one(tx, run, "direct", &events);
+        e = end_one(tx, run, "direct", detail, metadata, &events);
         if (!e)
-                e = cancel_children(tx, run, STR("parent_cascade"), &events);
+                e = cancel_children(tx, run, "parent_cascade", &events);
         if (!e)
                 e = run_ended(tx, run, &events);
         return e ? e : events_append(tx, &events);
 }
 
-static enum err open_runs(struct tx *tx, const struct task *task, struct events *events)
+static enum err open_runs(struct tx *tx, const struct task *task, struct str detail,
+                          struct events *events)
 {
         struct list runs = { .n = CHUNK };
         enum err e = ERR_OK;
@@ -73,32 +102,27 @@ static enum err open_runs(struct tx *tx, const struct task *task, struct events 
                 run = runs.items;
                 for (size_t i = 0; !e && i < runs.n; i++)
                         e = end_one(tx, &run[i],
-                                    run[i].kind == RUN_ROOT ? "direct" : "parent_cascade", events);
+                                    run[i].kind == RUN_ROOT ? "direct" : "parent_cascade", detail,
+                                    STR_NONE, events);
         }
         return e;
 }
 
-static enum err cancel_task(struct tx *tx, struct task *task, int64_t from, struct str reason,
+/* What the caller of a cascade said, and where it began. */
+struct cascade {
+        int64_t from;
+        struct str detail, metadata;
+};
+
+static enum err cancel_task(struct tx *tx, struct task *task, const struct cascade *c,
                             struct events *events)
 {
-        struct scope *scope = tx_scope(tx);
-        struct buf text = BUF_INIT(1 << 20);
-        struct json_out j = { .out = &text };
-        enum err e = open_runs(tx, task, events);
+        bool root = task->id == c->from;
+        enum err e = open_runs(tx, task, c->detail, events);
 
-        json_begin_object(&j);
-        if (reason.p) {
-                json_key(&j, "reason");
-                json_put_str(&j, reason);
-        }
-        if (from != task->id) {
-                json_key(&j, "propagated_from_task_id");
-                json_put_id(&j, "task", from);
-        }
-        json_end_object(&j);
         events_add(tx, events, EVENT_TASK_CANCELED, task->id, 0,
-                  str_dup(&scope->arena, buf_view(&text)));
-        buf_done(&text);
+                   payload(tx, root ? "direct" : "parent_cascade", c->detail, c->metadata,
+                           root ? 0 : c->from));
         task->status = TASK_CANCELED;
         task->current_run_id = 0;
         task->closed_at = task->updated_at = tx_now(tx);
@@ -109,12 +133,12 @@ static enum err cancel_task(struct tx *tx, struct task *task, int64_t from, stru
         return e;
 }
 
-static enum err cancel_below(struct tx *tx, struct task *task, int64_t from, struct str reason,
+static enum err cancel_below(struct tx *tx, struct task *task, const struct cascade *c,
                              struct events *events)
 {
         struct list children;
         struct task *child;
-        enum err e = cancel_task(tx, task, from, reason, events);
+        enum err e = cancel_task(tx, task, c, events);
 
         if (e || !task->child_count)
                 return e;
@@ -122,19 +146,19 @@ static enum err cancel_below(struct tx *tx, struct task *task, int64_t from, str
         child = children.items;
         for (size_t i = 0; !e && i < children.n; i++)
                 if (child[i].status < TASK_COMPLETED)
-                        e = cancel_below(tx, &child[i], from, reason, events);
+                        e = cancel_below(tx, &child[i], c, events);
         return e;
 }
 
 enum err cancel_tree(struct tx *tx, const struct principal *by, struct task *task,
-                     struct str reason, struct str metadata)
+                     struct str detail, struct str metadata)
 {
+        const struct cascade c = { task->id, detail, metadata };
         struct events events = { .by = by, .tree = task->tree_id };
         struct run open;
         enum err e = tx_one(tx, SQL_RUN_OPEN_ROOT, &open, INT(task->id));
         bool busy = e == ERR_OK;
 
-        (void)metadata;
         if (e && e != ERR_EMPTY)
                 return e;
         if (task->status == TASK_CANCELED && !busy)
@@ -142,7 +166,7 @@ enum err cancel_tree(struct tx *tx, const struct principal *by, struct task *tas
         if ((task->status == TASK_COMPLETED || task->status == TASK_FAILED) && !busy)
                 return fail(tx_scope(tx), ERR_INVALID_TRANSITION, "the task is %s",
                             task_status_names.text[task->status]);
-        e = cancel_below(tx, task, task->id, reason, &events);
+        e = cancel_below(tx, task, &c, &events);
         return e ? e : events_append(tx, &events);
 }
 
@@ -157,7 +181,7 @@ enum err run_time_out(struct tx *tx, struct run *run)
         enum err e = run_move(tx, run, &change, &events);
 
         if (!e)
-                e = cancel_children(tx, run, STR("parent_cascade"), &events);
+                e = cancel_children(tx, run, "parent_cascade", &events);
         if (!e)
                 e = approvals_close(tx, run->id);
         if (!e)

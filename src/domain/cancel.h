@@ -4,12 +4,13 @@
 
 #include "domain/run.h"
 
-enum err cancel_tree(struct tx *, const struct principal *, struct task *, struct str reason,
+/* detail and metadata are the caller's words, kept in the events. */
+enum err cancel_tree(struct tx *, const struct principal *, struct task *, struct str detail,
                      struct str metadata) NODISCARD;
-enum err cancel_run(struct tx *, const struct principal *, int64_t run, struct str reason,
-                    struct run *) NODISCARD;
-/* The open descendants of a run; the run itself stays. */
-enum err cancel_children(struct tx *, const struct run *, struct str reason, struct events *) NODISCARD;
+enum err cancel_run(struct tx *, const struct principal *, int64_t run, struct str detail,
+                    struct str metadata, struct run *) NODISCARD;
+/* The open descendants of a run; the run itself stays.  The reason is a word of the events. */
+enum err cancel_children(struct tx *, const struct run *, const char *reason, struct events *) NODISCARD;
 /* The run's deadline has passed. */
 enum err run_time_out(struct tx *, struct run *) NODISCARD;
 

@@ -287,7 +287,7 @@ static enum err to_queue(struct tx *tx, struct run *run, const struct run_change
 }
 
 enum err claim_release(struct tx *tx, const struct fence *fence, int64_t id, struct str reason,
-                       struct run *run)
+                       struct str metadata, struct run *run)
 {
         struct run_change change = { .to = RUN_QUEUED,
                                      .event = EVENT_RUN_RELEASED,
@@ -296,8 +296,8 @@ enum err claim_release(struct tx *tx, const struct fence *fence, int64_t id, str
 
         if (e)
                 return e;
-        if (reason.p)
-                change.payload = payload_text(tx, "reason", reason);
+        if (reason.p || metadata.p)
+                change.payload = payload_said(tx, "reason", reason, metadata);
         return to_queue(tx, run, &change, fence->by);
 }
 
@@ -338,14 +338,14 @@ enum err claim_complete(struct tx *tx, const struct fence *fence, int64_t id, st
 }
 
 enum err claim_fail(struct tx *tx, const struct fence *fence, int64_t id, enum outcome kind,
-                    struct str error, struct run *run)
+                    struct str error, struct str metadata, struct run *run)
 {
         struct run_change change = { .to = RUN_FAILED,
                                      .event = EVENT_RUN_FAILED,
                                      .fence = fence,
                                      .failure_kind = kind,
                                      .error = error,
-                                     .payload = payload_text(tx, "error", error) };
+                                     .payload = payload_said(tx, "error", error, metadata) };
         enum err e = run_get(tx, fence->by, id, run);
 
         return e ? e : end(tx, run, &change, fence->by);

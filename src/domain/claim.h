@@ -34,11 +34,11 @@ struct heartbeat {
 enum err claim_heartbeat(struct tx *, const struct fence *, int64_t run, int64_t lease_seconds,
                          struct heartbeat *) NODISCARD;
 enum err claim_release(struct tx *, const struct fence *, int64_t run, struct str reason,
-                       struct run *) NODISCARD;
+                       struct str metadata, struct run *) NODISCARD;
 enum err claim_complete(struct tx *, const struct fence *, int64_t run, struct str result,
                         struct run *) NODISCARD;
 enum err claim_fail(struct tx *, const struct fence *, int64_t run, enum outcome kind,
-                    struct str error, struct run *) NODISCARD;
+                    struct str error, struct str metadata, struct run *) NODISCARD;
 
 /* The lease is over without its holder: back to the queue, or failed after MAX_RECOVERIES.
  * At boot (`boot`) it never fails and does not count. */

@@ -71,15 +71,21 @@ enum err events_append(struct tx *tx, struct events *events)
         return e;
 }
 
-struct str payload_text(struct tx *tx, const char *key, struct str value)
+struct str payload_said(struct tx *tx, const char *key, struct str value, struct str metadata)
 {
         struct buf text = BUF_INIT(1 << 20);
         struct json_out j = { .out = &text };
         struct str copy;
 
         json_begin_object(&j);
-        json_key(&j, key);
-        json_put_str(&j, value);
+        if (value.p) {
+                json_key(&j, key);
+                json_put_str(&j, value);
+        }
+        if (metadata.p) {
+                json_key(&j, "metadata");
+                json_put_raw(&j, metadata);
+        }
         json_end_object(&j);
         copy = str_dup(&tx_scope(tx)->arena, buf_view(&text));
         buf_done(&text);

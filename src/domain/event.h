@@ -46,7 +46,7 @@ void events_add(struct tx *, struct events *, enum event_type, int64_t task, int
 enum err events_append(struct tx *, struct events *) NODISCARD;
 
 /* Payload helpers: a small JSON object in the arena. */
-struct str payload_text(struct tx *, const char *key, struct str value);
+struct str payload_said(struct tx *, const char *key, struct str value, struct str metadata);
 struct str payload_change(struct tx *, const char *from, const char *to);
 
 /* Events of a tree after a number; run 0 = all, task 0 = all. */

@@ -77,6 +77,6 @@ enum err join_child_ended(struct tx *tx, const struct run *child, struct events 
         if (parent.status != RUN_AWAITING_PARALLEL && parent.status != RUN_AWAITING_SUBTASK)
                 return ERR_OK; /* decided before, or the parent has ended */
         if (join.pending > 0)
-                e = cancel_children(tx, &parent, STR("sibling_decided"), events);
+                e = cancel_children(tx, &parent, "sibling_decided", events);
         return e ? e : run_wake(tx, &parent, "joined", events);
 }

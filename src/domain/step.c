@@ -87,7 +87,7 @@ static enum err finish(struct tx *tx, const struct advance *a, struct run *run, 
                 .failure_kind = ok ? OUTCOME_NONE : (int)a->outcome,
                 .error = ok ? STR_NONE : a->message,
                 .result = ok ? a->result : STR_NONE,
-                .payload = ok ? STR_NONE : payload_text(tx, "error", a->message),
+                .payload = ok ? STR_NONE : payload_said(tx, "error", a->message, STR_NONE),
         };
         enum err e;
 

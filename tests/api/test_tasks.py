@@ -98,6 +98,9 @@ def test_cancel_ends_a_task_and_its_run_for_good(api, capability):
     made = api.started(required_capabilities=[capability])
     task = api.post(f"/v1/tasks/{made['task']['id']}/cancel", {"reason": "enough"}, 200)
     assert task["status"] == "canceled" and task["closed_at"]
+    last = api.get(f"/v1/tasks/{made['task']['id']}/timeline")["items"][-2:]
+    assert [e["type"] for e in last] == ["run.canceled", "task.canceled"]
+    assert all(e["payload"] == {"reason": "direct", "detail": "enough"} for e in last)
     assert api.get("/v1/runs/" + made["run"]["id"])["status"] == "canceled"
     assert api.claim(capabilities=[capability]) == []
     again = api.post(f"/v1/tasks/{made['task']['id']}/cancel", {}, 200)
