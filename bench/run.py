@@ -81,11 +81,12 @@ def batch(n, **fields):
     return json.dumps({"items": [{"title": "bench", "start": True, **fields}] * n})
 
 
-CLAIMED = re.compile(rb'"run":\{"id":"(run_\w+)".*?"claim_token":"(btk_\w+)"')
+RUNS, TOKENS = re.compile(rb'"run":\{"id":"(run_\w+)'), re.compile(rb'"claim_token":"(btk_\w+)')
 
 
 def claim(server, **fields):
-    return CLAIMED.findall(server.call("POST", "/v1/runs/claim", json.dumps(fields)))
+    answer = server.call("POST", "/v1/runs/claim", json.dumps(fields))
+    return list(zip(RUNS.findall(answer), TOKENS.findall(answer)))
 
 
 def complete(server, claims):

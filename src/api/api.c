@@ -400,6 +400,28 @@ static void reply(struct request *r)
         exchange_reply(x, r->status, r->text_type ? r->text_type : "application/json", r->text);
 }
 
+static enum err run_undeliver(struct call *call, struct tx *tx)
+{
+        struct request *r = (struct request *)call;
+
+        return r->undeliver(r, tx);
+}
+
+static void undelivered(struct call *call)
+{
+        request_free((struct request *)call);
+}
+
+/* Nobody is there to hear of it. */
+static void abandon(struct request *r)
+{
+        r->claim.call.run = run_undeliver;
+        r->claim.call.done = undelivered;
+        if (r->claim.call.result || !r->undeliver ||
+            !store_submit(r->api->options.store, &r->claim.call))
+                request_free(r);
+}
+
 static void finish(struct http_task *task)
 {
         struct request *r = (struct request *)(void *)((char *)task - offsetof(struct request, task));
@@ -410,8 +432,13 @@ static void finish(struct http_task *task)
                 stream_begin(r); /* takes the request over */
                 return;
         }
-        if (r->exchange)
-                reply(r);
+        if (!r->exchange) {
+                stream_discard(r->stream);
+                abandon(r);
+                return;
+        }
+        stream_discard(r->stream);
+        reply(r);
         request_free(r);
 }
 

@@ -62,6 +62,8 @@ struct request {
         struct str text;         /* ready-made body */
         const char *text_type;
         struct stream *stream;
+        /* When the client has left before the reply: what takes the effect back; may be NULL. */
+        enum err (*undeliver)(struct request *, struct tx *);
 };
 
 extern const struct route *const all_routes[]; /* tables by resource, each ends with a NULL path */
@@ -100,6 +102,7 @@ extern const struct record cancel_body_record, retry_body_record;
 
 /* streams.c */
 void stream_begin(struct request *);
+void stream_discard(struct stream *); /* it never began; NULL is nothing */
 struct loop_streams;
 void *streams_loop_start(struct http_loop *); /* what a loop keeps of its streams */
 struct loop_streams *loop_state_streams(void *loop_data);

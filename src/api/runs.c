@@ -85,6 +85,11 @@ static enum err criteria(struct request *r, struct claim_criteria *out)
         return ERR_OK;
 }
 
+static enum err undeliver(struct request *r, struct tx *tx)
+{
+        return claim_undeliver(tx, &r->by, &r->items);
+}
+
 static enum err claim(struct request *r, struct tx *tx, int64_t run)
 {
         const struct claim_body *b = r->body;
@@ -121,6 +126,7 @@ static enum err claim(struct request *r, struct tx *tx, int64_t run)
         }
         r->status = 200;
         r->render = render_claims;
+        r->undeliver = undeliver;
         return e;
 }
 

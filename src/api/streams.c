@@ -197,6 +197,12 @@ static void wake(struct subscription *subscription)
                 http_post(s->loop, &s->wake_task);
 }
 
+void stream_discard(struct stream *s)
+{
+        if (s)
+                stream_free(s);
+}
+
 void stream_begin(struct request *r)
 {
         struct stream *s = r->stream;

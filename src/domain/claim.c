@@ -351,6 +351,25 @@ enum err claim_fail(struct tx *tx, const struct fence *fence, int64_t id, enum o
         return e ? e : end(tx, run, &change, fence->by);
 }
 
+enum err claim_undeliver(struct tx *tx, const struct principal *by, const struct list *claims)
+{
+        const struct run_change change = { .to = RUN_QUEUED,
+                                           .event = EVENT_RUN_RELEASED,
+                                           .payload = STR("{\"reason\":\"undelivered\"}") };
+        const struct claim *claim = claims->items;
+        enum err e = ERR_OK;
+
+        for (size_t i = 0; !e && i < claims->n; i++) {
+                struct run run;
+
+                e = run_load(tx, claim[i].run->id, &run);
+                /* Somebody may have canceled it meanwhile. */
+                if (!e && run.epoch == claim[i].run->epoch && run_is_leased(run.status))
+                        e = to_queue(tx, &run, &change, by);
+        }
+        return e;
+}
+
 enum err claim_expire(struct tx *tx, struct run *run, bool boot)
 {
         struct domain *domain = tx_context(tx);

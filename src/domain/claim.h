@@ -40,6 +40,9 @@ enum err claim_complete(struct tx *, const struct fence *, int64_t run, struct s
 enum err claim_fail(struct tx *, const struct fence *, int64_t run, enum outcome kind,
                     struct str error, struct str metadata, struct run *) NODISCARD;
 
+/* Nobody received these claims: back to their places, nothing counted. */
+enum err claim_undeliver(struct tx *, const struct principal *, const struct list *claims) NODISCARD;
+
 /* The lease is over without its holder: back to the queue, or failed after MAX_RECOVERIES.
  * At boot (`boot`) it never fails and does not count. */
 enum err claim_expire(struct tx *, struct run *, bool boot) NODISCARD;

@@ -142,6 +142,7 @@ enum err domain_boot(struct tx *tx, void *context)
         d->lease_saved = mark;
         lease_hold(d, mark ? mark : 1, mark ? LEASE_GRACE : 0);
         d->last_seen = boot_clock(d);
+        d->lease_seen = lease_now(d);
         if (!e)
                 e = lanes_load(tx, d->lanes);
         if (!e)
@@ -232,8 +233,9 @@ enum err domain_tick(struct domain *d, struct tx *tx)
         enum err e;
 
         if (now - d->last_seen > GAP)
-                lease_hold(d, d->lease_saved > 0 ? d->lease_saved : 1, LEASE_GRACE);
+                lease_hold(d, d->lease_seen, LEASE_GRACE);
         d->last_seen = now;
+        d->lease_seen = lease_now(d);
         e = lease_save(tx, d);
         if (!e)
                 e = expire_leases(tx, d);

@@ -1,4 +1,5 @@
 import concurrent.futures
+import socket
 import time
 
 from conftest import Client, wait_until
@@ -107,11 +108,29 @@ def test_a_waiting_claim_ends_with_204(api, capability):
 def test_a_vanished_waiter_takes_nothing_with_it(api, capability):
     body = '{"capabilities":["%s"],"wait_seconds":30}' % capability
     head = (f"POST /v1/runs/claim HTTP/1.1\r\nHost: {api.server.address}\r\n"
+            f"X-Workspace-ID: {api.session.headers['X-Workspace-ID']}\r\n"
             f"Authorization: Bearer {api.server.key}\r\nContent-Length: {len(body)}\r\n\r\n")
     assert api.server.raw((head + body).encode(), seconds=0.3) == b""
     time.sleep(0.2)
     made = api.started(required_capabilities=[capability])
     assert api.claim(capabilities=[capability])[0]["run"]["id"] == made["run"]["id"]
+
+
+def test_a_claim_that_could_not_be_delivered_goes_back(api, capability):
+    body = '{"capabilities":["%s"],"wait_seconds":30,"lease_seconds":3600}' % capability
+    head = (f"POST /v1/runs/claim HTTP/1.1\r\nHost: {api.server.address}\r\n"
+            f"X-Workspace-ID: {api.session.headers['X-Workspace-ID']}\r\n"
+            f"Authorization: Bearer {api.server.key}\r\nContent-Length: {len(body)}\r\n\r\n")
+    host, port = api.server.address.rsplit(":", 1)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        for _ in range(30):
+            with socket.create_connection((host, int(port))) as s:
+                s.sendall((head + body).encode())
+                made = pool.submit(api.again().started, required_capabilities=[capability])
+            run = made.result(5)["run"]["id"]
+            got = api.claim(capabilities=[capability], wait_seconds=5)
+            assert [c["run"]["id"] for c in got] == [run] and got[0]["run"]["recoveries"] == 0
+            api.post(f"/v1/runs/{run}/complete", holder(got[0]), 200)
 
 
 def test_each_run_is_handed_out_once(api, capability):

@@ -17,7 +17,7 @@ import time
 
 import database
 from api import Client, Lost, Server
-from invariants import CHECKS, TERMINAL, World, check, payload
+from invariants import TERMINAL, World, check
 from ledger import Ledger, read_lines, read_ops
 from load import WITNESS, Actor, seqs, started
 
@@ -276,12 +276,16 @@ def check_final(files, facts, seed):
     ops += read_ops(read_lines(files.path("probe.jsonl")))
     api = read_api(Client(Server(files.data), timeout=60))
     world = build_world(files, facts, database.load(copy), ops, api)
-    report_coverage(world)
+    report_coverage(files, world)
     return check(world)
 
 
-def report_coverage(w):
+def report_coverage(files, w):
     """What the run has really exercised: a test that did nothing finds nothing."""
+    idle = [number for number, material in (("I20", w.db.step), ("I21", w.db.join_point))
+            if not material]
+    with open(files.path("idle.json"), "w") as f:
+        json.dump(idle, f)
     types = {}
     for e in w.db.event:
         types[e["type"]] = types.get(e["type"], 0) + 1
@@ -295,8 +299,12 @@ def report_coverage(w):
 
 def report(files, found, seed):
     shown = {}
+    known = {(v["invariant"], v["object"], v["text"])
+             for v in read_lines(files.path("violations.jsonl"))}
     with open(files.path("violations.jsonl"), "a") as f:
         for number, obj, text in found:
+            if (number, obj, text) in known:
+                continue  # an earlier check has told it
             f.write(json.dumps({"invariant": number, "object": obj, "text": text}) + "\n")
             shown[number] = shown.get(number, 0) + 1
             if shown[number] <= SHOWN:
