@@ -151,7 +151,8 @@ static enum err statement_prepare(struct scope *scope, struct engine *engine, in
 enum err engine_prepare_all(struct scope *scope, struct engine *engine)
 {
         for (size_t i = 0; i < engine->n; i++) {
-                enum err e = statement_prepare(scope, engine, (int)i);
+                enum err e = engine->prepared[i] ? ERR_OK :
+                                                   statement_prepare(scope, engine, (int)i);
 
                 if (e)
                         return e;
