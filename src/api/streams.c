@@ -21,7 +21,7 @@ struct stream {
         struct exchange *exchange;
         struct http_task page_task, wake_task;
         struct subscription subscription;
-        _Atomic bool wake_queued;
+        _Atomic int wake_queued; /* the only member that two threads touch */
         bool reading, again, blocked, closed;
         int64_t tree, task, run, cursor;
         struct list page;
@@ -181,7 +181,7 @@ static void on_wake(struct http_task *task)
         struct stream *s =
                 (struct stream *)(void *)((char *)task - offsetof(struct stream, wake_task));
 
-        atomic_store(&s->wake_queued, false);
+        atomic_store(&s->wake_queued, 0);
         if (s->closed)
                 free_if_idle(s);
         else
@@ -193,7 +193,7 @@ static void wake(struct subscription *subscription)
         struct stream *s = (struct stream *)(void *)((char *)subscription -
                                                      offsetof(struct stream, subscription));
 
-        if (!atomic_exchange(&s->wake_queued, true))
+        if (!atomic_exchange(&s->wake_queued, 1))
                 http_post(s->loop, &s->wake_task);
 }
 
