@@ -34,11 +34,11 @@ tsan: setup ## the tests under ThreadSanitizer
 	@ninja -C build-tsan --quiet
 	@PYTHON=$(PYTHON) tests/run build-tsan
 
-lint: setup ## cppcheck and clang-tidy
+# unknownMacro: the foreach of jansson.  varFuncNullUB: glibc's NULL is a pointer.  funcArgOrderDifferent: a header calls an id by what it names, the definition calls it id.
+lint: ## cppcheck
 	cppcheck --quiet --enable=warning,portability --inline-suppr --error-exitcode=1 -Isrc \
-		--suppress=missingIncludeSystem -D_GNU_SOURCE src
-	ninja -C $(BUILD) --quiet
-	clang-tidy -p $(BUILD) --quiet --warnings-as-errors='*' $$(git ls-files 'src/*.c')
+		--suppress=missingIncludeSystem --suppress=funcArgOrderDifferent \
+		--suppress=unknownMacro --suppress=varFuncNullUB -D_GNU_SOURCE src
 
 format: ## lay the sources out as .clang-format says
 	clang-format -i $$(git ls-files 'src/*.[ch]' 'tests/*.[ch]')

@@ -1,5 +1,6 @@
 #include <sodium.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -131,7 +132,7 @@ static const struct route *find_route(enum http_method method, struct str path, 
                                       char *allow, size_t size)
 {
         struct str segments[SEGMENTS_MAX + 1];
-        size_t n = split(path, segments);
+        size_t n = split(path, segments), n_allow = 0;
 
         allow[0] = '\0';
         for (size_t t = 0; all_routes[t]; t++)
@@ -140,10 +141,9 @@ static const struct route *find_route(enum http_method method, struct str path, 
                                 continue;
                         if (r->method == method || (method == HTTP_HEAD && r->method == HTTP_GET))
                                 return r;
-                        if (strlen(allow) + 10 < size) {
-                                strcat(allow, allow[0] ? ", " : "");
-                                strcat(allow, method_names[r->method]);
-                        }
+                        n_allow += (size_t)snprintf(allow + n_allow, size - n_allow, "%s%s",
+                                                    n_allow ? ", " : "", method_names[r->method]);
+                        BUG_ON(n_allow >= size);
                 }
         return NULL;
 }

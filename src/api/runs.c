@@ -428,7 +428,7 @@ static enum err retry_one(struct request *r, struct tx *tx)
 {
         const struct retry_body *body = r->body;
         struct retried *out = arena_new(&r->scope.arena, struct retried);
-        struct task task;
+        struct task task = { 0 };
         int64_t id;
         enum err e = request_id(r, 0, "run", "run", &id);
 

@@ -177,7 +177,7 @@ static void render_keys(struct request *r, struct json_out *j)
 static enum err list_keys(struct request *r, struct tx *tx)
 {
         int64_t before;
-        struct list items;
+        struct list items = { 0 };
         int limit;
         enum err e = query_page(r, &limit, &before);
 

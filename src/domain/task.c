@@ -367,7 +367,7 @@ static bool same_row(const struct task *a, const struct task *b)
 enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
                     const struct task_patch *patch, struct task *out)
 {
-        struct task task, before;
+        struct task task = { 0 }, before;
         struct events events = { .by = by };
         struct task_retry retry;
         int open;

@@ -253,7 +253,7 @@ static void wait_for_end(struct server *s, const sigset_t *signals)
         int signal;
 
         sigwait(signals, &signal);
-        log_write(LOG_INFO, "draining", "signal", strsignal(signal), NULL);
+        log_write(LOG_INFO, "draining", "signal", signal == SIGTERM ? "SIGTERM" : "SIGINT", NULL);
         api_drain(s->api);
         http_server_drain(s->http);
         for (int i = 0; i < DRAIN_SECONDS * 20 && http_server_busy(s->http); i++)

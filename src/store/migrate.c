@@ -101,14 +101,14 @@ static enum err check(struct scope *scope, const struct list *rows, const struct
 
 enum err migrate(struct tx *tx, int own, const struct migration *all, size_t n)
 {
-        struct list rows;
+        struct list rows = { 0 };
         enum err e = engine_script(tx->scope, tx->engine, base);
 
         if (!e)
                 e = tx_rows(tx, own + MIGRATION_APPLIED, &rows, NULL, 0);
         if (!e)
                 e = check(tx->scope, &rows, all, n);
-        for (size_t i = e ? n : rows.n; !e && i < n; i++)
+        for (size_t i = rows.n; !e && i < n; i++)
                 e = apply(tx, own, &all[i]);
         return e;
 }

@@ -181,7 +181,7 @@ static void bind_text(sqlite3_stmt *s, int at, struct str text)
 
 static enum err bind_name(struct tx *tx, sqlite3_stmt *s, int at, struct str text)
 {
-        int64_t id;
+        int64_t id = 0;
         enum err e;
 
         if (!text.p) {

@@ -4,8 +4,8 @@
     checker.py full   --work DIR --copy DB        every invariant, on a copy made after a kill
     checker.py final  --work DIR                  the same at rest, after probing the server again
 
-Each violation is one line with the invariant's number, the object and the seed, and one JSON line in
-DIR/violations.jsonl.  Exit status 1 if there was any.
+Each violation is one line with the invariant's number, the object and the seed, and one JSON line
+in DIR/violations.jsonl.  Exit status 1 if there was any.
 """
 
 import argparse
@@ -146,7 +146,8 @@ class Probe(Actor):
         bodies = {"complete": never, "fail": {"error": "probe"}}
         for claim, op in self.sample(self.tokens(), 150):
             f = self.random.choice(["begin", "heartbeat", "fail", "release", "complete"])
-            self.move(f, claim, op.who, bodies.get(f), "stale", **(never if f == "complete" else {}))
+            sent = never if f == "complete" else {}
+            self.move(f, claim, op.who, bodies.get(f), "stale", **sent)
 
     def completions(self):
         done = {(op.run, op.epoch): op for op in self.ops
@@ -193,7 +194,8 @@ class Probe(Actor):
             self.op("resume", lambda c: follow(c, path, last, len(ids)), lambda body: body,
                     stream=task, last=last, want="events", ids=ids)
             above = tree["seq"] + self.random.randint(1, 50)
-            self.op("resume", lambda c: follow(c, path, above, 1), stream=task, last=above, want=400)
+            self.op("resume", lambda c: follow(c, path, above, 1), stream=task, last=above,
+                    want=400)
         ended = [r for r in self.db.run if r["status"] in TERMINAL]
         for run in self.sample(ended, 40):
             self.resume_run(run)

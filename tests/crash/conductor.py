@@ -230,7 +230,7 @@ def main():
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1000000)
     parser.add_argument("--minutes", type=float, help="no new cycle begins after this long")
     parser.add_argument("--dir", help="working directory, kept (default: a temporary one)")
-    parser.add_argument("--keep", action="store_true", help="keep the working directory in any case")
+    parser.add_argument("--keep", action="store_true", help="keep the working directory anyway")
     return Test(parser.parse_args()).main()
 
 

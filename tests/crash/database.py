@@ -164,6 +164,7 @@ def digest(path):
     total = 0
     for table in STATE_TABLES:
         for row in db.execute(f"SELECT * FROM {table}"):
-            total += int.from_bytes(hashlib.sha256(repr((table, row)).encode()).digest()[:16], "big")
+            one = hashlib.sha256(repr((table, row)).encode()).digest()
+            total += int.from_bytes(one[:16], "big")
     db.close()
     return f"{total % (1 << 128):032x}"

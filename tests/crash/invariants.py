@@ -1,7 +1,7 @@
 """The invariants, one function each: a World goes in, violations come out.
 
-A World is everything that was observed: the operations of the ledger, a snapshot of the database, what
-the stream readers saw, what the API lists and the witness lines of commands.  The functions
+A World is everything that was observed: the operations of the ledger, a snapshot of the database,
+what the stream readers saw, what the API lists and the witness lines of commands.  The functions
 only compare; they ask nobody.
 """
 
@@ -11,7 +11,8 @@ from database import HOLD_BACKOFF, id_number, wire_id
 
 TERMINAL = {"completed", "failed", "canceled", "timed_out"}
 LEASED = {"claimed", "starting", "running"}
-WAITING = {"awaiting_approval", "awaiting_input", "awaiting_subtask", "awaiting_parallel", "sleeping"}
+WAITING = {"awaiting_approval", "awaiting_input", "awaiting_subtask", "awaiting_parallel",
+           "sleeping"}
 BADLY = {"failed", "canceled", "timed_out"}
 NEXT = {
     None: {"queued"},
@@ -391,7 +392,7 @@ def derive(task, roots):
 
 
 def check_i8(w):
-    """Rows equal the fold of their events: status, attempt, epoch, result; tasks their derivation."""
+    """Rows equal the fold of their events (status, attempt, epoch, result), tasks what is derived."""
     for run in w.db.run:
         status, epoch, _ = fold(w.events(run))
         if status != run["status"]:
@@ -754,7 +755,7 @@ def check_i24(w):
 
 
 def check_i27(w):
-    """Numbers are 1,2,3,… per tree, become visible in that order and equal the tree's own count."""
+    """Numbers are 1,2,3,… per tree, become visible in that order and equal the tree's count."""
     trees = {t["id"]: t["seq"] for t in w.db.tree}
     for tree, events in w.db.events_of_tree.items():
         numbers = [e["seq"] for e in events]

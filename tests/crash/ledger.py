@@ -1,6 +1,6 @@
 """The ledger: what the load meant to do and what it was told, one JSON line each.
 
-A request leaves an `invoke` line before it is sent and an `ok`, `fail` or `info` line after it ended:
+A request leaves an `invoke` line before it is sent and an `ok`, `fail` or `info` line afterwards:
 ok = acknowledged (2xx), fail = refused (4xx, must have had no effect), info = nobody knows.  A line
 counts only once it is on disk, so append() returns after fsync; threads share one fsync.
 """
