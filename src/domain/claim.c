@@ -317,7 +317,8 @@ static bool is_repeat(const struct run *run, const struct fence *fence, struct s
 {
         unsigned char digest[32];
 
-        return run->status == RUN_COMPLETED && token_digest(fence->token, digest) &&
+        return run->status == RUN_COMPLETED && str_eq(run->claimed_by, fence->by->actor) &&
+               token_digest(fence->token, digest) &&
                run->claim_token_hash.n == 32 && memcmp(run->claim_token_hash.p, digest, 32) == 0 &&
                str_eq(run->result, result);
 }

@@ -57,7 +57,14 @@ enum err run_wake(struct tx *tx, struct run *run, const char *reason, struct eve
                                         (long long)run->attempt, reason),
         };
 
-        return run_move(tx, run, &change, events);
+        struct task task;
+        enum err e = run_move(tx, run, &change, events);
+
+        if (e || run->kind != RUN_ROOT)
+                return e;
+        e = tx_one(tx, SQL_TASK_GET, &task, INT(run->task_id));
+        task.current_run_id = 0;
+        return e ? e : task_project(tx, &task, RUN_QUEUED, events);
 }
 
 enum err join_child_ended(struct tx *tx, const struct run *child, struct events *events)

@@ -349,6 +349,9 @@ static enum err fence_error(struct tx *tx, const struct run *run, const struct f
                 return fail(scope, ERR_STALE_TOKEN,
                             "the claim token is not the current one of this run: its lease was"
                             " given up, expired or taken over");
+        if (!str_eq(run->claimed_by, fence->by->actor))
+                return fail(scope, ERR_FOREIGN_RUN,
+                            "the claim token was given to another principal");
         if (!run_is_leased(run->status))
                 return fail(scope, ERR_INVALID_TRANSITION, "the run is %s",
                             run_status_names.text[run->status]);
@@ -394,7 +397,7 @@ static void apply_target(struct tx *tx, struct run *run, const struct run_change
                 run->claimed_by = run->session_id = STR_NONE;
                 run->claimed_at = 0;
                 run->hold = change->hold;
-                if (run_is_leased(from) && run->revision == 0)
+                if (run_is_leased(from) && run->steps == 0)
                         run->started_at = 0;
         } else {
                 run->ended_at = tx_now(tx);

@@ -47,6 +47,28 @@ def test_nothing_moves_without_the_current_token(api, capability):
     assert api.get(path)["status"] == "claimed"
 
 
+def test_a_token_works_only_for_whom_it_was_given_to(api, capability):
+    claim = api.claimed(capability)
+    space = api.session.headers["X-Workspace-ID"]
+    thief = Client(api.server, api.key_for(ref="thief", workspace_id=space)["key"])
+    path = "/v1/runs/" + claim["run"]["id"]
+    for verb, body in [("start", {}), ("heartbeat", {}), ("complete", {"result": 1}),
+                       ("fail", {"error": "x"}), ("release", {})]:
+        thief.problem("POST", f"{path}/{verb}", 403, "foreign_run", holder(claim, **body))
+    api.post(path + "/complete", holder(claim, result=1), 200)
+    thief.problem("POST", path + "/complete", 403, "foreign_run", holder(claim, result=1))
+
+
+def test_a_run_that_begins_again_starts_anew(api, capability):
+    claim = api.claimed(capability)
+    path = "/v1/runs/" + claim["run"]["id"]
+    api.post(path + "/start", holder(claim), 200)
+    assert "started_at" not in api.post(path + "/release", holder(claim), 200)
+    again = api.claim(capabilities=[capability])[0]
+    api.post(path + "/start", holder(again), 200)
+    assert api.get(path + "/events")["items"][-1]["type"] == "run.started"
+
+
 def test_the_token_may_stand_in_a_header_and_never_in_a_result(api, capability):
     claim = api.claimed(capability)
     path = f"/v1/runs/{claim['run']['id']}/complete"
