@@ -213,6 +213,7 @@ class Writer(Actor):
     def __init__(self, load, n):
         super().__init__(load, f"w{n}")
         self.own = collections.deque(maxlen=100)
+        self.answered = set()  # markers of creations that were acknowledged
         self.keyed = collections.deque(maxlen=60)
 
     def turn(self):
@@ -250,6 +251,8 @@ class Writer(Actor):
                                 marker=marker, sent=body)
         if first:
             self.remember("send_create", marker, body, key)
+        if end == "ok":
+            self.answered.add(marker)
         if end == "ok":
             ids = started(answer.body)
             if first:
@@ -310,7 +313,8 @@ class Writer(Actor):
                 getattr(self, send)(marker, body, key, first=False)
 
     def mismatch(self):
-        known = [k for k in self.keyed if k[0] == "send_create"]
+        # While nobody knows whether the first body arrived, another one may still be the first.
+        known = [k for k in self.keyed if k[0] == "send_create" and k[1] in self.answered]
         if not known:
             return
         _, marker, body, key = self.random.choice(known)
