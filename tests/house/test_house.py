@@ -14,6 +14,7 @@ ALLOWED = {
     "json": {"core"},
     "store": {"core"},
     "domain": {"core", "json", "store"},
+    "flow": {"core", "json", "domain"},
     "hub": {"core"},
     "http": {"core"},
     "api": {"core", "json", "store", "domain", "hub", "http"},
