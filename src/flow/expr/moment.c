@@ -75,13 +75,14 @@ static bool is_digit(char c)
 /* The three digits behind the microseconds. */
 static uint32_t finest_digits(struct str text)
 {
-        size_t at = str_find(text, '.', 0) + 7;
+        size_t at = str_find(text, '.', 0) + 1, digits = 0;
         uint32_t n = 0;
 
-        for (size_t i = 0; i < 3; i++, at++)
-                n = n * 10 + (at < text.n && is_digit(text.p[at]) && (i == 0 || n || 1) ?
-                                      (uint32_t)(text.p[at] - '0') :
-                                      0);
+        for (; digits < 9; digits++, at += at < text.n && is_digit(text.p[at]))
+                if (digits >= 6)
+                        n = n * 10 + (at < text.n && is_digit(text.p[at]) ?
+                                              (uint32_t)(text.p[at] - '0') :
+                                              0);
         return n;
 }
 
@@ -191,7 +192,7 @@ static struct str fraction_text(struct scope *scope, uint32_t nanos)
         return s.n > 1 ? s : STR("");
 }
 
-struct str moment_text(struct scope *scope, struct value v)
+struct str value_moment_text(struct scope *scope, struct value v)
 {
         nanoseconds n = nanos_of(v);
         bool negative = v.kind == VALUE_DURATION && n < 0;

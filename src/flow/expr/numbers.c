@@ -435,7 +435,7 @@ enum err run_to_text(struct eval *ev, const struct value *args, struct value *ou
         else if (v.kind == VALUE_BOOL)
                 v.text = v.truth ? STR("true") : STR("false");
         else if (v.kind != VALUE_STRING)
-                v.text = moment_text(ev->scope, v);
+                v.text = value_moment_text(ev->scope, v);
         *out = value_text(v.text);
         return eval_charge(ev, 2);
 }

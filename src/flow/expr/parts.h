@@ -154,7 +154,6 @@ function_run run_to_timestamp, run_to_duration, run_now, run_full_year, run_mont
 /* <0, 0, >0 for two ordered values of kinds that compare; 2 when one is not a number. */
 int value_order(struct value, struct value);
 struct str number_text(struct scope *, double);
-struct str moment_text(struct scope *, struct value);
 enum err regex_match(struct eval *, struct str text, struct str pattern, bool *out) NODISCARD;
 void regex_done(struct eval *);
 

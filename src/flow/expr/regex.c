@@ -77,7 +77,7 @@ static enum err compile_code(struct eval *ev, struct str pattern, pcre2_code **o
 static enum err prepare(struct eval *ev, struct str pattern)
 {
         struct regex *r;
-        pcre2_code *code;
+        pcre2_code *code = NULL;
         enum err e;
 
         if (ev->regex && str_eq(ev->regex->pattern, pattern))

@@ -331,7 +331,7 @@ enum err run_substring(struct eval *ev, const struct value *args, struct value *
 static size_t blank(struct str s)
 {
         static const char *const blanks[] = {
-                " ", "\t", "\n", "\v", "\f", "\r", "\u0085", "\u00a0", "\u1680", "\u2000", "\u2001",
+                " ", "\t", "\n", "\v", "\f", "\r", "\xc2\x85", "\xc2\xa0", "\u1680", "\u2000", "\u2001",
                 "\u2002", "\u2003", "\u2004", "\u2005", "\u2006", "\u2007", "\u2008", "\u2009",
                 "\u200a", "\u2028", "\u2029", "\u202f", "\u205f", "\u3000"
         };

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/time.h"
 #include "json/json_in.h"
 
 struct value value_from_json(struct scope *scope, const json_t *json)
@@ -121,37 +120,6 @@ void value_put(struct value map, struct str key, struct value value)
 
 /* ---- writing ---- */
 
-struct str value_duration_text(struct scope *scope, int64_t us)
-{
-        uint64_t left = us < 0 ? (uint64_t)-us : (uint64_t)us;
-        const char *sign = us < 0 ? "-" : "";
-        struct str s;
-
-        if (left % (uint64_t)US_PER_S == 0)
-                return arena_printf(&scope->arena, "%s%llus", sign,
-                                    (unsigned long long)(left / (uint64_t)US_PER_S));
-        s = arena_printf(&scope->arena, "%s%llu.%06llu", sign,
-                         (unsigned long long)(left / (uint64_t)US_PER_S),
-                         (unsigned long long)(left % (uint64_t)US_PER_S));
-        while (s.p[s.n - 1] == '0')
-                s.n--;
-        return arena_printf(&scope->arena, STR_FMT "s", STR_ARG(s));
-}
-
-struct str value_time_text(struct scope *scope, int64_t us)
-{
-        char text[TIME_TEXT_SIZE];
-        size_t n;
-
-        time_print(us, text);
-        n = strlen(text) - 1; /* without the Z */
-        while (text[n - 1] == '0')
-                n--;
-        if (text[n - 1] == '.')
-                n--;
-        return arena_printf(&scope->arena, "%.*sZ", (int)n, text);
-}
-
 static void print(struct scope *scope, struct json_out *j, struct value v)
 {
         switch (v.kind) {
@@ -172,10 +140,8 @@ static void print(struct scope *scope, struct json_out *j, struct value v)
                 json_put_str(j, v.text);
                 break;
         case VALUE_TIMESTAMP:
-                json_put_str(j, value_time_text(scope, v.number));
-                break;
         case VALUE_DURATION:
-                json_put_str(j, value_duration_text(scope, v.number));
+                json_put_str(j, value_moment_text(scope, v));
                 break;
         case VALUE_LIST:
                 json_begin_list(j);
@@ -223,10 +189,9 @@ struct str value_dump(struct scope *scope, struct value v)
 
 struct str value_as_text(struct scope *scope, struct value v)
 {
-        return v.kind == VALUE_STRING    ? v.text :
-               v.kind == VALUE_TIMESTAMP ? value_time_text(scope, v.number) :
-               v.kind == VALUE_DURATION  ? value_duration_text(scope, v.number) :
-                                           value_dump(scope, v);
+        if (v.kind == VALUE_TIMESTAMP || v.kind == VALUE_DURATION)
+                return value_moment_text(scope, v);
+        return v.kind == VALUE_STRING ? v.text : value_dump(scope, v);
 }
 
 /* ---- comparing ---- */
@@ -304,7 +269,7 @@ bool value_equal(struct value a, struct value b)
         case VALUE_DOUBLE:
                 break;
         }
-        return a.number == b.number;
+        return a.number == b.number && a.nanos == b.nanos;
 }
 
 const struct value *value_member(struct value map, struct str key)

@@ -70,8 +70,8 @@ struct str value_dump(struct scope *, struct value);
 bool value_dump_limited(struct scope *, struct value, size_t limit, struct str *out);
 /* Text as it is, everything else as JSON without quotes. */
 struct str value_as_text(struct scope *, struct value);
-struct str value_time_text(struct scope *, int64_t us);     /* 2026-01-31T09:00:00.5Z */
-struct str value_duration_text(struct scope *, int64_t us); /* 1.5s */
+/* Of a TIMESTAMP or DURATION: 2026-01-31T09:00:00.5Z, 1.5s. */
+struct str value_moment_text(struct scope *, struct value);
 
 bool value_equal(struct value, struct value);
 /* The entry with this string key, or NULL. */
