@@ -2,7 +2,7 @@
 BUILD ?= build
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all setup serve test crash-test bench asan tsan lint format install clean help
+.PHONY: all setup serve test crash-test cel-conformance bench asan tsan lint format install clean help
 
 all: setup ## build; leaves build/baton
 	@ninja -C $(BUILD) --quiet
@@ -20,6 +20,10 @@ test: all ## every test; ends with "N passed, N failed"
 
 crash-test: all ## kill -9 at random times under load, then check; CYCLES=100
 	$(PYTHON) tests/crash/run.py --baton $(BUILD)/baton --cycles $(or $(CYCLES),100)
+
+cel-conformance: all ## the public CEL cases; CASES=DIR holds their *.textproto
+	@test -n "$(CASES)" || { echo "usage: make cel-conformance CASES=DIR" >&2; exit 2; }
+	@$(BUILD)/tests/cel/conformance $(CASES)
 
 bench: all ## measure; writes build/bench.json
 	$(PYTHON) bench/run.py --baton $(BUILD)/baton --out $(BUILD)/bench.json
