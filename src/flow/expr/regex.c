@@ -94,7 +94,7 @@ static enum err prepare(struct eval *ev, struct str pattern)
         r->context = pcre2_match_context_create(NULL);
         BUG_ON(!r->data || !r->context);
         pcre2_set_callout(r->context, step, r);
-        pcre2_set_match_limit(r->context, 1000000);
+        pcre2_set_match_limit(r->context, 16000000);
         pcre2_set_depth_limit(r->context, 10000);
         pcre2_set_heap_limit(r->context, 16 * 1024); /* KiB */
         ev->regex = r;
