@@ -16,6 +16,7 @@ ALLOWED = {
     "domain": {"core", "json", "store"},
     "hub": {"core"},
     "http": {"core"},
+    "worker": {"core", "json", "store", "domain", "flow", "http"},
     "api": {"core", "json", "store", "domain", "hub", "http"},
     "server": {"core", "json", "store", "domain", "hub", "http", "api"},
 }
