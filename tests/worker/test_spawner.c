@@ -2,11 +2,11 @@
  * The spawner, its sandbox and the files of a workspace, as root and as an ordinary user.  Where
  * bubblewrap cannot work the sandboxed cases are skipped, and the reason is printed.
  */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <cmocka.h>
 #undef fail /* ours has arguments */
 #include <arpa/inet.h>
 #include <dirent.h>
