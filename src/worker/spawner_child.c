@@ -164,6 +164,33 @@ static bool is_ours(pid_t pid)
         return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
 }
 
+static bool is_of_a_job(const struct child *c, pid_t pid)
+{
+        for (const struct job *job = c->jobs; job; job = job->next)
+                if (job->pid == pid || job->inner == pid)
+                        return true;
+        return false;
+}
+
+/*
+ * A bubblewrap that is killed between making its process 1 and telling us leaves one that waits for
+ * ever.  Being the subreaper, we inherit it: every child that belongs to no job is such a one.
+ */
+static void kill_strays(const struct child *c)
+{
+        char path[64];
+        FILE *list;
+        int pid;
+
+        snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+        list = fopen(path, "re");
+        while (list && fscanf(list, "%d", &pid) == 1)
+                if (!is_of_a_job(c, pid))
+                        kill(pid, SIGKILL);
+        if (list)
+                fclose(list);
+}
+
 static void reaped(struct child *c, pid_t pid, int status)
 {
         for (struct job *job = c->jobs; job; job = job->next) {
@@ -171,6 +198,8 @@ static void reaped(struct child *c, pid_t pid, int status)
                         job->pid = 0;
                         job->status = status;
                         read_status(job);
+                        if (job->status_fd >= 0 && !job->inner_known)
+                                kill_strays(c);
                         /* Killing bubblewrap kills its process 1; this makes sure. */
                         if (job->inner && is_ours(job->inner))
                                 kill(job->inner, SIGKILL);
@@ -213,10 +242,12 @@ static void kill_everything(struct child *c)
 
                 if (pid < 0)
                         break; /* no child is left */
-                if (pid)
+                if (pid) {
                         reaped(c, pid, status);
-                else
+                } else {
+                        kill_strays(c);
                         usleep(1000);
+                }
         }
         for (int i = 0; c->leftovers && i < 100; i++) {
                 remove_leftovers(c);
