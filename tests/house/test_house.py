@@ -17,6 +17,7 @@ ALLOWED = {
     "flow": {"core", "json", "domain"},
     "hub": {"core"},
     "http": {"core"},
+    "worker": {"core", "json", "store", "domain", "flow", "http"},
     "api": {"core", "json", "store", "domain", "hub", "http"},
     "server": {"core", "json", "store", "domain", "hub", "http", "api"},
 }

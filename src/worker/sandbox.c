@@ -1,0 +1,367 @@
+#include "worker/sandbox.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <linux/close_range.h>
+#include <linux/openat2.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Descriptors that bubblewrap gets; it closes them before the command runs. */
+enum { FD_ARGS = 3, FD_FILTER, FD_STATUS, FD_PASSWD, FD_GROUP, FD_HOSTS, FD_GIT, FD_END };
+/* Ours are moved above this while those are put in place. */
+enum { FD_ASIDE = 64 };
+
+/* Where our own mount namespace shows the two directories that may lie below closed parents. */
+#define STAGE "/tmp"
+#define STAGE_WORKSPACE STAGE "/workspace"
+#define STAGE_SOURCE STAGE "/source"
+
+#define GIT_CONFIG "/etc/gitconfig.source"
+
+enum { NOFILE_SOFT = 1024, NOFILE_HARD = 4096 };
+/* RLIMIT_NPROC counts everything of a user: without a uid of our own, leave room for the rest. */
+enum { FOREIGN_PROCESSES = 4096 };
+
+static const char *const fixed_args[] = {
+        /* The program files of the host, nothing else of it. */
+        "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/sbin",
+        "/sbin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64",
+        "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache",
+        "--ro-bind-try", "/etc/alternatives", "/etc/alternatives",
+        "--ro-bind-try", "/etc/ssl", "/etc/ssl",
+        "--ro-bind-data", "6", "/etc/passwd", "--ro-bind-data", "7", "/etc/group",
+        "--ro-bind-data", "8", "/etc/hosts",
+        "--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys",
+        "--dev", "/dev", "--size", "67108864", "--tmpfs", "/dev/shm",
+        "--size", "268435456", "--tmpfs", "/tmp", "--size", "16777216", "--tmpfs", "/run",
+        "--size", "16777216", "--tmpfs", "/home/agent",
+        "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts",
+        "--unshare-cgroup-try", "--uid", "1000", "--gid", "1000", "--hostname", "sandbox",
+        "--disable-userns", "--cap-drop", "ALL", "--new-session", "--die-with-parent",
+        "--seccomp", "4", "--json-status-fd", "5",
+        "--clearenv", "--setenv", "PATH", "/usr/bin:/bin", "--setenv", "HOME", "/home/agent",
+        "--setenv", "LANG", "C.UTF-8",
+};
+static_assert(FD_PASSWD == 6 && FD_GROUP == 7 && FD_HOSTS == 8 && FD_FILTER == 4 && FD_STATUS == 5,
+              "the numbers are spelled out in the arguments");
+
+static const char passwd[] = "root:x:0:0:root:/root:/usr/sbin/nologin\n"
+                             "agent:x:1000:1000:agent:/home/agent:/bin/sh\n"
+                             "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
+static const char group[] = "root:x:0:\nagent:x:1000:\nnogroup:x:65534:\n";
+static const char hosts[] = "127.0.0.1 localhost sandbox\n::1 localhost\n";
+/* The checkout belongs to somebody else, which git refuses unless told. */
+static const char git_config[] = "[safe]\n"
+                                 "\tdirectory = " SANDBOX_SOURCE "\n"
+                                 "\tdirectory = " SANDBOX_SOURCE "/.git\n";
+
+bool sandbox_uid_allowed(const struct sandbox *box, uint32_t uid)
+{
+        return !box->root || (uid >= box->first_uid && uid != box->server_uid &&
+                              uid != box->server_gid && uid < UINT32_MAX);
+}
+
+void sandbox_change_uid(const struct sandbox *box, uint32_t uid, int control)
+{
+        if (!box->root)
+                return;
+        if (setgroups(0, NULL) || setresgid(uid, uid, uid) || setresuid(uid, uid, uid) ||
+            getuid() != uid || geteuid() != uid)
+                wire_die(control, ERR_UNAVAILABLE, "cannot change to uid %u: %s", uid,
+                         strerror(errno));
+}
+
+int sandbox_open_workspace(const struct sandbox *box, const char *workspace, uint32_t uid,
+                           int control)
+{
+        char path[PATH_MAX];
+        struct stat st;
+        int fd;
+
+        snprintf(path, sizeof(path), "%s/%s", box->workspaces, workspace);
+        fd = open(path, O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0 && errno == ENOENT)
+                wire_die(control, ERR_NOT_FOUND, "workspace %s has no directory", workspace);
+        if (fd < 0 || fstat(fd, &st))
+                wire_die(control, ERR_UNAVAILABLE, "directory of workspace %s: %s", workspace,
+                         strerror(errno));
+        if (st.st_uid != (box->root ? uid : getuid()))
+                wire_die(control, ERR_UNAVAILABLE,
+                         "the directory of workspace %s belongs to uid %u, not to %u", workspace,
+                         st.st_uid, box->root ? uid : getuid());
+        return fd;
+}
+
+/* Is path the root itself or below it?  Both are absolute and resolved. */
+static bool lies_below(const char *path, const char *root)
+{
+        size_t n = strlen(root);
+
+        return n == 1 || (!strncmp(path, root, n) && (!path[n] || path[n] == '/'));
+}
+
+static void resolve_source(const struct sandbox *box, const char *source, int control,
+                           char resolved[PATH_MAX])
+{
+        char root[PATH_MAX];
+
+        if (source[0] != '/')
+                wire_die(control, ERR_VALIDATION,
+                         "git source %s is not an absolute path of this machine", source);
+        if (!realpath(source, resolved))
+                wire_die(control, ERR_VALIDATION, "git source %s: %s", source, strerror(errno));
+        for (const char *const *at = box->git_roots; at && *at; at++)
+                if (realpath(*at, root) && lies_below(resolved, root))
+                        return;
+        wire_die(control, ERR_VALIDATION,
+                 "git source %s lies below none of the directories that git may read here", source);
+}
+
+/* Without following a link: what was compared with the roots is what is opened. */
+static int open_resolved(const char *path, int control)
+{
+        struct open_how how = { .flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+                                .resolve = RESOLVE_NO_SYMLINKS };
+        int fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
+
+        if (fd < 0)
+                wire_die(control, ERR_VALIDATION, "git source %s: %s", path, strerror(errno));
+        return fd;
+}
+
+static void show(int fd, const char *place, int control)
+{
+        char from[64];
+
+        snprintf(from, sizeof(from), "/proc/self/fd/%d", fd);
+        if (mkdir(place, 0755) || mount(from, place, NULL, MS_BIND, NULL))
+                wire_die(control, ERR_UNAVAILABLE, "cannot mount at %s: %s", place,
+                         strerror(errno));
+        close(fd);
+}
+
+/*
+ * As root: a mount namespace of our own, in which the workspace and the source appear where the
+ * workspace's uid can reach them, whatever the modes of the directories above them.
+ */
+static void stage(const struct sandbox *box, const struct sandbox_run *run,
+                  char source[PATH_MAX], char workspace[PATH_MAX])
+{
+        int workspace_fd = -1, source_fd = -1;
+
+        if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL))
+                wire_die(run->control, ERR_UNAVAILABLE, "cannot make a mount namespace: %s",
+                         strerror(errno));
+        if (run->workspace)
+                workspace_fd = sandbox_open_workspace(box, run->workspace, run->uid, run->control);
+        if (run->git_source)
+                source_fd = open_resolved(source, run->control);
+        if (mount("tmpfs", STAGE, "tmpfs", MS_NOSUID | MS_NODEV, "size=64k,mode=0755"))
+                wire_die(run->control, ERR_UNAVAILABLE, "cannot mount a tmpfs: %s",
+                         strerror(errno));
+        if (workspace_fd >= 0) {
+                show(workspace_fd, STAGE_WORKSPACE, run->control);
+                strcpy(workspace, STAGE_WORKSPACE);
+        }
+        if (source_fd >= 0) {
+                show(source_fd, STAGE_SOURCE, run->control);
+                strcpy(source, STAGE_SOURCE);
+        }
+}
+
+static void arg(struct buf *args, const char *text)
+{
+        buf_bytes(args, text, strlen(text) + 1);
+}
+
+static void arg3(struct buf *args, const char *option, const char *from, const char *to)
+{
+        arg(args, option);
+        arg(args, from);
+        arg(args, to);
+}
+
+static void variables(struct buf *args, char *const *env)
+{
+        for (; env && *env; env++) {
+                const char *equals = strchr(*env, '=');
+
+                arg(args, "--setenv");
+                buf_bytes(args, *env, (size_t)(equals - *env));
+                buf_char(args, 0);
+                arg(args, equals + 1);
+        }
+}
+
+static int data_fd(const void *bytes, size_t n, int control)
+{
+        int fd = memfd_create("sandbox", MFD_CLOEXEC);
+
+        if (fd < 0 || write(fd, bytes, n) != (ssize_t)n || lseek(fd, 0, SEEK_SET))
+                wire_die(control, ERR_UNAVAILABLE, "memfd: %s", strerror(errno));
+        return fd;
+}
+
+static int text_fd(const char *text, int control)
+{
+        return data_fd(text, strlen(text), control);
+}
+
+static int arguments_fd(const struct sandbox_run *run, const char *workspace, const char *source)
+{
+        struct buf args = BUF_INIT(WIRE_BODY_MAX);
+        int fd;
+
+        for (unsigned i = 0; i < LENGTH(fixed_args); i++)
+                arg(&args, fixed_args[i]);
+        if (run->git_source) {
+                arg3(&args, "--ro-bind", source, SANDBOX_SOURCE);
+                arg3(&args, "--ro-bind-data", "9", GIT_CONFIG);
+                arg3(&args, "--setenv", "GIT_CONFIG_GLOBAL", GIT_CONFIG);
+        }
+        variables(&args, run->env);
+        if (run->workspace) {
+                arg3(&args, "--bind", workspace, SANDBOX_WORKSPACE);
+        } else {
+                arg3(&args, "--size", "1048576", "--tmpfs");
+                arg(&args, SANDBOX_WORKSPACE);
+        }
+        arg(&args, "--chdir");
+        arg(&args, run->cwd);
+        /* Last, when every place to mount on has been made. */
+        arg3(&args, "--remount-ro", "/dev", "--remount-ro");
+        arg(&args, "/");
+        fd = data_fd(args.p, args.n, run->control);
+        buf_done(&args);
+        return fd;
+}
+
+/* A descriptor of its own position: all runs read the same filter. */
+static int reopen(int fd, int control)
+{
+        char path[64];
+        int fresh;
+
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        fresh = open(path, O_RDONLY | O_CLOEXEC);
+        if (fresh < 0)
+                wire_die(control, ERR_UNAVAILABLE, "system call filter: %s", strerror(errno));
+        return fresh;
+}
+
+/* Puts the wanted descriptors in place and marks every other one; returns the control socket. */
+static int place_fds(const struct sandbox *box, const struct sandbox_run *run, int args)
+{
+        int wanted[FD_END] = {
+                [0] = open("/dev/null", O_RDONLY | O_CLOEXEC),
+                [1] = run->out,
+                [2] = run->err,
+                [FD_ARGS] = args,
+                [FD_FILTER] = reopen(box->filter, run->control),
+                [FD_STATUS] = run->status,
+                [FD_PASSWD] = text_fd(passwd, run->control),
+                [FD_GROUP] = text_fd(group, run->control),
+                [FD_HOSTS] = text_fd(hosts, run->control),
+                [FD_GIT] = run->git_source ? text_fd(git_config, run->control) : -1,
+        };
+        int control = fcntl(run->control, F_DUPFD_CLOEXEC, FD_ASIDE);
+
+        if (control < 0)
+                wire_die(run->control, ERR_UNAVAILABLE, "descriptors: %s", strerror(errno));
+        for (int i = 0; i < FD_END; i++)
+                if (wanted[i] >= 0)
+                        wanted[i] = fcntl(wanted[i], F_DUPFD_CLOEXEC, FD_ASIDE);
+        (void)close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
+        for (int i = 0; i < FD_END; i++) {
+                if (wanted[i] < 0 && i == FD_GIT)
+                        continue;
+                if (wanted[i] < 0 || dup2(wanted[i], i) < 0)
+                        wire_die(control, ERR_UNAVAILABLE, "descriptors: %s", strerror(errno));
+        }
+        return control;
+}
+
+static void limit(int what, int64_t soft, int64_t hard)
+{
+        struct rlimit now, wanted = { (rlim_t)soft, (rlim_t)hard };
+
+        if (getrlimit((__rlimit_resource_t)what, &now))
+                return;
+        if (wanted.rlim_max > now.rlim_max)
+                wanted.rlim_max = now.rlim_max;
+        if (wanted.rlim_cur > wanted.rlim_max)
+                wanted.rlim_cur = wanted.rlim_max;
+        (void)setrlimit((__rlimit_resource_t)what, &wanted);
+}
+
+static void set_limits(const struct sandbox *box, const struct sandbox_run *run)
+{
+        int64_t processes = run->process_cap + (box->root ? 0 : FOREIGN_PROCESSES);
+
+        limit(RLIMIT_CORE, 0, 0);
+        limit(RLIMIT_NOFILE, NOFILE_SOFT, NOFILE_HARD);
+        limit(RLIMIT_FSIZE, run->file_size_cap, run->file_size_cap);
+        limit(RLIMIT_NPROC, processes, processes);
+        if (run->memory_cap > 0)
+                limit(RLIMIT_DATA, run->memory_cap, run->memory_cap);
+}
+
+static char **command(const struct sandbox_run *run)
+{
+        static const char *const bwrap[] = { "bwrap", "--args", "3", "--" };
+        size_t n = 0;
+        char **argv;
+
+        while (run->argv[n])
+                n++;
+        argv = xcalloc(n + LENGTH(bwrap) + 1, sizeof(*argv));
+        for (size_t i = 0; i < LENGTH(bwrap); i++)
+                argv[i] = (char *)(uintptr_t)bwrap[i];
+        memcpy(argv + LENGTH(bwrap), run->argv, n * sizeof(*argv));
+        return argv;
+}
+
+void sandbox_exec(const struct sandbox *box, const struct sandbox_run *run)
+{
+        static char path_variable[] = "PATH=/usr/bin:/bin";
+        char *const env[] = { path_variable, NULL };
+        char workspace[PATH_MAX] = "", source[PATH_MAX] = "";
+        char **argv = command(run);
+        int control;
+
+        if (!box->bwrap)
+                wire_die(run->control, ERR_UNAVAILABLE, "bubblewrap (bwrap) is not installed");
+        if (run->git_source)
+                resolve_source(box, run->git_source, run->control, source);
+        if (box->root) {
+                stage(box, run, source, workspace);
+        } else if (run->workspace) {
+                close(sandbox_open_workspace(box, run->workspace, run->uid, run->control));
+                snprintf(workspace, sizeof(workspace), "%s/%s", box->workspaces, run->workspace);
+        }
+        control = place_fds(box, run, arguments_fd(run, workspace, source));
+        umask(022);
+        set_limits(box, run);
+        sandbox_change_uid(box, run->uid, control);
+        /* After the change of uid, which clears it. */
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_PDEATHSIG, SIGKILL))
+                wire_die(control, ERR_UNAVAILABLE, "prctl: %s", strerror(errno));
+        if (getppid() != run->parent)
+                _exit(1);
+        execve(box->bwrap, argv, env);
+        wire_die(control, ERR_UNAVAILABLE, "cannot execute %s: %s", box->bwrap, strerror(errno));
+}

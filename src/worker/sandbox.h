@@ -1,0 +1,52 @@
+/*
+ * Sandbox: turns the process that calls it into bubblewrap around one command.  What must hold for
+ * it to be a sandbox at all (each of these was a hole once):
+ *   - bubblewrap never runs as uid 0, or /proc/sys of the host stays writable inside;
+ *   - its own environment is near-empty and its arguments come by descriptor, for both can be read
+ *     inside as those of process 1;
+ *   - no descriptor of ours is inherited;
+ *   - every tmpfs has a size, for without one it is half of the memory.
+ */
+#ifndef BATON_WORKER_SANDBOX_H
+#define BATON_WORKER_SANDBOX_H
+
+#include <sys/types.h>
+
+#include "worker/wire.h"
+
+#define SANDBOX_WORKSPACE "/workspace"
+#define SANDBOX_SOURCE "/source"
+
+/* What is the same for every run of a spawner. */
+struct sandbox {
+        const char *bwrap;      /* path of the program; NULL = not found */
+        const char *workspaces; /* absolute, without symbolic links */
+        const char *const *git_roots;
+        int filter; /* memfd with the system call filter */
+        bool root;  /* started by uid 0: every run changes to a workspace's uid */
+        uint32_t first_uid, server_uid, server_gid;
+};
+
+struct sandbox_run {
+        const char *workspace; /* its directory's name; NULL = an empty one, for trying */
+        uint32_t uid;
+        const char *cwd;        /* absolute, inside */
+        const char *git_source; /* NULL = none */
+        char *const *argv;      /* ends with NULL */
+        char *const *env;
+        int64_t file_size_cap, memory_cap, process_cap; /* memory: per process; 0 = none */
+        int control, out, err, status;
+        pid_t parent; /* when it is gone, so are we */
+};
+
+/* Either the command runs, or a fault goes to the control socket and the process ends. */
+void sandbox_exec(const struct sandbox *, const struct sandbox_run *) NORETURN;
+
+/* For every child of the spawner that acts for a workspace. */
+bool sandbox_uid_allowed(const struct sandbox *, uint32_t uid);
+void sandbox_change_uid(const struct sandbox *, uint32_t uid, int control);
+/* A descriptor of the workspace's directory (O_PATH), checked for its owner. */
+int sandbox_open_workspace(const struct sandbox *, const char *workspace, uint32_t uid,
+                           int control);
+
+#endif

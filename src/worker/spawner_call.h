@@ -1,0 +1,21 @@
+/* How the server's side speaks to the spawner.  Private to this room. */
+#ifndef BATON_WORKER_SPAWNER_CALL_H
+#define BATON_WORKER_SPAWNER_CALL_H
+
+#include "worker/spawner.h"
+#include "worker/wire.h"
+
+int64_t spawner_quota(const struct spawner *);
+
+/* Fills in op, uid and the workspace's name; ERR_VALIDATION when it is none. */
+enum err spawner_request(struct scope *, struct wire_request *, enum wire_op, struct str workspace,
+                         uint32_t uid) NODISCARD;
+/* Sends it with the body and the descriptors of the operation; the caller closes the control
+ * socket, which kills what still runs. */
+enum err spawner_send(struct scope *, struct spawner *, const struct wire_request *,
+                      const struct buf *body, const int *fds, size_t n_fds,
+                      int *control) NODISCARD;
+/* Waits for the end of a helper; its fault becomes ours.  Figures may be NULL. */
+enum err spawner_finish(struct scope *, int control, struct wire_reply *figures) NODISCARD;
+
+#endif

@@ -1,0 +1,552 @@
+#include "worker/spawner_child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "worker/cgroup.h"
+#include "worker/files_child.h"
+#include "worker/seccomp.h"
+
+/* One request that a child process works on. */
+struct job {
+        struct job *next;
+        int control;
+        int status_fd;    /* what bubblewrap tells; -1 for a helper */
+        pid_t pid;        /* bubblewrap or the helper; 0 once reaped */
+        pid_t inner;      /* process 1 of the sandbox, ours after bubblewrap is gone; 0 = not */
+        bool inner_known; /* inner has been told, whether or not it lives */
+        int status;
+        char told[1024];
+        size_t n_told;
+        struct cgroup group;
+        bool oom, grouped;
+};
+
+/* A removed group that the kernel still held. */
+struct leftover {
+        struct leftover *next;
+        struct cgroup group;
+};
+
+struct child {
+        struct sandbox *box;
+        int socket, signals, epoll;
+        struct job *jobs;
+        struct leftover *leftovers;
+        struct cgroups groups;
+};
+
+enum { LEFTOVER_MS = 20, GRACE_S = 5 };
+
+static void watch(struct child *c, int fd, void *tag)
+{
+        struct epoll_event event = { .events = EPOLLIN | EPOLLRDHUP, .data.ptr = tag };
+
+        BUG_ON(epoll_ctl(c->epoll, EPOLL_CTL_ADD, fd, &event));
+}
+
+/* ---- what bubblewrap tells ---- */
+
+static bool told_number(const struct job *job, const char *name, long *value)
+{
+        const char *at = strstr(job->told, name);
+
+        if (!at)
+                return false;
+        at += strlen(name);
+        at += strspn(at, " :");
+        *value = strtol(at, NULL, 10);
+        return true;
+}
+
+static void read_status(struct job *job)
+{
+        long pid;
+
+        while (job->status_fd >= 0 && job->n_told < sizeof(job->told) - 1) {
+                ssize_t n = read(job->status_fd, job->told + job->n_told,
+                                 sizeof(job->told) - 1 - job->n_told);
+
+                if (n <= 0)
+                        break;
+                job->n_told += (size_t)n;
+                job->told[job->n_told] = 0;
+        }
+        if (!job->inner_known && told_number(job, "\"child-pid\"", &pid) && pid > 1) {
+                job->inner = (pid_t)pid;
+                job->inner_known = true;
+        }
+}
+
+/* ---- ending ---- */
+
+static void remove_group(struct child *c, struct cgroup *group)
+{
+        struct leftover *left;
+
+        if (cgroup_remove(group))
+                return;
+        left = xcalloc(1, sizeof(*left));
+        left->group = *group;
+        left->next = c->leftovers;
+        c->leftovers = left;
+}
+
+static void remove_leftovers(struct child *c)
+{
+        struct leftover **at = &c->leftovers;
+
+        while (*at) {
+                struct leftover *left = *at;
+
+                if (cgroup_remove(&left->group)) {
+                        *at = left->next;
+                        free(left);
+                } else {
+                        at = &left->next;
+                }
+        }
+}
+
+static void finish(struct child *c, struct job *job)
+{
+        struct wire_reply reply = { .kind = WIRE_DONE, .status = job->status, .exit_code = -1 };
+        struct job **at = &c->jobs;
+        long code;
+
+        if (told_number(job, "\"exit-code\"", &code))
+                reply.exit_code = (int32_t)code;
+        if (job->grouped) {
+                reply.memory_group = job->group.memory;
+                reply.pids_group = job->group.pids;
+                reply.oom = cgroup_oom(&c->groups, &job->group);
+                remove_group(c, &job->group);
+        }
+        (void)wire_send(job->control, &reply, sizeof(reply), NULL, 0);
+        /* By hand: a child that was forked meanwhile may hold the socket open a moment longer. */
+        (void)epoll_ctl(c->epoll, EPOLL_CTL_DEL, job->control, NULL);
+        close(job->control);
+        if (job->status_fd >= 0)
+                close(job->status_fd);
+        while (*at != job)
+                at = &(*at)->next;
+        *at = job->next;
+        free(job);
+}
+
+static void kill_job(const struct job *job)
+{
+        if (job->pid)
+                kill(job->pid, SIGKILL);
+        else if (job->inner)
+                kill(job->inner, SIGKILL);
+}
+
+/* Is pid a child of ours, dead or alive?  Only then its number cannot mean somebody else. */
+static bool is_ours(pid_t pid)
+{
+        siginfo_t info;
+
+        return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+}
+
+static bool is_of_a_job(const struct child *c, pid_t pid)
+{
+        for (const struct job *job = c->jobs; job; job = job->next)
+                if (job->pid == pid || job->inner == pid)
+                        return true;
+        return false;
+}
+
+/*
+ * A bubblewrap that is killed between making its process 1 and telling us leaves one that waits for
+ * ever.  Being the subreaper, we inherit it: every child that belongs to no job is such a one.
+ */
+static void kill_strays(const struct child *c)
+{
+        char path[64];
+        FILE *list;
+        int pid;
+
+        snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+        list = fopen(path, "re");
+        while (list && fscanf(list, "%d", &pid) == 1)
+                if (!is_of_a_job(c, pid))
+                        kill(pid, SIGKILL);
+        if (list)
+                fclose(list);
+}
+
+static void reaped(struct child *c, pid_t pid, int status)
+{
+        for (struct job *job = c->jobs; job; job = job->next) {
+                if (job->pid == pid) {
+                        job->pid = 0;
+                        job->status = status;
+                        read_status(job);
+                        if (job->status_fd >= 0 && !job->inner_known)
+                                kill_strays(c);
+                        /* Killing bubblewrap kills its process 1; this makes sure. */
+                        if (job->inner && is_ours(job->inner))
+                                kill(job->inner, SIGKILL);
+                        else
+                                job->inner = 0;
+                } else if (job->inner == pid) {
+                        job->inner = 0;
+                } else {
+                        continue;
+                }
+                if (!job->pid && !job->inner)
+                        finish(c, job);
+                return;
+        }
+}
+
+static void reap(struct child *c)
+{
+        struct signalfd_siginfo info[8];
+        pid_t pid;
+        int status;
+
+        while (read(c->signals, info, sizeof(info)) > 0)
+                ;
+        while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+                reaped(c, pid, status);
+}
+
+static void kill_everything(struct child *c)
+{
+        time_t deadline = time(NULL) + GRACE_S;
+
+        for (struct job *job = c->jobs; job; job = job->next) {
+                read_status(job);
+                kill_job(job);
+        }
+        while (time(NULL) < deadline) {
+                int status;
+                pid_t pid = waitpid(-1, &status, WNOHANG);
+
+                if (pid < 0)
+                        break; /* no child is left */
+                if (pid) {
+                        reaped(c, pid, status);
+                } else {
+                        kill_strays(c);
+                        usleep(1000);
+                }
+        }
+        for (int i = 0; c->leftovers && i < 100; i++) {
+                remove_leftovers(c);
+                usleep(1000);
+        }
+}
+
+/* ---- starting ---- */
+
+static void reset_signals(void)
+{
+        sigset_t none;
+
+        sigemptyset(&none);
+        signal(SIGPIPE, SIG_DFL);
+        signal(SIGINT, SIG_DFL);
+        signal(SIGTERM, SIG_DFL);
+        signal(SIGHUP, SIG_DFL);
+        sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static struct wire_reader read_body(int fd, int control)
+{
+        struct stat st;
+        struct wire_reader r = { 0 };
+        size_t got = 0;
+        char *bytes;
+
+        /* Only a file can be sized; anything else could block or grow. */
+        if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size > WIRE_BODY_MAX)
+                wire_die(control, ERR_INTERNAL, "the request's body is not a sized file");
+        bytes = xmalloc((size_t)st.st_size + 1);
+        while (got < (size_t)st.st_size) {
+                ssize_t n = pread(fd, bytes + got, (size_t)st.st_size - got, (off_t)got);
+
+                if (n <= 0)
+                        break;
+                got += (size_t)n;
+        }
+        r.p = bytes;
+        r.n = got;
+        return r;
+}
+
+static char **read_list(struct wire_reader *r, uint32_t n)
+{
+        char **list = xcalloc((size_t)n + 1, sizeof(*list));
+
+        for (uint32_t i = 0; i < n; i++)
+                list[i] = (char *)(uintptr_t)wire_get(r).p;
+        return list;
+}
+
+static void run_child(const struct child *c, const struct wire_request *q, const int *fds,
+                      int status, pid_t parent) NORETURN;
+static void run_child(const struct child *c, const struct wire_request *q, const int *fds,
+                      int status, pid_t parent)
+{
+        struct wire_reader r = read_body(fds[WIRE_BODY], fds[WIRE_CONTROL]);
+        struct sandbox_run run = { .workspace = q->workspace,
+                                   .uid = q->uid,
+                                   .file_size_cap = q->file_size_cap,
+                                   .memory_cap = q->memory_cap,
+                                   .process_cap = q->process_cap,
+                                   .control = fds[WIRE_CONTROL],
+                                   .out = fds[WIRE_OUT],
+                                   .err = fds[WIRE_ERR],
+                                   .status = status,
+                                   .parent = parent };
+        struct str source;
+
+        run.cwd = wire_get(&r).p;
+        source = wire_get(&r);
+        run.git_source = q->has_source ? source.p : NULL;
+        if (q->n_argv > WIRE_ITEMS_MAX || q->n_env > WIRE_ITEMS_MAX)
+                r.bad = true;
+        run.argv = r.bad ? NULL : read_list(&r, q->n_argv);
+        run.env = r.bad ? NULL : read_list(&r, q->n_env);
+        if (r.bad)
+                wire_die(run.control, ERR_INTERNAL, "the request's body is broken");
+        sandbox_exec(c->box, &run);
+}
+
+static void work_child(const struct child *c, const struct wire_request *q, const int *fds,
+                       size_t n_fds) NORETURN;
+static void work_child(const struct child *c, const struct wire_request *q, const int *fds,
+                       size_t n_fds)
+{
+        struct wire_reader r;
+
+        if (q->op == WIRE_WORKSPACE)
+                files_child_workspace(c->box, q, fds[WIRE_CONTROL]);
+        if (n_fds <= WIRE_RESULT)
+                wire_die(fds[WIRE_CONTROL], ERR_INTERNAL, "the request has no result file");
+        r = read_body(fds[WIRE_BODY], fds[WIRE_CONTROL]);
+        files_child_work(c->box, q, &r, fds[WIRE_CONTROL], fds[WIRE_RESULT]);
+}
+
+/* What the spawner itself checks, being the one with privileges. */
+static const char *refusal(const struct child *c, const struct wire_request *q, size_t n_fds)
+{
+        static const char letters[] =
+                "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
+        size_t n = strnlen(q->workspace, sizeof(q->workspace));
+
+        if (q->op >= WIRE_OPS || (q->op == WIRE_RUN && n_fds != WIRE_MAX_FDS))
+                return "no such request";
+        if (!n || n == sizeof(q->workspace) || strspn(q->workspace, letters) != n)
+                return "not the name of a workspace";
+        if (!sandbox_uid_allowed(c->box, q->uid))
+                return "this uid is not one of a workspace";
+        return NULL;
+}
+
+static void start(struct child *c, const struct wire_request *q, const int *fds, size_t n_fds)
+{
+        struct job *job = xcalloc(1, sizeof(*job));
+        int status[2] = { -1, -1 };
+        pid_t parent = getpid();
+
+        job->status_fd = -1;
+        if (q->op == WIRE_RUN) {
+                if (pipe2(status, O_CLOEXEC | O_NONBLOCK)) {
+                        wire_fault(fds[WIRE_CONTROL], ERR_UNAVAILABLE, "pipe: %s", strerror(errno));
+                        close(fds[WIRE_CONTROL]);
+                        free(job);
+                        return;
+                }
+                cgroup_make(&c->groups, &job->group, q->memory_cap, q->process_cap);
+                job->grouped = true;
+        }
+        job->pid = fork();
+        if (!job->pid) {
+                struct wire_request own = *q;
+
+                reset_signals();
+                if (q->op != WIRE_RUN)
+                        work_child(c, q, fds, n_fds);
+                if (!cgroup_enter(&job->group))
+                        wire_die(fds[WIRE_CONTROL], ERR_UNAVAILABLE, "control group: %s",
+                                 strerror(errno));
+                if (job->group.memory)
+                        own.memory_cap = 0; /* bounded for the whole tree already */
+                run_child(c, &own, fds, status[1], parent);
+        }
+        if (status[1] >= 0)
+                close(status[1]);
+        job->control = fds[WIRE_CONTROL];
+        job->status_fd = status[0];
+        job->next = c->jobs;
+        c->jobs = job;
+        if (job->pid < 0) {
+                wire_fault(job->control, ERR_UNAVAILABLE, "fork: %s", strerror(errno));
+                job->pid = 0;
+                finish(c, job);
+                return;
+        }
+        watch(c, job->control, job);
+}
+
+/* False: the server is gone. */
+static bool accept_request(struct child *c)
+{
+        struct wire_request q;
+        int fds[WIRE_MAX_FDS];
+        size_t n_fds = WIRE_MAX_FDS;
+        int got = wire_receive(c->socket, &q, sizeof(q), MSG_DONTWAIT, fds, &n_fds);
+        const char *why;
+
+        if (got < 0)
+                return errno == EAGAIN || errno == EMFILE;
+        if (!got)
+                return false;
+        why = refusal(c, &q, n_fds);
+        if (n_fds && why)
+                wire_fault(fds[WIRE_CONTROL], ERR_VALIDATION, "%s", why);
+        if (n_fds > WIRE_BODY && !why) {
+                start(c, &q, fds, n_fds);
+                fds[WIRE_CONTROL] = -1; /* the job's */
+        }
+        for (size_t i = 0; i < n_fds; i++)
+                if (fds[i] >= 0)
+                        close(fds[i]);
+        return true;
+}
+
+/* ---- life ---- */
+
+/* Runs `true` in a sandbox of the very kind that will be used; the sentence says what failed. */
+static void try_sandbox(struct child *c, struct wire_reply *hello)
+{
+        static char name[] = "true";
+        char *const argv[] = { name, NULL };
+        struct sandbox_run run = { .uid = c->box->first_uid,
+                                   .cwd = SANDBOX_WORKSPACE,
+                                   .argv = argv,
+                                   .file_size_cap = INT64_C(1) << 30,
+                                   .process_cap = 512,
+                                   .parent = getpid() };
+        int out[2], told[2], control[2], status = 0;
+        struct wire_reply fault;
+        size_t n = 0;
+        ssize_t got;
+        pid_t pid;
+
+        if (pipe2(out, O_CLOEXEC) || pipe2(told, O_CLOEXEC) ||
+            socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control))
+                return;
+        pid = fork();
+        if (!pid) {
+                reset_signals();
+                run.out = run.err = out[1];
+                run.status = told[1];
+                run.control = control[1];
+                sandbox_exec(c->box, &run);
+        }
+        close(out[1]);
+        close(told[1]);
+        close(control[1]);
+        while (pid > 0 && n < sizeof(hello->text) - 1 &&
+               (got = read(out[0], hello->text + n, sizeof(hello->text) - 1 - n)) > 0)
+                n += (size_t)got;
+        hello->text[strcspn(hello->text, "\n")] = 0;
+        if (pid > 0)
+                (void)waitpid(pid, &status, 0);
+        if (wire_receive(control[0], &fault, sizeof(fault), MSG_DONTWAIT, NULL, NULL) == 1)
+                memcpy(hello->text, fault.text, sizeof(fault.text));
+        hello->bwrap = pid > 0 && WIFEXITED(status) && !WEXITSTATUS(status);
+        if (hello->bwrap)
+                hello->text[0] = 0;
+        else if (!hello->text[0])
+                snprintf(hello->text, sizeof(hello->text), "bubblewrap ended with status %d",
+                         status);
+        close(out[0]);
+        close(told[0]);
+        close(control[0]);
+}
+
+static void set_up(struct child *c)
+{
+        struct rlimit files;
+        sigset_t signals;
+
+        (void)close_range(3, (unsigned)c->socket - 1, 0);
+        (void)close_range((unsigned)c->socket + 1, ~0U, 0);
+        (void)setsid(); /* the terminal's signals are for the server, which tells us */
+        (void)prctl(PR_SET_NAME, "baton-spawner");
+        (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
+        signal(SIGPIPE, SIG_IGN);
+        signal(SIGINT, SIG_IGN);
+        signal(SIGTERM, SIG_IGN);
+        signal(SIGHUP, SIG_IGN);
+        sigemptyset(&signals);
+        sigaddset(&signals, SIGCHLD);
+        sigprocmask(SIG_SETMASK, &signals, NULL);
+        if (!getrlimit(RLIMIT_NOFILE, &files)) {
+                files.rlim_cur = files.rlim_max;
+                (void)setrlimit(RLIMIT_NOFILE, &files);
+        }
+        c->signals = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+        c->epoll = epoll_create1(EPOLL_CLOEXEC);
+        BUG_ON(c->signals < 0 || c->epoll < 0);
+        watch(c, c->socket, &c->socket);
+        watch(c, c->signals, &c->signals);
+        c->box->filter = seccomp_filter_memfd();
+        cgroups_probe(&c->groups);
+}
+
+void spawner_child(int socket, struct sandbox *box)
+{
+        struct child c = { .box = box, .socket = socket };
+        struct wire_reply hello = { .kind = WIRE_HELLO };
+        bool open = true;
+
+        set_up(&c);
+        try_sandbox(&c, &hello);
+        (void)wire_send(socket, &hello, sizeof(hello), NULL, 0);
+        while (open) {
+                struct epoll_event events[16];
+                int n = epoll_wait(c.epoll, events, LENGTH(events), c.leftovers ? LEFTOVER_MS : -1);
+                bool died = false;
+
+                for (int i = 0; i < n; i++) {
+                        struct job *job = events[i].data.ptr;
+
+                        if (events[i].data.ptr == &c.socket) {
+                                open = accept_request(&c) && open;
+                        } else if (events[i].data.ptr == &c.signals) {
+                                died = true;
+                        } else {
+                                /* Nothing but its end, or a word, comes here: both mean kill. */
+                                (void)epoll_ctl(c.epoll, EPOLL_CTL_DEL, job->control, NULL);
+                                kill_job(job);
+                        }
+                }
+                if (died)
+                        reap(&c); /* last: it frees jobs that other events may name */
+                remove_leftovers(&c);
+        }
+        kill_everything(&c);
+        _exit(0);
+}

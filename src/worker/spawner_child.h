@@ -1,0 +1,10 @@
+/* The spawner's own side: the loop of the child process.  Private to this room. */
+#ifndef BATON_WORKER_SPAWNER_CHILD_H
+#define BATON_WORKER_SPAWNER_CHILD_H
+
+#include "worker/sandbox.h"
+
+/* Serves requests until the socket closes, then kills what it started and ends. */
+void spawner_child(int socket, struct sandbox *) NORETURN;
+
+#endif
