@@ -33,7 +33,7 @@ struct api {
         _Atomic bool draining;
 };
 
-const struct route *const all_routes[] = { task_routes, run_routes, workspace_routes,
+const struct route *const all_routes[] = { definition_routes, task_routes, run_routes, step_routes, workspace_routes,
                                            key_routes,  approval_routes, ops_routes,
                                            stream_routes, NULL };
 
@@ -287,8 +287,13 @@ static enum err parse_body(struct request *r)
 {
         enum err e;
 
-        if (r->parsed || !r->route->body)
+        if (r->parsed || (!r->route->body && !r->route->prepare))
                 return ERR_OK;
+        if (r->route->prepare) {
+                e = r->route->prepare(r);
+                r->parsed = e == ERR_OK;
+                return e;
+        }
         if (r->raw_body.n && r->content_type.n && !str_starts(r->content_type, "application/json"))
                 return fail(&r->scope, ERR_MEDIA_TYPE,
                             "send the body as Content-Type: application/json");
@@ -537,6 +542,7 @@ static void read_request(struct request *r, struct exchange *x)
         r->idempotency_key = copy_header(r, x, "idempotency-key");
         r->content_type = copy_header(r, x, "content-type");
         r->claim_token = copy_header(r, x, "x-claim-token");
+        r->if_match = copy_header(r, x, "if-match");
         r->last_event_id = copy_header(r, x, "last-event-id");
 }
 

@@ -8,11 +8,19 @@
 
 #include "domain/domain.h"
 #include "domain/waiting.h"
+#include "flow/definition_cache.h"
 #include "http/server.h"
 #include "hub/hub.h"
 #include "json/json_in.h"
 
 struct api;
+
+/* The built-in worker, as GET /v1/workers shows it. */
+struct worker_info {
+        struct str id, kind, host;
+        int64_t concurrency, active_runs, last_heartbeat_at;
+        struct str sandbox; /* JSON */
+};
 
 struct api_options {
         struct store *store;
@@ -20,6 +28,13 @@ struct api_options {
         const char *const *hosts; /* names that Host may say, beside loopback; ends with NULL */
         const struct world *world;
         const char *version;
+        struct definition_cache *definitions;
+        void *hooks; /* first argument of what follows */
+        /* False when this server has no worker; texts live in the scope's arena. */
+        bool (*worker)(void *hooks, struct scope *, struct worker_info *);
+        /* What a workspace's directory holds. */
+        enum err (*usage)(void *hooks, struct scope *, struct str workspace, int64_t uid,
+                          int64_t *bytes, int64_t *files);
 };
 
 struct api *api_new(const struct api_options *);

@@ -72,6 +72,30 @@ static enum err get_openapi(struct request *r, struct tx *tx)
         return ERR_OK;
 }
 
+#define AT(member) offsetof(struct worker_info, member)
+static const struct field worker_fields[] = {
+        { "id", FIELD_STR, FIELD_WIRE, AT(id) },
+        { "kind", FIELD_STR, FIELD_WIRE, AT(kind) },
+        { "host", FIELD_STR, FIELD_WIRE, AT(host) },
+        { "concurrency", FIELD_INT, FIELD_WIRE | FIELD_ALWAYS, AT(concurrency) },
+        { "active_runs", FIELD_INT, FIELD_WIRE | FIELD_ALWAYS, AT(active_runs) },
+        { "last_heartbeat_at", FIELD_TIME, FIELD_WIRE, AT(last_heartbeat_at) },
+        { "sandbox", FIELD_JSON, FIELD_WIRE, AT(sandbox) },
+};
+static const struct record worker_record = { "Worker", worker_fields, LENGTH(worker_fields),
+                                             sizeof(struct worker_info), -1 };
+
+static enum err list_workers(struct request *r, struct tx *tx)
+{
+        const struct api_options *o = api_options(r->api);
+        struct worker_info *worker = arena_new(&r->scope.arena, struct worker_info);
+        bool there = o->worker && o->worker(o->hooks, &r->scope, worker);
+
+        (void)tx;
+        return request_reply_list(r, &worker_record, (struct list){ worker, there }, 1,
+                                  offsetof(struct worker_info, active_runs));
+}
+
 const struct route ops_routes[] = {
         { HTTP_GET, "/livez", 0, ROUTE_OPEN, 0, NULL, NULL, get_live, 0, "The process lives" },
         { HTTP_GET, "/readyz", 0, ROUTE_OPEN, 0, NULL, NULL, get_ready, 0, "It can serve" },
@@ -80,6 +104,8 @@ const struct route ops_routes[] = {
         { HTTP_GET, "/v1/version", 0, ROUTE_OPEN, 0, NULL, NULL, get_version, 0, "Version" },
         { HTTP_GET, "/openapi.json", 0, ROUTE_OPEN, 0, NULL, NULL, get_openapi, 0,
           "This description" },
+        { HTTP_GET, "/v1/workers", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &worker_record,
+          list_workers, 0, "Workers" },
         { HTTP_GET, "/metrics", SCOPE_ADMIN, ROUTE_READ, 0, NULL, NULL, get_metrics, 0,
           "Prometheus metrics" },
         { 0 },

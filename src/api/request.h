@@ -3,6 +3,7 @@
 #define BATON_API_REQUEST_H
 
 #include "api/api.h"
+#include "domain/task.h"
 
 enum route_mode { ROUTE_READ, ROUTE_WRITE, ROUTE_OPEN };
 enum route_flag {
@@ -13,6 +14,8 @@ enum route_flag {
 
 struct request;
 typedef enum err route_handler(struct request *, struct tx *);
+/* Reads the raw body, of any content type, before the transaction. */
+typedef enum err route_prepare(struct request *);
 
 struct route {
         enum http_method method;
@@ -25,6 +28,7 @@ struct route {
         route_handler *handle;
         enum call_class class;
         const char *summary;
+        route_prepare *prepare; /* instead of `body` */
 };
 
 enum { PARAMS_MAX = 3, BODY_LIMIT = 1 << 20, BATCH_LIMIT = 8 << 20 };
@@ -42,7 +46,7 @@ struct request {
         bool authenticated;
         struct principal by;
         struct str bearer, workspace_header, idempotency_key, content_type;
-        struct str claim_token; /* header */
+        struct str claim_token, if_match; /* headers */
         struct str last_event_id;
         struct http_peer peer;
         struct str path, query, raw_body;
@@ -100,7 +104,18 @@ struct retry_body {
 };
 extern const struct record cancel_body_record, retry_body_record;
 
+/* A definition's version, parsed; give it back to api_options()->definitions. */
+enum err request_definition(struct request *, struct tx *, int64_t id, int64_t version,
+                            const struct definition **out) NODISCARD;
+/* Binds a task to the newest version of a definition, by id or name: checks the input, fills in what
+ * the definition says and the caller did not. */
+enum err request_bind_definition(struct request *, struct tx *, struct str name,
+                                 struct task_spec *) NODISCARD;
+enum err reply_started(struct request *, struct tx *, int status, struct task *, struct run *,
+                       const char *action);
+
 /* streams.c */
+enum err stream_log(struct request *, struct tx *) NODISCARD;
 void stream_begin(struct request *);
 void stream_discard(struct stream *); /* it never began; NULL is nothing */
 struct loop_streams;
@@ -108,6 +123,7 @@ void *streams_loop_start(struct http_loop *); /* what a loop keeps of its stream
 struct loop_streams *loop_state_streams(void *loop_data);
 struct api_options *api_options(struct api *);
 
+extern const struct route definition_routes[], step_routes[];
 extern const struct route task_routes[], run_routes[], workspace_routes[], key_routes[], approval_routes[], ops_routes[], stream_routes[];
 
 /* openapi.c */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "api/request.h"
+#include "domain/log_line.h"
 #include "domain/run.h"
 #include "domain/sql.h"
 
@@ -24,6 +25,8 @@ struct stream {
         _Atomic int wake_queued; /* the only member that two threads touch */
         bool reading, again, blocked, closed;
         int64_t tree, task, run, cursor;
+        bool log;      /* of the run's log, by byte offset; else of events */
+        bool run_over; /* the run had ended when the page was read */
         struct list page;
         struct stream *next, **link; /* on its loop, for pings */
 };
@@ -79,7 +82,14 @@ static void on_closed(struct exchange *x, void *arg)
 static enum err read_page(struct call *call, struct tx *tx)
 {
         struct stream *s = (struct stream *)call;
+        struct run run;
+        enum err e;
 
+        if (s->log) {
+                e = run_load(tx, s->run, &run);
+                s->run_over = !e && run_is_terminal(run.status);
+                return e ? e : log_read(tx, s->run, s->cursor, PAGE, &s->page);
+        }
         return events_read(tx, s->tree, s->cursor, s->task, s->run, false, 0, PAGE, &s->page);
 }
 
@@ -121,6 +131,42 @@ static bool ends_run(const struct stream *s, const struct event *event)
                           event->type == EVENT_RUN_CANCELED || event->type == EVENT_RUN_TIMED_OUT);
 }
 
+static void write_piece(struct buf *out, const struct log_line *line, int64_t end)
+{
+        struct json_out j = { .out = out };
+
+        buf_printf(out, "id: %lld\nevent: log\ndata: ", (long long)end);
+        json_begin_object(&j);
+        json_key(&j, "step");
+        json_put_int(&j, line->step);
+        json_key(&j, "stream");
+        json_put_text(&j, line->stream == 2 ? "stderr" : "stdout");
+        json_key(&j, "text");
+        json_put_str(&j, line->text);
+        json_key(&j, "at");
+        json_put_time(&j, line->at);
+        json_end_object(&j);
+        buf_text(out, "\n\n");
+}
+
+/* Writes pieces of the log; true when the run has ended and nothing is left. */
+static bool write_log(struct stream *s, size_t *waiting)
+{
+        const struct log_line *line = s->page.items;
+        struct buf out = BUF_INIT(64 << 20);
+        bool over = s->run_over && s->page.n < PAGE;
+
+        for (size_t i = 0; i < s->page.n; i++) {
+                s->cursor = line[i].position + (int64_t)line[i].text.n;
+                write_piece(&out, &line[i], s->cursor);
+        }
+        if (over)
+                buf_text(&out, "event: stream.end\ndata: {}\n\n");
+        *waiting = exchange_stream_write(s->exchange, buf_view(&out));
+        buf_done(&out);
+        return over;
+}
+
 /* Writes the page; true when the run's last event was in it. */
 static bool write_page(struct stream *s, size_t *waiting)
 {
@@ -151,7 +197,7 @@ static void on_page(struct http_task *task)
                 free_if_idle(s);
                 return;
         }
-        if (s->call.result || write_page(s, &waiting)) {
+        if (s->call.result || (s->log ? write_log : write_page)(s, &waiting)) {
                 struct exchange *x = s->exchange;
 
                 detach(s);
@@ -245,20 +291,10 @@ static enum err read_cursor(struct request *r, int64_t *out)
         return ERR_OK;
 }
 
-static enum err open_stream(struct request *r, struct tx *tx, int64_t tree, int64_t task, int64_t run)
+static void make_stream(struct request *r, int64_t tree, int64_t task, int64_t run, int64_t cursor)
 {
-        struct stream *s;
-        int64_t cursor, head = 0;
-        enum err e = read_cursor(r, &cursor);
+        struct stream *s = xcalloc(1, sizeof(*s));
 
-        if (!e)
-                e = events_head(tx, tree, &head);
-        if (!e && cursor > head)
-                e = fail_limit(&r->scope, "Last-Event-ID", ERR_CURSOR_AHEAD, head, cursor,
-                               "the newest event");
-        if (e)
-                return e;
-        s = xcalloc(1, sizeof(*s));
         *s = (struct stream){ .api = r->api,
                               .tree = tree,
                               .task = task,
@@ -270,6 +306,44 @@ static enum err open_stream(struct request *r, struct tx *tx, int64_t tree, int6
         s->call = (struct call){ .run = read_page, .done = page_read, .reads = true,
                                  .scope = &s->scope };
         r->stream = s;
+}
+
+static enum err open_stream(struct request *r, struct tx *tx, int64_t tree, int64_t task, int64_t run)
+{
+        int64_t cursor, head = 0;
+        enum err e = read_cursor(r, &cursor);
+
+        if (!e)
+                e = events_head(tx, tree, &head);
+        if (!e && cursor > head)
+                e = fail_limit(&r->scope, "Last-Event-ID", ERR_CURSOR_AHEAD, head, cursor,
+                               "the newest event");
+        if (!e)
+                make_stream(r, tree, task, run, cursor);
+        return e;
+}
+
+enum err stream_log(struct request *r, struct tx *tx)
+{
+        struct str text = r->last_event_id.p ? r->last_event_id : request_query(r, "after");
+        struct run run;
+        int64_t id, after = 0, end = 0;
+        enum err e = request_id(r, 0, "run", "run", &id);
+
+        if (!e)
+                e = run_get(tx, &r->by, id, &run);
+        if (!e && text.p && (!str_to_int(text, &after) || after < 0))
+                e = fail_field(&r->scope, "after", ERR_INVALID_CURSOR,
+                               "the cursor must be a byte offset: a whole number");
+        if (!e)
+                e = tx_number(tx, SQL_LOG_END, &end, INT(id));
+        if (e && e != ERR_EMPTY)
+                return e;
+        if (after > end)
+                return fail_limit(&r->scope, "after", ERR_CURSOR_AHEAD, end, after,
+                                  "the end of the log");
+        make_stream(r, run.tree_id, 0, id, after);
+        r->stream->log = true;
         return ERR_OK;
 }
 

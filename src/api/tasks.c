@@ -9,7 +9,7 @@ struct task_body {
         struct str title, description, identifier;
         int scope, priority;
         int64_t max_attempts, timeout_seconds, id;
-        struct str retry, required_capabilities, metadata;
+        struct str retry, required_capabilities, metadata, definition_id, input;
         bool start;
         uint64_t given;
 };
@@ -26,6 +26,8 @@ static const struct field task_body_fields[] = {
         { "timeout_seconds", FIELD_INT, FIELD_WIRE, AT(timeout_seconds), NULL, 1, 86400 * 365 },
         { "required_capabilities", FIELD_CAPS, FIELD_WIRE, AT(required_capabilities) },
         { "metadata", FIELD_JSON, FIELD_WIRE, AT(metadata), NULL, 0, METADATA_MAX },
+        { "definition_id", FIELD_STR, FIELD_WIRE, AT(definition_id), NULL, 1, 255 },
+        { "input", FIELD_JSON, FIELD_WIRE, AT(input), NULL, 0, INPUT_MAX },
         { "start", FIELD_BOOL, FIELD_WIRE, AT(start) },
         { "id", FIELD_ID, FIELD_WIRE, AT(id), "task" },
 };
@@ -62,9 +64,10 @@ static const struct record patch_body = { "TaskPatch", patch_fields, LENGTH(patc
                                           offsetof(struct task_patch, given) };
 
 struct start_body {
-        struct str metadata;
+        struct str input, metadata;
 };
 static const struct field start_fields[] = {
+        { "input", FIELD_JSON, FIELD_WIRE, offsetof(struct start_body, input), NULL, 0, INPUT_MAX },
         { "metadata", FIELD_JSON, FIELD_WIRE, offsetof(struct start_body, metadata), NULL, 0,
           METADATA_MAX },
 };
@@ -101,8 +104,8 @@ static const struct field started_fields[] = {
 static const struct record started_record = { "Started", started_fields, LENGTH(started_fields),
                                               sizeof(struct started), -1 };
 
-static enum err reply_started(struct request *r, struct tx *tx, int status, struct task *task,
-                              struct run *run, const char *action)
+enum err reply_started(struct request *r, struct tx *tx, int status, struct task *task,
+                       struct run *run, const char *action)
 {
         struct started *s = arena_new(&r->scope.arena, struct started);
         enum err e = task_show(tx, task);
@@ -128,17 +131,28 @@ static struct task_spec to_spec(const struct task_body *b)
                 .timeout_seconds = b->timeout_seconds,
                 .required_capabilities = b->required_capabilities,
                 .metadata = b->metadata,
+                .input = b->input,
                 .id = b->id,
                 .start = b->start,
         };
+}
+
+static enum err create(struct request *r, struct tx *tx, const struct task_body *body,
+                       struct task *task, struct run **run)
+{
+        struct task_spec spec = to_spec(body);
+        enum err e = body->definition_id.p ?
+                             request_bind_definition(r, tx, body->definition_id, &spec) :
+                             ERR_OK;
+
+        return e ? e : task_create(tx, &r->by, &spec, task, run);
 }
 
 static enum err post_task(struct request *r, struct tx *tx)
 {
         struct task *task = arena_new(&r->scope.arena, struct task);
         struct run *run = NULL;
-        struct task_spec spec = to_spec(r->body);
-        enum err e = task_create(tx, &r->by, &spec, task, &run);
+        enum err e = create(r, tx, r->body, task, &run);
 
         if (e)
                 return e;
@@ -192,12 +206,11 @@ static void render_batch(struct request *r, struct json_out *j)
 static enum err batch_one(struct request *r, struct tx *tx, const struct task_body *body,
                           struct batch_item *item)
 {
-        struct task_spec spec = to_spec(body);
         enum err e;
 
         item->task = arena_new(&r->scope.arena, struct task);
         item->run = NULL;
-        e = task_create(tx, &r->by, &spec, item->task, &item->run);
+        e = create(r, tx, body, item->task, &item->run);
         item->result = e;
         item->fault = r->scope.fault;
         if (item->run)
@@ -294,14 +307,36 @@ static enum err patch_task(struct request *r, struct tx *tx)
 
 /* ---- attempts ---- */
 
+/* The input of one attempt, by the schema of the task's definition. */
+static enum err check_input(struct request *r, struct tx *tx, int64_t id, struct str given,
+                            struct str *out)
+{
+        const struct definition *d;
+        struct task task;
+        enum err e = task_get(tx, &r->by, id, &task);
+
+        *out = given;
+        if (e || !task.definition_id)
+                return e;
+        e = request_definition(r, tx, task.definition_id, task.definition_version, &d);
+        if (e)
+                return e;
+        e = definition_input(&r->scope, d, given, out);
+        definition_cache_release(api_options(r->api)->definitions, d);
+        return e;
+}
+
 static enum err begin(struct request *r, struct tx *tx, struct task **task, struct run **run)
 {
         const struct start_body *body = r->body;
+        struct str input = STR_NONE;
         int64_t id;
         enum err e = request_id(r, 0, "task", "task", &id);
 
         *task = arena_new(&r->scope.arena, struct task);
-        return e ? e : task_start(tx, &r->by, id, STR_NONE, body->metadata, *task, run);
+        if (!e && body->input.p)
+                e = check_input(r, tx, id, body->input, &input);
+        return e ? e : task_start(tx, &r->by, id, input, body->metadata, *task, run);
 }
 
 static enum err start_task(struct request *r, struct tx *tx)

@@ -54,6 +54,35 @@ static enum err get_workspace(struct request *r, struct tx *tx)
         return e ? e : request_reply(r, 200, &workspace_record, w);
 }
 
+struct usage_reply {
+        int64_t bytes, quota_bytes, files, tasks, runs_active;
+};
+static const struct field usage_fields[] = {
+#define USAGE(member) \
+        { #member, FIELD_INT, FIELD_WIRE | FIELD_ALWAYS, offsetof(struct usage_reply, member) }
+        USAGE(bytes), USAGE(quota_bytes), USAGE(files), USAGE(tasks), USAGE(runs_active),
+#undef USAGE
+};
+static const struct record usage_record = { "WorkspaceUsage", usage_fields, LENGTH(usage_fields),
+                                            sizeof(struct usage_reply), -1 };
+
+static enum err get_usage(struct request *r, struct tx *tx)
+{
+        const struct api_options *o = api_options(r->api);
+        struct usage_reply *u = arena_new(&r->scope.arena, struct usage_reply);
+        struct workspace w;
+        enum err e = workspace_get(tx, &r->by, r->params[0], &w);
+
+        if (!e)
+                e = tx_number(tx, SQL_WORKSPACE_TASKS, &u->tasks, NAME(w.id));
+        if (!e)
+                e = tx_number(tx, SQL_WORKSPACE_RUNS, &u->runs_active, NAME(w.id));
+        if (!e && o->usage)
+                e = o->usage(o->hooks, &r->scope, w.id, w.uid, &u->bytes, &u->files);
+        u->quota_bytes = w.quota_bytes;
+        return e ? e : request_reply(r, 200, &usage_record, u);
+}
+
 const struct route workspace_routes[] = {
         { HTTP_POST, "/v1/workspaces", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT, &spec_body,
           &workspace_record, post_workspace, CALL_CREATE, "Create a workspace" },
@@ -61,6 +90,8 @@ const struct route workspace_routes[] = {
           list_workspaces, 0, "List workspaces" },
         { HTTP_GET, "/v1/workspaces/{workspace}", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
           &workspace_record, get_workspace, 0, "Get a workspace" },
+        { HTTP_GET, "/v1/workspaces/{workspace}/usage", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
+          &usage_record, get_usage, 0, "What a workspace uses" },
         { 0 },
 };
 

@@ -153,7 +153,9 @@ static enum err grant(struct tx *tx, const struct principal *by, const struct cl
         e = run_move(tx, run, &change, &events);
         if (!e && run->kind == RUN_ROOT) {
                 task->current_run_id = run->id;
-                e = task_project(tx, task, RUN_CLAIMED, &events);
+                e = run_set_deadline(tx, run, task->timeout_seconds);
+                if (!e)
+                        e = task_project(tx, task, RUN_CLAIMED, &events);
         }
         if (!e)
                 e = events_append(tx, &events);

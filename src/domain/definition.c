@@ -66,6 +66,15 @@ enum err definition_document(struct tx *tx, struct definition_row *row, int64_t 
         return e;
 }
 
+enum err definition_reaches(struct tx *tx, int64_t from, int64_t to, bool *out)
+{
+        int64_t found;
+        enum err e = tx_number(tx, SQL_REFERENCE_REACHES, &found, INT(from), INT(to));
+
+        *out = !e;
+        return e == ERR_EMPTY ? ERR_OK : e;
+}
+
 /* Edges of the new document; refuses what would lead back to the definition itself. */
 static enum err refer(struct tx *tx, const struct principal *by, const struct definition_row *row,
                       const struct definition_text *text)
@@ -74,7 +83,7 @@ static enum err refer(struct tx *tx, const struct principal *by, const struct de
 
         for (size_t i = 0; !e && i < text->n_references; i++) {
                 struct definition_row to;
-                int64_t reaches;
+                bool back;
 
                 e = definition_find(tx, by, text->references[i], &to);
                 if (e == ERR_NOT_FOUND)
@@ -84,13 +93,13 @@ static enum err refer(struct tx *tx, const struct principal *by, const struct de
                                           STR_ARG(text->references[i]));
                 if (e)
                         return e;
-                e = tx_number(tx, SQL_REFERENCE_REACHES, &reaches, INT(to.id), INT(row->id));
-                if (!e)
+                e = definition_reaches(tx, to.id, row->id, &back);
+                if (!e && back)
                         return fail_field(tx_scope(tx), "steps", ERR_SUBTASK_CYCLE,
                                           "the sub-task \"" STR_FMT "\" leads back to \"" STR_FMT
                                           "\": definitions must not form a cycle",
                                           STR_ARG(to.name), STR_ARG(row->name));
-                if (e == ERR_EMPTY)
+                if (!e)
                         e = tx_exec(tx, SQL_REFERENCE_ADD, INT(row->id), INT(to.id));
         }
         return e;

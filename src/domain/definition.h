@@ -41,6 +41,8 @@ enum err definition_find(struct tx *, const struct principal *, struct str id,
                          struct definition_row *) NODISCARD;
 /* Fills spec; version 0 = the newest. */
 enum err definition_document(struct tx *, struct definition_row *, int64_t version) NODISCARD;
+/* Whether the sub-tasks of one lead to the other. */
+enum err definition_reaches(struct tx *, int64_t from, int64_t to, bool *out) NODISCARD;
 enum err definition_list(struct tx *, const struct principal *, int64_t before, int limit,
                          struct list *) NODISCARD;
 enum err definition_versions(struct tx *, int64_t id, struct list *) NODISCARD;

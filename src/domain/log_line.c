@@ -36,5 +36,21 @@ enum err log_append(struct tx *tx, const struct fence *fence, int64_t id, int64_
 
 enum err log_read(struct tx *tx, int64_t run, int64_t from, int limit, struct list *out)
 {
-        return tx_all(tx, SQL_LOG_PAGE, out, INT(run), INT(from), INT(limit));
+        enum err e = tx_all(tx, SQL_LOG_PAGE, out, INT(run), INT(from), INT(limit));
+        struct log_line *line = out->items;
+        size_t skip;
+
+        if (e || !out->n || line->position >= from)
+                return e;
+        /* The first piece holds the offset: what lies before it goes, and whole characters stay. */
+        skip = (size_t)(from - line->position);
+        while (skip < line->text.n && ((unsigned char)line->text.p[skip] & 0xc0) == 0x80)
+                skip++;
+        if (skip >= line->text.n) {
+                *out = (struct list){ line + 1, out->n - 1 };
+                return e;
+        }
+        line->text = str_slice(line->text, skip, line->text.n);
+        line->position += (int64_t)skip;
+        return e;
 }

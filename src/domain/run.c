@@ -207,8 +207,6 @@ enum err run_create(struct tx *tx, struct task *task, const struct run_spec *spe
         };
         enum err e;
 
-        if (!spec->parent && task->timeout_seconds)
-                run.due_at = tx_now(tx) + task->timeout_seconds * US_PER_S;
         e = run_lane(tx, task, &run);
         if (!e)
                 e = tx_insert(tx, SQL_RUN_ADD, &run);
@@ -435,6 +433,14 @@ static enum err write_row(struct tx *tx, const struct run *run, const struct run
                 OPT(run->claimed_at), OPT(run->started_at), OPT(run->wake_at),
                 INT(run->recoveries), INT(run->cancel_requested), INT(run->revision),
                 INT(run->steps), INT(before->status), INT(before->epoch), BLOB(token), INT(now));
+}
+
+enum err run_set_deadline(struct tx *tx, struct run *run, int64_t timeout_seconds)
+{
+        if (!timeout_seconds || run->due_at)
+                return ERR_OK;
+        run->due_at = tx_now(tx) + timeout_seconds * US_PER_S;
+        return tx_exec(tx, SQL_RUN_DUE_SET, INT(run->id), INT(run->due_at));
 }
 
 void run_begin(struct tx *tx, struct run *run, struct events *events)

@@ -134,6 +134,8 @@ struct run_change {
  */
 enum err run_move(struct tx *, struct run *, const struct run_change *, struct events *) NODISCARD;
 bool run_may_move(int from, int to);
+/* The deadline counts from the run's start: the first claim of it.  0 seconds = none. */
+enum err run_set_deadline(struct tx *, struct run *, int64_t timeout_seconds) NODISCARD;
 /* A claimed run begins: claimed → starting → running with their events, in memory; the next
  * run_move() or run_write() with `begun` writes it. */
 void run_begin(struct tx *, struct run *, struct events *);

@@ -19,6 +19,7 @@ static const struct field step_fields[] = {
         { "input", FIELD_JSON, BOTH, AT(input) },
         { "output", FIELD_JSON, BOTH, AT(output) },
         { "error", FIELD_JSON, BOTH, AT(error) },
+        { "child_run_ids", FIELD_JSON, FIELD_WIRE, AT(child_run_ids) },
         { "approval_id", FIELD_ID, BOTH, AT(approval_id), "appr" },
         { "sandbox", FIELD_JSON, BOTH, AT(sandbox) },
         { "started_at", FIELD_TIME, BOTH, AT(started_at) },
@@ -44,8 +45,6 @@ static struct str step_payload(struct tx *tx, const struct step_change *s)
 
 static enum event_type step_event(const struct step_change *s)
 {
-        if (s->status == STEP_RUNNING)
-                return EVENT_RUN_STEP_STARTED;
         if (s->status == STEP_COMPLETED)
                 return EVENT_RUN_STEP_COMPLETED;
         return s->status == STEP_FAILED ? EVENT_RUN_STEP_FAILED : 0;
@@ -56,6 +55,9 @@ static enum err record_step(struct tx *tx, struct run *run, const struct step_ch
 {
         enum event_type event = step_event(s);
 
+        if (s->begins)
+                events_add(tx, events, EVENT_RUN_STEP_STARTED, run->task_id, run->id,
+                           step_payload(tx, s));
         if (event)
                 events_add(tx, events, event, run->task_id, run->id, step_payload(tx, s));
         if (s->checkpoint && s->status == STEP_COMPLETED)
@@ -76,12 +78,8 @@ static enum err finish(struct tx *tx, const struct advance *a, struct run *run, 
 {
         bool ok = a->move == ADVANCE_COMPLETE;
         struct run_change change = {
-                .to = ok ? RUN_COMPLETED :
-                      a->outcome == OUTCOME_TIMED_OUT ? RUN_TIMED_OUT :
-                                                        RUN_FAILED,
-                .event = ok ? EVENT_RUN_COMPLETED :
-                         a->outcome == OUTCOME_TIMED_OUT ? EVENT_RUN_TIMED_OUT :
-                                                           EVENT_RUN_FAILED,
+                .to = ok ? RUN_COMPLETED : RUN_FAILED,
+                .event = ok ? EVENT_RUN_COMPLETED : EVENT_RUN_FAILED,
                 .fence = &a->fence,
                 .begun = begun,
                 .failure_kind = ok ? OUTCOME_NONE : (int)a->outcome,
@@ -238,7 +236,8 @@ enum err run_advance(struct tx *tx, const struct advance *a, struct run *run)
         begun = run->status == RUN_CLAIMED;
         if (begun) {
                 run_begin(tx, run, &events);
-                if (run->kind == RUN_ROOT)
+                e = run_set_deadline(tx, run, a->timeout_seconds);
+                if (!e && run->kind == RUN_ROOT)
                         e = task_project(tx, &task, RUN_RUNNING, &events);
         }
         run->current_step = a->at;

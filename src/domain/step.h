@@ -20,6 +20,7 @@ struct step {
 
         /* Not columns: from the definition, set for the wire. */
         struct str id, action, label;
+        struct str child_run_ids; /* JSON list */
         int64_t duration_ms;
 };
 extern const struct record step_record;
@@ -30,6 +31,7 @@ struct step_change {
         int64_t attempt;
         struct str input, output, error, sandbox; /* absent keeps what is recorded */
         struct str id, action;                    /* for the event */
+        bool begins;                              /* an attempt of it starts with this change */
         bool checkpoint;
 };
 
@@ -65,6 +67,7 @@ struct advance {
         size_t n_children;
         bool join_any, fail_fast, subtask;
         int64_t max_concurrency, step_attempt;
+        int64_t timeout_seconds; /* of a child run with a definition of its own; 0 = none */
 };
 
 /* *run is brought up to date (its revision for the next advance). */

@@ -8,10 +8,16 @@ struct options {
 #define OPTION(name, member, kind, fallback, help) OPTION_##kind member;
 #define OPTION_TEXT const char *
 #define OPTION_NUMBER int64_t
+#define OPTION_COUNT int64_t
+#define OPTION_FLAG bool
+#define OPTION_LIST const char *const *
 #include "server/options.def"
 #undef OPTION
 #undef OPTION_TEXT
 #undef OPTION_NUMBER
+#undef OPTION_COUNT
+#undef OPTION_FLAG
+#undef OPTION_LIST
 };
 
 /* Reads argv[0..argc): ERR_VALIDATION names the option.  The texts live in the scope. */

@@ -19,8 +19,11 @@
 #include "domain/migrations.h"
 #include "domain/sql.h"
 #include "domain/workspace.h"
+#include "server/privileges.h"
+#include "worker/files.h"
+#include "worker/worker.h"
 
-enum { TICK_MS = 250, DRAIN_SECONDS = 5 };
+enum { TICK_MS = 250, HTTP_DRAIN_SECONDS = 5, MOMENT_MS = 50, IDLE_SECONDS = 5 };
 
 struct server {
         struct domain *domain;
@@ -29,6 +32,11 @@ struct server {
         struct store *store;
         struct api *api;
         struct http_server *http;
+        struct spawner *spawner;
+        struct definition_cache *definitions;
+        struct worker *worker;
+        const struct options *options;
+        char host[256];
         int lock;
         bool started; /* the store's threads run */
         char data[512];
@@ -224,15 +232,128 @@ static enum err open_http(struct scope *scope, struct server *s, const struct op
         return e ? e : write_file(scope, s, "listen", str_from(http_server_address(s->http)));
 }
 
+/* ---- what the API asks of the worker ---- */
+
+static bool worker_shown(void *context, struct scope *scope, struct worker_info *out)
+{
+        struct server *s = context;
+        struct str problem = s->spawner ? spawner_runtime_problem(s->spawner) : STR_NONE;
+        struct buf sandbox = BUF_INIT(4096);
+        struct json_out j = { .out = &sandbox };
+
+        if (!s->worker)
+                return false;
+        json_begin_object(&j);
+        json_key(&j, "runtime");
+        json_put_str(&j, spawner_runtime(s->spawner));
+        if (problem.n) {
+                json_key(&j, "problem");
+                json_put_str(&j, problem);
+        }
+        json_end_object(&j);
+        *out = (struct worker_info){
+                .id = STR("worker_embedded"),
+                .kind = STR("worker"),
+                .host = str_dup(&scope->arena, str_from(s->host)),
+                .concurrency = s->options->concurrency,
+                .active_runs = worker_active(s->worker),
+                .last_heartbeat_at = scope->now,
+                .sandbox = str_dup(&scope->arena, buf_view(&sandbox)),
+        };
+        buf_done(&sandbox);
+        return true;
+}
+
+static enum err workspace_usage(void *context, struct scope *scope, struct str workspace, int64_t uid,
+                                int64_t *bytes, int64_t *files)
+{
+        struct server *s = context;
+        enum err e = files_usage(scope, s->spawner, workspace, (uint32_t)uid, bytes, files);
+
+        if (e == ERR_NOT_FOUND) { /* nothing has run in it yet */
+                *bytes = *files = 0;
+                scope->fault = (struct fault){ 0 };
+                return ERR_OK;
+        }
+        return e;
+}
+
+/* ---- the worker ---- */
+
+static enum err start_spawner(struct scope *scope, struct server *s, const struct options *o)
+{
+        struct spawner_options options = { .workspaces = in_data(scope, s, "workspaces"),
+                                           .git_roots = o->git_local_root };
+        enum err e = spawner_start(scope, &options, &s->spawner);
+
+        if (!e && spawner_runtime_problem(s->spawner).n)
+                log_write(LOG_WARN, "commands will be refused", "reason",
+                          str_c(&scope->arena, spawner_runtime_problem(s->spawner)), NULL);
+        return e;
+}
+
+static int by_name(const void *a, const void *b)
+{
+        return str_cmp(*(const struct str *)a, *(const struct str *)b);
+}
+
+/* "b, a" as the sorted "a,b" that capabilities are compared by. */
+static struct str sorted_names(struct scope *scope, const char *text)
+{
+        struct str names[64], rest = str_from(text), out = STR_NONE;
+        size_t n = 0;
+
+        while (rest.n && n < LENGTH(names)) {
+                struct str name = str_trim(str_cut(rest, ',', &rest));
+
+                if (name.n)
+                        names[n++] = name;
+        }
+        qsort(names, n, sizeof(*names), by_name);
+        for (size_t i = 0; i < n; i++)
+                out = arena_printf(&scope->arena, STR_FMT "%s" STR_FMT, STR_ARG(out), i ? "," : "",
+                                   STR_ARG(names[i]));
+        return out;
+}
+
+static enum err start_worker(struct scope *scope, struct server *s, const struct options *o)
+{
+        struct worker_options options = { .store = s->store,
+                                          .hub = s->hub,
+                                          .spawner = s->spawner,
+                                          .definitions = s->definitions,
+                                          .world = &system_world,
+                                          .concurrency = (int)o->concurrency,
+                                          .capabilities = sorted_names(scope, o->capabilities) };
+
+        if (!o->concurrency)
+                return ERR_OK;
+        if (o->concurrency > WORKER_CONCURRENCY_MAX)
+                return fail_limit(scope, "concurrency", ERR_VALIDATION, WORKER_CONCURRENCY_MAX,
+                                  o->concurrency, "runs at once (--concurrency)");
+        return worker_start(scope, &options, &s->worker);
+}
+
 static enum err start(struct scope *scope, struct server *s, const struct options *o)
 {
         struct api_options api = { .hosts = host_list(scope, o->allow_host),
                                    .world = &system_world,
-                                   .version = BATON_VERSION };
+                                   .version = BATON_VERSION,
+                                   .hooks = s,
+                                   .worker = worker_shown,
+                                   .usage = workspace_usage };
         enum err e = open_data(scope, s, o->data);
 
+        /* The spawner is forked while there is nothing yet that it must not have. */
+        if (!e)
+                e = start_spawner(scope, s, o);
+        if (!e)
+                e = privileges_drop(scope, s->data);
         if (e)
                 return e;
+        s->options = o;
+        gethostname(s->host, sizeof(s->host) - 1);
+        s->definitions = definition_cache_new(&system_world);
         s->domain = domain_new(&system_world);
         s->waiting = waiting_new(&s->store, s->domain);
         s->hub = hub_new();
@@ -241,29 +362,92 @@ static enum err start(struct scope *scope, struct server *s, const struct option
                 return e;
         api.store = s->store;
         api.hub = s->hub;
+        api.definitions = s->definitions;
         s->api = api_new(&api);
         e = store_start(scope, s->store);
         s->started = !e;
-        return e ? e : open_http(scope, s, o);
+        if (!e)
+                e = open_http(scope, s, o);
+        return e ? e : start_worker(scope, s, o);
 }
 
-static void wait_for_end(struct server *s, const sigset_t *signals)
-{
-        const struct timespec moment = { 0, 50000000 };
-        int signal;
+struct idle_call {
+        struct call call;
+        bool idle;
+};
 
-        sigwait(signals, &signal);
-        log_write(LOG_INFO, "draining", "signal", signal == SIGTERM ? "SIGTERM" : "SIGINT", NULL);
+static enum err look_for_work(struct call *call, struct tx *tx)
+{
+        int64_t one;
+        enum err e = tx_number(tx, SQL_RUN_OPEN_FOR_WORKER, &one);
+
+        ((struct idle_call *)call)->idle = e == ERR_EMPTY;
+        return e == ERR_EMPTY ? ERR_OK : e;
+}
+
+static bool is_idle(struct server *s)
+{
+        struct scope scope;
+        struct idle_call c = { .call = { .run = look_for_work, .reads = true, .scope = &scope } };
+
+        if (http_server_busy(s->http))
+                return false;
+        scope_init(&scope, &system_world);
+        if (store_call(s->store, &c.call))
+                c.idle = false;
+        scope_done(&scope);
+        return c.idle;
+}
+
+/* With --exit-when-idle: false once there has been nothing to do for IDLE_SECONDS. */
+static bool has_work(struct server *s, int *idle_moments)
+{
+        const int enough = IDLE_SECONDS * 1000 / (MOMENT_MS * 10);
+
+        *idle_moments = is_idle(s) ? *idle_moments + 1 : 0;
+        return *idle_moments < enough;
+}
+
+static const char *wait_for_end(struct server *s, const sigset_t *signals)
+{
+        const struct timespec look = { 0, MOMENT_MS * 10 * 1000000L };
+        int signal, idle_moments = 0;
+
+        if (!s->options->exit_when_idle) {
+                sigwait(signals, &signal);
+                return signal == SIGTERM ? "SIGTERM" : "SIGINT";
+        }
+        while ((signal = sigtimedwait(signals, NULL, &look)) < 0)
+                if (!has_work(s, &idle_moments))
+                        return "idle";
+        return signal == SIGTERM ? "SIGTERM" : "SIGINT";
+}
+
+/* Nothing new is taken; what is under way may end, until its time is over or a second signal. */
+static void drain(struct server *s, const sigset_t *signals, const char *reason)
+{
+        const struct timespec moment = { 0, MOMENT_MS * 1000000L };
+        const int64_t moments = 1000 / MOMENT_MS;
+        int64_t left = s->options->drain_seconds * moments;
+
+        log_write(LOG_INFO, "draining", "reason", reason, NULL);
         api_drain(s->api);
         http_server_drain(s->http);
-        for (int i = 0; i < DRAIN_SECONDS * 20 && http_server_busy(s->http); i++)
+        if (s->worker)
+                worker_drain(s->worker);
+        for (; s->worker && worker_active(s->worker) && left > 0; left--)
                 if (sigtimedwait(signals, NULL, &moment) > 0)
-                        break; /* a second signal: at once */
+                        return;
+        for (int64_t i = 0; i < HTTP_DRAIN_SECONDS * moments && http_server_busy(s->http); i++)
+                if (sigtimedwait(signals, NULL, &moment) > 0)
+                        return;
 }
 
 static void stop(struct scope *scope, struct server *s)
 {
-        /* The store first: every call that is under way gets its answer. */
+        if (s->worker)
+                worker_stop(s->worker);
+        /* The store before HTTP: every call that is under way gets its answer. */
         if (s->started)
                 store_stop(s->store);
         if (s->http) {
@@ -274,6 +458,9 @@ static void stop(struct scope *scope, struct server *s)
                 api_free(s->api);
         if (s->store)
                 store_close(s->store);
+        spawner_stop(s->spawner);
+        if (s->definitions)
+                definition_cache_free(s->definitions);
         if (s->hub) {
                 hub_free(s->hub);
                 waiting_free(s->waiting);
@@ -311,7 +498,7 @@ enum err serve(struct scope *scope, const struct options *o)
         if (!e) {
                 printf("listening on http://%s\n", http_server_address(s.http));
                 fflush(stdout);
-                wait_for_end(&s, &signals);
+                drain(&s, &signals, wait_for_end(&s, &signals));
         }
         stop(scope, &s);
         return e;

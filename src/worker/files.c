@@ -47,20 +47,22 @@ static enum err work(struct scope *scope, struct spawner *spawner, const struct 
 }
 
 enum err files_read(struct scope *scope, struct spawner *spawner, struct str workspace_uuid,
-                    uint32_t uid, struct str path, size_t cap, struct str *bytes)
+                    uint32_t uid, struct str path, size_t cap, struct str *bytes, int64_t *size)
 {
         struct wire_request q;
-        struct wire_reply figures;
+        struct wire_reply figures = { 0 };
         enum err e = spawner_request(scope, &q, WIRE_READ, workspace_uuid, uid);
 
         if (e)
                 return e;
         q.cap = (int64_t)cap;
-        return work(scope, spawner, &q, path, STR(""), bytes, &figures);
+        e = work(scope, spawner, &q, path, STR(""), bytes, &figures);
+        *size = figures.b;
+        return e;
 }
 
 enum err files_write(struct scope *scope, struct spawner *spawner, struct str workspace_uuid,
-                     uint32_t uid, struct str path, struct str bytes)
+                     uint32_t uid, struct str path, struct str bytes, int64_t quota)
 {
         struct wire_request q;
         struct wire_reply figures;
@@ -71,7 +73,7 @@ enum err files_write(struct scope *scope, struct spawner *spawner, struct str wo
         if ((int64_t)bytes.n > FILES_WRITE_MAX)
                 return fail_limit(scope, "content", ERR_TOO_LARGE, FILES_WRITE_MAX,
                                   (int64_t)bytes.n, "bytes of one file write");
-        q.cap = spawner_quota(spawner);
+        q.cap = quota;
         return work(scope, spawner, &q, path, bytes, NULL, &figures);
 }
 

@@ -23,13 +23,13 @@ struct file_entry {
         int64_t size; /* of a regular file, else 0 */
 };
 
-/* The whole of a regular file; ERR_TOO_LARGE beyond the cap. */
+/* The first `cap` bytes of a regular file, and its size. */
 enum err files_read(struct scope *, struct spawner *, struct str workspace_uuid, uint32_t uid,
-                    struct str path, size_t cap, struct str *bytes) NODISCARD;
+                    struct str path, size_t cap, struct str *bytes, int64_t *size) NODISCARD;
 /* Makes the parent directories; replaces atomically and keeps the old mode; synced to disk.
- * ERR_QUOTA_EXCEEDED when the workspace would grow past the spawner's quota. */
+ * ERR_QUOTA_EXCEEDED when the workspace would grow past `quota` bytes. */
 enum err files_write(struct scope *, struct spawner *, struct str workspace_uuid, uint32_t uid,
-                     struct str path, struct str bytes) NODISCARD;
+                     struct str path, struct str bytes, int64_t quota) NODISCARD;
 /* Sorted by name. */
 enum err files_list(struct scope *, struct spawner *, struct str workspace_uuid, uint32_t uid,
                     struct str path, struct file_entry **entries, size_t *n) NODISCARD;

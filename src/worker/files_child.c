@@ -185,18 +185,18 @@ static void read_file(const struct helper *h, int64_t cap)
         if (!S_ISREG(st.st_mode))
                 wire_die(h->control, ERR_VALIDATION, "path %s is not a regular file",
                          *h->path ? h->path : ".");
-        while (total <= cap && (n = read(fd, piece, sizeof(piece)))) {
+        while (total < cap) {
+                int64_t room = cap - total;
+
+                n = read(fd, piece, room < (int64_t)sizeof(piece) ? (size_t)room : sizeof(piece));
                 if (n < 0)
                         refuse(h, "read");
+                if (n == 0)
+                        break;
                 total += n;
-                if (total <= cap)
-                        write_all(h, h->result, piece, (size_t)n);
+                write_all(h, h->result, piece, (size_t)n);
         }
-        if (total > cap)
-                wire_die(h->control, ERR_TOO_LARGE, "file %s: at most %lld bytes, it has %lld",
-                         h->path, (long long)cap,
-                         (long long)(st.st_size > total ? st.st_size : total));
-        figures(h, total, 0);
+        figures(h, total, st.st_size > total ? st.st_size : total);
 }
 
 static void check_quota(const struct helper *h, int parent, const char *name, int64_t size,

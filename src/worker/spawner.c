@@ -22,7 +22,6 @@ enum { HELPER_MS = 60000 };
 struct spawner {
         pid_t pid;
         int socket;
-        int64_t quota;
         bool bwrap;
         char problem[sizeof(((struct wire_reply *)0)->text)];
 };
@@ -81,7 +80,6 @@ enum err spawner_start(struct scope *scope, const struct spawner_options *option
         enum err e;
 
         spawner->socket = -1;
-        spawner->quota = options->quota ? options->quota : SPAWNER_QUOTA;
         e = start_child(scope, options, spawner);
         if (!e && (wire_receive(spawner->socket, &hello, sizeof(hello), 0, NULL, NULL) != 1 ||
                    hello.kind != WIRE_HELLO))
@@ -116,11 +114,6 @@ struct str spawner_runtime(const struct spawner *spawner)
 struct str spawner_runtime_problem(const struct spawner *spawner)
 {
         return str_from(spawner->problem);
-}
-
-int64_t spawner_quota(const struct spawner *spawner)
-{
-        return spawner->quota;
 }
 
 enum err spawner_request(struct scope *scope, struct wire_request *q, enum wire_op op,

@@ -18,7 +18,6 @@ struct spawner;
 
 /* What 0 stands for in the options and the spec. */
 #define SPAWNER_FIRST_UID UINT32_C(200000)
-#define SPAWNER_QUOTA     (INT64_C(5) << 30)
 #define SPAWN_KEPT        (INT64_C(1) << 20)
 #define SPAWN_OUTPUT      (INT64_C(256) << 20)
 #define SPAWN_FILE_SIZE   (INT64_C(2) << 30)
@@ -30,7 +29,6 @@ struct spawner_options {
                 *git_roots; /* local paths that git may read; ends with NULL; may be NULL */
         uint32_t first_uid; /* uids of workspaces begin here when root */
         uint32_t server_uid, server_gid; /* what the server drops to when root; 0 = not known */
-        int64_t quota;                   /* bytes that file operations may fill a workspace to */
         const char *bwrap;               /* bubblewrap's program; NULL = look in the usual places */
 };
 

@@ -5,8 +5,6 @@
 #include "worker/spawner.h"
 #include "worker/wire.h"
 
-int64_t spawner_quota(const struct spawner *);
-
 /* Fills in op, uid and the workspace's name; ERR_VALIDATION when it is none. */
 enum err spawner_request(struct scope *, struct wire_request *, enum wire_op, struct str workspace,
                          uint32_t uid) NODISCARD;

@@ -17,9 +17,9 @@ ALLOWED = {
     "flow": {"core", "json", "domain"},
     "hub": {"core"},
     "http": {"core"},
-    "worker": {"core", "json", "store", "domain", "flow", "http"},
-    "api": {"core", "json", "store", "domain", "hub", "http"},
-    "server": {"core", "json", "store", "domain", "hub", "http", "api"},
+    "worker": {"core", "json", "store", "domain", "flow", "hub"},
+    "api": {"core", "json", "store", "domain", "flow", "hub", "http"},
+    "server": {"core", "json", "store", "domain", "flow", "hub", "http", "worker", "api"},
 }
 
 

@@ -1,0 +1,213 @@
+/* Parameters of a step against the table of its action. */
+#include <math.h>
+
+#include "domain/approval.h"
+#include "flow/definition.h"
+
+static const struct param *param_find(const struct action *action, struct str name)
+{
+        for (const struct param *p = action->params; p->name; p++)
+                if (str_is(name, p->name))
+                        return p;
+        return NULL;
+}
+
+static const char *param_names_hint(struct scope *scope, const struct action *action,
+                                    struct str given)
+{
+        const char *names[32];
+        size_t n = 0;
+
+        for (const struct param *p = action->params; p->name; p++)
+                names[n++] = p->name;
+        names[n] = NULL;
+        return n ? nearest_hint(scope, given, names) : "this action takes no parameters";
+}
+
+/* ---- one value ---- */
+
+static bool is_number(struct value v)
+{
+        return v.kind == VALUE_INT || (v.kind == VALUE_DOUBLE && isfinite(v.real));
+}
+
+static double number_of(struct value v)
+{
+        return v.kind == VALUE_INT ? (double)v.number : v.real;
+}
+
+static bool all_of(struct value v, enum value_kind kind)
+{
+        if (v.kind != VALUE_LIST)
+                return false;
+        for (size_t i = 0; i < v.list->n; i++)
+                if (v.list->items[i].kind != kind)
+                        return false;
+        return true;
+}
+
+static bool is_text_map(struct value v)
+{
+        if (v.kind != VALUE_MAP)
+                return false;
+        for (size_t i = 0; i < v.map->n; i++)
+                if (v.map->entries[i].value.kind != VALUE_STRING)
+                        return false;
+        return true;
+}
+
+static bool is_risk(struct value v)
+{
+        return v.kind == VALUE_STRING && names_find(&risk_level_names, v.text) >= 0;
+}
+
+static const char *type_problem(enum param_type type, struct value v)
+{
+        switch (type) {
+        case PARAM_TEXT:
+        case PARAM_CONDITION:
+        case PARAM_REFERENCE:
+        case PARAM_NAME:
+                return v.kind == VALUE_STRING ? NULL : "must be text";
+        case PARAM_INT:
+                return v.kind == VALUE_INT ? NULL : "must be a whole number";
+        case PARAM_NUMBER:
+                return is_number(v) ? NULL : "must be a number";
+        case PARAM_BOOL:
+                return v.kind == VALUE_BOOL ? NULL : "must be true or false";
+        case PARAM_TEXTS:
+                return all_of(v, VALUE_STRING) ? NULL : "must be a list of texts";
+        case PARAM_INTS:
+                return all_of(v, VALUE_INT) ? NULL : "must be a list of whole numbers";
+        case PARAM_TEXT_MAP:
+                return is_text_map(v) ? NULL : "must be an object whose values are texts";
+        case PARAM_MAP:
+                return v.kind == VALUE_MAP ? NULL : "must be an object";
+        case PARAM_LIST:
+        case PARAM_STEPS:
+        case PARAM_BRANCHES:
+                return v.kind == VALUE_LIST ? NULL : "must be a list";
+        case PARAM_RISK:
+                return is_risk(v) ? NULL : "must be low, medium, high or critical";
+        case PARAM_JOIN:
+                return v.kind == VALUE_STRING && (str_is(v.text, "all") || str_is(v.text, "any")) ?
+                               NULL :
+                               "must be all or any";
+        case PARAM_JOIN_FAILURE:
+                return v.kind == VALUE_STRING &&
+                                       (str_is(v.text, "fail_fast") || str_is(v.text, "wait_all")) ?
+                               NULL :
+                               "must be fail_fast or wait_all";
+        case PARAM_SUB_FAILURE:
+                return v.kind == VALUE_STRING &&
+                                       (str_is(v.text, "fail") || str_is(v.text, "continue")) ?
+                               NULL :
+                               "must be fail or continue";
+        case PARAM_TARGET:
+                return v.kind == VALUE_INT || v.kind == VALUE_STRING ?
+                               NULL :
+                               "must be the index or the id of a later step";
+        case PARAM_ANY:
+                return NULL;
+        }
+        return NULL;
+}
+
+/* What min and max bound: a number itself, or the length of a text, list or object. */
+static bool measure(struct value v, double *size, const char **unit)
+{
+        *unit = "";
+        if (is_number(v)) {
+                *size = number_of(v);
+                return true;
+        }
+        *unit = v.kind == VALUE_STRING ? " bytes" : v.kind == VALUE_LIST ? " items" : " members";
+        *size = v.kind == VALUE_STRING ? (double)v.text.n :
+                v.kind == VALUE_LIST   ? (double)v.list->n :
+                v.kind == VALUE_MAP    ? (double)v.map->n :
+                                         0;
+        return v.kind == VALUE_STRING || v.kind == VALUE_LIST || v.kind == VALUE_MAP;
+}
+
+static void check_value(struct problems *problems, struct str path, const struct param *p,
+                        struct value v)
+{
+        const char *wrong = type_problem(p->type, v), *unit;
+        double size;
+
+        if (wrong) {
+                problem_add(problems, path, "type", NULL, "%s", wrong);
+                return;
+        }
+        if ((!p->min && !p->max) || !measure(v, &size, &unit))
+                return;
+        if (size < (double)p->min || size > (double)p->max)
+                problem_add(problems, path, "limit", NULL, "must be %lld to %lld%s, not %g",
+                            (long long)p->min, (long long)p->max, unit, size);
+}
+
+/* ---- all of them ---- */
+
+static bool holds_expression(struct value v)
+{
+        if (v.kind == VALUE_STRING)
+                return str_contains(v.text, STR("${{"));
+        if (v.kind == VALUE_LIST)
+                for (size_t i = 0; i < v.list->n; i++)
+                        if (holds_expression(v.list->items[i]))
+                                return true;
+        if (v.kind == VALUE_MAP)
+                for (size_t i = 0; i < v.map->n; i++)
+                        if (holds_expression(v.map->entries[i].value))
+                                return true;
+        return false;
+}
+
+static bool given(struct value map, const char *name)
+{
+        return value_member(map, str_from(name)) != NULL;
+}
+
+static void check_choice(struct problems *problems, struct str path, struct value map,
+                         const char *a, const char *b)
+{
+        if (given(map, a) == given(map, b))
+                problem_add(problems, path, "required", NULL, "give %s %s or %s",
+                            given(map, a) ? "only one of" : "one of", a, b);
+}
+
+void parameters_check(struct problems *problems, struct str path, const struct action *action,
+                      struct value map, bool rendered)
+{
+        struct scope *scope = problems->scope;
+
+        for (size_t i = 0; i < map.map->n; i++) {
+                struct str name = map.map->entries[i].key.text;
+                struct value v = map.map->entries[i].value;
+                const struct param *p = param_find(action, name);
+                struct str at = path_member(scope, path, name);
+
+                if (!p)
+                        problem_add(problems, at, "unknown_field",
+                                    param_names_hint(scope, action, name),
+                                    "%s has no parameter \"%.64s\"", action->name,
+                                    str_c(&scope->arena, name));
+                else if (rendered || p->type >= PARAM_JOIN || !holds_expression(v))
+                        check_value(problems, at, p, v);
+        }
+        for (const struct param *p = action->params; p->name && !rendered; p++)
+                if (p->required && !given(map, p->name))
+                        problem_add(problems, path_member(scope, path, str_from(p->name)),
+                                    "required", NULL, "%s needs the parameter \"%s\"",
+                                    action->name, p->name);
+        if (rendered)
+                return;
+        if (action->id == ACTION_ID_execute_command)
+                check_choice(problems, path, map, "command", "argv");
+        if (action->kind == ACTION_FOR_EACH)
+                check_choice(problems, path, map, "steps", "referenced_task_id");
+        if (action->kind == ACTION_FOR_EACH && given(map, "input") && given(map, "steps"))
+                problem_add(problems, path_member(scope, path, STR("input")), "unknown_field",
+                            "inline steps see the input of the run",
+                            "input goes with referenced_task_id only");
+}

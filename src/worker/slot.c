@@ -1,0 +1,389 @@
+#include "worker/slot.h"
+
+#include <string.h>
+#include <time.h>
+
+#include "core/log.h"
+#include "domain/definition.h"
+#include "domain/log_line.h"
+
+#define CLAIM_WAIT (60 * US_PER_S)
+enum { LOG_MAX = 64 << 20, LOG_PIECE = 65536, APPLY_TRIES = 300, PAUSE_MS = 200 };
+
+static void pause_ms(int ms)
+{
+        struct timespec t = { .tv_sec = ms / 1000, .tv_nsec = (ms % 1000) * 1000000L };
+
+        nanosleep(&t, NULL);
+}
+
+/* ---- calls of the store ---- */
+
+static enum err claim_run(struct call *call, struct tx *tx)
+{
+        struct slot *s = (struct slot *)call;
+        struct principal all = { .all_workspaces = true };
+        struct definition_row row;
+        struct claim *claim;
+        enum err e;
+
+        if (s->claim.gone || s->worker->draining)
+                return ERR_EMPTY;
+        e = claim_next(tx, &s->worker->by, &s->claim.request, &s->claims);
+        if (e == ERR_EMPTY)
+                call->parked = worker_boot_now(s->worker) < s->claim.wait_until;
+        if (e)
+                return e;
+        claim = s->claims.items;
+        e = snapshot_read(tx, claim->run, claim->task, &s->snapshot);
+        if (!e)
+                e = workspace_get(tx, &all, claim->run->workspace_id, &s->workspace);
+        if (e || s->definition)
+                return e;
+        row = (struct definition_row){ .id = claim->run->definition_id };
+        s->definition = definition_cache_get(s->worker->options.definitions, row.id,
+                                             claim->run->definition_version);
+        if (!s->definition)
+                e = definition_document(tx, &row, claim->run->definition_version);
+        s->document = row.spec;
+        return e;
+}
+
+static void claim_done(struct call *call)
+{
+        struct slot *s = (struct slot *)call;
+
+        pthread_mutex_lock(&s->lock);
+        s->has_answer = true;
+        pthread_cond_signal(&s->answered);
+        pthread_mutex_unlock(&s->lock);
+}
+
+struct advance_call {
+        struct call call;
+        struct advance advance;
+        struct run run;
+};
+
+static enum err advance_run(struct call *call, struct tx *tx)
+{
+        struct advance_call *c = (struct advance_call *)call;
+
+        return run_advance(tx, &c->advance, &c->run);
+}
+
+struct release_call {
+        struct call call;
+        const struct fence *fence;
+        int64_t run;
+};
+
+static enum err release_run(struct call *call, struct tx *tx)
+{
+        struct release_call *c = (struct release_call *)call;
+        struct run run;
+
+        return claim_release(tx, c->fence, c->run, STR("the worker stops"), STR_NONE, &run);
+}
+
+struct log_call {
+        struct call call;
+        const struct fence *fence;
+        int64_t run, step;
+        int stream;
+        struct str text;
+};
+
+static enum err append_log(struct call *call, struct tx *tx)
+{
+        struct log_call *c = (struct log_call *)call;
+
+        return log_append(tx, c->fence, c->run, c->step, c->stream, c->text);
+}
+
+struct look_call {
+        struct call call;
+        int64_t run;
+        struct run found;
+};
+
+static enum err look_at(struct call *call, struct tx *tx)
+{
+        struct look_call *c = (struct look_call *)call;
+
+        return run_load(tx, c->run, &c->found);
+}
+
+/* ---- while it holds a run ---- */
+
+static void wake(struct subscription *subscription)
+{
+        struct slot *s = (struct slot *)(void *)((char *)subscription -
+                                                 offsetof(struct slot, subscription));
+
+        s->look = true;
+}
+
+/* Somebody wrote in the tree: has the run been canceled, timed out or taken away? */
+static void look(struct slot *s)
+{
+        struct scope scope;
+        struct look_call c = { .call = { .run = look_at, .reads = true, .scope = &scope },
+                               .run = s->run };
+
+        scope_init(&scope, s->worker->options.world);
+        if (!store_call(s->worker->options.store, &c.call) &&
+            (!run_is_leased(c.found.status) || c.found.epoch != s->epoch))
+                s->stop = SLOT_LOST;
+        scope_done(&scope);
+}
+
+bool slot_is_stopped(struct slot *s)
+{
+        if (!s->stop && s->look) {
+                s->look = false;
+                look(s);
+        }
+        if (!s->stop && s->worker->stopping)
+                s->stop = SLOT_RELEASE;
+        return s->stop != SLOT_GO_ON;
+}
+
+void slot_log(struct slot *s, int64_t step, int stream, struct str text)
+{
+        struct scope scope;
+        struct log_call c = { .call = { .run = append_log, .scope = &scope, .class = CALL_CREATE },
+                              .fence = &s->fence,
+                              .run = s->run,
+                              .step = step,
+                              .stream = stream };
+
+        scope_init(&scope, s->worker->options.world);
+        while (text.n && s->log_bytes < LOG_MAX) {
+                size_t n = text.n < LOG_PIECE ? text.n : LOG_PIECE;
+
+                while (n < text.n && n > 0 && ((unsigned char)text.p[n] & 0xc0) == 0x80)
+                        n--;
+                c.text = str_slice(text, 0, n);
+                if (store_call(s->worker->options.store, &c.call) == ERR_STALE_TOKEN)
+                        s->stop = SLOT_LOST;
+                s->log_bytes += (int64_t)n;
+                text = str_slice(text, n, text.n);
+                scope_reset(&scope);
+        }
+        scope_done(&scope);
+}
+
+static void hold(struct slot *s)
+{
+        const struct claim *claim = s->claims.items;
+
+        BUG_ON(claim->token.n >= TOKEN_MAX);
+        pthread_mutex_lock(&s->lock);
+        s->run = claim->run->id;
+        s->tree = claim->run->tree_id;
+        s->epoch = claim->run->epoch;
+        memcpy(s->token, claim->token.p, claim->token.n);
+        s->token[claim->token.n] = '\0';
+        s->beat = worker_boot_now(s->worker);
+        s->stop = SLOT_GO_ON;
+        s->look = false;
+        s->holds = true;
+        pthread_mutex_unlock(&s->lock);
+        s->log_bytes = 0;
+        s->has_directory = false;
+        s->fence = (struct fence){ &s->worker->by, claim->token };
+        s->subscription = (struct subscription){ .topic = s->tree, .wake = wake };
+        hub_subscribe(s->worker->options.hub, &s->subscription);
+}
+
+static void let_go(struct slot *s)
+{
+        hub_unsubscribe(s->worker->options.hub, &s->subscription);
+        pthread_mutex_lock(&s->lock);
+        s->holds = false;
+        pthread_mutex_unlock(&s->lock);
+}
+
+static void release(struct slot *s)
+{
+        struct release_call c = { .call = { .run = release_run, .scope = &s->scope },
+                                  .fence = &s->fence,
+                                  .run = s->run };
+
+        if (store_call(s->worker->options.store, &c.call))
+                log_write(LOG_WARN, "run not given back", "detail",
+                          str_c(&s->scope.arena, s->scope.fault.detail), NULL);
+}
+
+static bool may_pass(enum err e)
+{
+        return e == ERR_UNAVAILABLE || e == ERR_OVERLOADED || e == ERR_STORAGE_FULL ||
+               e == ERR_INTERNAL;
+}
+
+/* A step that was performed must not be forgotten: while the store cannot take it, it is tried again
+ * as long as the lease lives. */
+static enum err apply(struct slot *s, const struct advance *advance)
+{
+        struct advance_call c = { .call = { .run = advance_run, .scope = &s->scope },
+                                  .advance = *advance };
+        enum err e;
+
+        c.advance.fence = s->fence;
+        for (int i = 0;; i++) {
+                e = store_call(s->worker->options.store, &c.call);
+                if (!may_pass(e) || i == APPLY_TRIES || s->stop == SLOT_LOST)
+                        break;
+                pause_ms(PAUSE_MS);
+        }
+        if (!e) {
+                int64_t at = s->snapshot.run->current_step;
+
+                *s->snapshot.run = c.run;
+                s->snapshot.run->current_step = at;
+        }
+        return e;
+}
+
+/* Its definition or its input do not allow the run to go on at all. */
+static void fail_run(struct slot *s, struct str why)
+{
+        struct advance a = { .run_id = s->run,
+                             .revision = s->snapshot.run->revision,
+                             .at = s->snapshot.run->current_step,
+                             .move = ADVANCE_FAIL,
+                             .outcome = OUTCOME_POLICY,
+                             .message = why };
+
+        if (apply(s, &a))
+                release(s);
+}
+
+static void log_abandoned(struct slot *s, enum err e)
+{
+        char run[ID_TEXT_SIZE];
+
+        id_print("run", s->run, run);
+        log_write(e == ERR_STALE_TOKEN || e == ERR_LEASE_EXPIRED || e == ERR_INVALID_TRANSITION ?
+                          LOG_INFO :
+                          LOG_WARN,
+                  "run left", "run", run, "code", err_name(e), "detail",
+                  str_c(&s->scope.arena, s->scope.fault.detail), NULL);
+}
+
+/* What lies in the step and not in the lease: the step fails with it. */
+static bool is_the_steps_fault(enum err e)
+{
+        return e == ERR_NOT_FOUND || e == ERR_GRAPH_LIMIT || e == ERR_VALIDATION;
+}
+
+static enum err plan_and_apply(struct slot *s, const struct performed *done, struct plan *plan)
+{
+        enum err e;
+
+        s->scope.now = s->worker->options.world->clock->wall(s->worker->options.world->clock->ctx);
+        plan_next(&s->scope, &s->progress, done, plan);
+        e = apply(s, &plan->advance);
+        if (is_the_steps_fault(e)) {
+                plan_refused(&s->scope, &s->progress, s->scope.fault.detail, plan);
+                e = apply(s, &plan->advance);
+        }
+        return e;
+}
+
+static void work(struct slot *s)
+{
+        struct performed done = { .outcome = OUTCOME_NONE };
+        enum err e = progress_init(&s->scope, s->definition, &s->snapshot, &s->progress);
+
+        if (e) {
+                fail_run(s, s->scope.fault.detail);
+                return;
+        }
+        s->progress.capabilities = s->worker->options.capabilities;
+        for (;;) {
+                struct plan plan;
+
+                e = plan_and_apply(s, done.outcome ? &done : NULL, &plan);
+                if (e)
+                        log_abandoned(s, e);
+                if (e || !plan.perform)
+                        return;
+                done = perform(s, plan.perform, plan.parameters);
+                if (slot_is_stopped(s)) {
+                        if (s->stop == SLOT_RELEASE)
+                                release(s);
+                        return;
+                }
+        }
+}
+
+/* ---- the loop ---- */
+
+static enum err claim(struct slot *s)
+{
+        s->claim.request = (struct claim_request){
+                .criteria = { .executor = EXECUTOR_WORKER,
+                              .capabilities = s->worker->options.capabilities },
+                .lease_seconds = WORKER_LEASE,
+                .max = 1,
+        };
+        s->claim.wait_until = worker_boot_now(s->worker) + CLAIM_WAIT;
+        s->claim.call = (struct call){ .run = claim_run,
+                                       .done = claim_done,
+                                       .class = CALL_CLAIM,
+                                       .scope = &s->scope };
+        s->has_answer = false;
+        if (!store_submit(s->worker->options.store, &s->claim.call))
+                return ERR_OVERLOADED;
+        pthread_mutex_lock(&s->lock);
+        while (!s->has_answer)
+                pthread_cond_wait(&s->answered, &s->lock);
+        pthread_mutex_unlock(&s->lock);
+        return s->claim.call.result;
+}
+
+static enum err find_definition(struct slot *s)
+{
+        const struct claim *claim = s->claims.items;
+
+        return s->definition ? ERR_OK :
+                               definition_cache_add(s->worker->options.definitions, &s->scope,
+                                                    claim->run->definition_id,
+                                                    claim->run->definition_version, s->document,
+                                                    &s->definition);
+}
+
+static void forget(struct slot *s)
+{
+        definition_cache_release(s->worker->options.definitions, s->definition);
+        s->definition = NULL;
+        s->document = STR_NONE;
+        scope_reset(&s->scope);
+}
+
+void *slot_main(void *arg)
+{
+        struct slot *s = arg;
+
+        while (!s->worker->draining) {
+                enum err e = claim(s);
+
+                if (!e) {
+                        hold(s);
+                        e = find_definition(s);
+                        if (e)
+                                fail_run(s, s->scope.fault.detail);
+                        else
+                                work(s);
+                        let_go(s);
+                } else if (e != ERR_EMPTY) {
+                        log_write(LOG_WARN, "claim failed", "code", err_name(e), "detail",
+                                  str_c(&s->scope.arena, s->scope.fault.detail), NULL);
+                        pause_ms(PAUSE_MS);
+                }
+                forget(s);
+        }
+        return NULL;
+}
