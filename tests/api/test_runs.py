@@ -215,6 +215,8 @@ def test_explain_says_why_a_run_does_not_run(api, capability):
 def test_the_deadline_of_a_task_times_its_run_out(api, capability):
     made = api.started(timeout_seconds=1, max_attempts=1, required_capabilities=[capability])
     path = "/v1/runs/" + made["run"]["id"]
+    assert "due_at" not in api.get(path)  # it counts from the start
+    api.post("/v1/runs/claim", {"capabilities": [capability]}, 200)
     wait_until(lambda: api.get(path)["status"] == "timed_out", 5)
     assert api.get(path)["failure_kind"] == "timed_out"
     assert api.get("/v1/tasks/" + made["task"]["id"])["status"] == "failed"
