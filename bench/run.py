@@ -3,13 +3,12 @@
 
     run.py --baton build/baton --out build/bench.json [--seconds 5]
 
-Load comes from wrk (creates) and from this process (life-cycles); both share the machine with the
-server.  The raw limit is the same rows written by SQLite alone, in groups of 64, synced.
+Load comes from bench/load.c, which shares the machine with the server.  Beside it stand raw limits of
+the same run: the same rows written by SQLite alone (bench/raw.c) and a hello of evhttp (bench/hello.c).
 """
 import argparse
 import http.client
 import json
-import os
 import pathlib
 import re
 import shutil
@@ -21,19 +20,25 @@ import tempfile
 import time
 
 TARGETS = {"create_c64": (20000, ">="), "create_c1": (4000, ">="), "create_batch": (35000, ">="),
-           "e2e": (10000, ">="), "rss_idle_mib": (20, "<="), "disk_per_run_kib": (1.2, "<="),
+           "e2e": (10000, ">="), "e2e_of_limit": (50, ">="), "rss_idle_mib": (20, "<="),
+           "disk_per_run_kib": (1.2, "<="),
            "cold_start_ms": (50, "<="), "claim_growth": (1.3, "<="),
-           "claim_blocked_p99_ms": (5, "<=")}
+           "claim_blocked_p99_ms": (5, "<="), "steps10_effect": (1500, ">="),
+           "steps10_control": (5000, ">="), "start_p50_ms": (1, "<="), "start_p99_ms": (5, "<="),
+           "fanout100_ms": (30, "<="), "sandbox_true_ms": (10, "<=")}
 
 
 class Server:
-    def __init__(self, baton):
+    def __init__(self, baton, *options):
         # Beside the program, not in a RAM disk: the sync must be real.
         self.home = pathlib.Path(tempfile.mkdtemp(prefix="bench-", dir=baton.parent))
         self.data = self.home / "data"
+        self.start(baton, *options)
+
+    def start(self, baton, *options):
         began = time.perf_counter()
         self.process = subprocess.Popen([baton, "serve", "--data", self.data, "--listen",
-                                         "127.0.0.1:0"], stdout=subprocess.DEVNULL)
+                                         "127.0.0.1:0", *options], stdout=subprocess.DEVNULL)
         while not (self.data / "listen").exists():
             time.sleep(0.0005)
         self.port = int((self.data / "listen").read_text().rsplit(":", 1)[1])
@@ -43,15 +48,42 @@ class Server:
         self.cold_start = (time.perf_counter() - began) * 1000
 
     def call(self, method, path, body=None):
-        self.connection.request(method, path, body, {"Authorization": "Bearer " + self.key})
+        self.connection.request(method, path, body, {"Authorization": "Bearer " + self.key,
+                                                     "Content-Type": "application/json"})
         answer = self.connection.getresponse()
         data = answer.read()
         assert answer.status < 300, (method, path, answer.status, data[:300])
         return data
 
     def pss_mib(self):
-        rows = pathlib.Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
-        return int(re.search(r"^Pss:\s+(\d+)", rows, re.M)[1]) / 1024
+        """Server and spawner."""
+        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        total = 0
+        for pid in [self.process.pid, *children.read_text().split()]:
+            rows = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+            total += int(re.search(r"^Pss:\s+(\d+)", rows, re.M)[1])
+        return total / 1024
+
+    def rows(self, query):
+        """Of a stopped or running server's database."""
+        database = sqlite3.connect(f"file:{self.data / 'baton.db'}?mode=ro", uri=True, timeout=10)
+        try:
+            return database.execute(query).fetchall()
+        finally:
+            database.close()
+
+    def define(self, name, steps):
+        self.call("POST", "/v1/definitions", json.dumps({"name": name, "steps": steps}))
+
+    def run(self, name):
+        """One run, followed to its end; its id."""
+        made = json.loads(self.call("POST", f"/v1/definitions/{name}/runs", "{}"))["run"]
+        while True:
+            run = json.loads(self.call("GET", "/v1/runs/" + made["id"]))
+            if "ended_at" in run:
+                assert run["status"] == "completed", run
+                return run["id"]
+            time.sleep(0.001)
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
@@ -61,89 +93,135 @@ class Server:
         shutil.rmtree(self.home)
 
 
-def wrk(server, connections, seconds, body, keyed=False):
-    key = ('local n = 0\nrequest = function() n = n + 1\n'
-           'wrk.headers["Idempotency-Key"] = tostring(wrk.thread) .. n .. os.clock()\n'
-           'return wrk.format() end\n') if keyed else ""
-    script = server.home / "load.lua"
-    script.write_text('wrk.method = "POST"\nwrk.body = [[%s]]\n'
-                      'wrk.headers["Content-Type"] = "application/json"\n'
-                      'wrk.headers["Authorization"] = "Bearer %s"\n%s' % (body, server.key, key))
-    out = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", script,
-                          f"http://127.0.0.1:{server.port}" +
-                          ("/v1/tasks/batch" if "items" in body else "/v1/tasks")],
-                         capture_output=True, text=True, check=True).stdout
-    assert "Non-2xx" not in out, out
-    return float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1])
+def load(tools, server, mode, *more, connections=1, seconds=5):
+    """One run of the load generator: its line."""
+    target = ["-p", str(server.port)] + (["-k", server.key] if server.key else [])
+    out = subprocess.run([tools / "load", mode, *target, "-c", str(connections), "-s", str(seconds),
+                          *more], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return json.loads(out)
+
+
+def rates(tools, server, mode, *more, **how):
+    return load(tools, server, mode, *more, **how)["rate"]
+
+
+class Hello:
+    """The evhttp server that says hello."""
+
+    key = None
+
+    def __init__(self, tools):
+        self.process = subprocess.Popen([tools / "hello"], stdout=subprocess.PIPE, text=True)
+        self.port = int(self.process.stdout.readline())
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
 
 
 def batch(n, **fields):
     return json.dumps({"items": [{"title": "bench", "start": True, **fields}] * n})
 
 
-RUNS, TOKENS = re.compile(rb'"run":\{"id":"(run_\w+)'), re.compile(rb'"claim_token":"(btk_\w+)')
+def claim(server):
+    return b"claim_token" in server.call("POST", "/v1/runs/claim", "{}")
 
 
-def claim(server, **fields):
-    answer = server.call("POST", "/v1/runs/claim", json.dumps(fields))
-    return list(zip(RUNS.findall(answer), TOKENS.findall(answer)))
-
-
-def complete(server, claims):
-    items = ",".join('{"run_id":"%s","claim_token":"%s","result":1}' % (r.decode(), t.decode())
-                     for r, t in claims)
-    server.call("POST", "/v1/runs/complete", '{"items":[%s]}' % items)
-
-
-def end_to_end(server, seconds):
-    body, done, began = batch(1000), 0, time.perf_counter()
-    while time.perf_counter() - began < seconds:
-        server.call("POST", "/v1/tasks/batch", body)
-        for _ in range(10):
-            claims = claim(server, max=100)
-            complete(server, claims)
-            done += len(claims)
-    return done / (time.perf_counter() - began)
-
-
-def claim_times(server, n, **fields):
+def claim_times(server, n):
     times = []
     for _ in range(n):
         began = time.perf_counter()
-        assert claim(server, **fields)
+        assert claim(server)
         times.append((time.perf_counter() - began) * 1000)
     return times
 
 
-def raw_limit(home, seconds):
-    """Rows of a created task with a run and its events, in the real schema, 64 a transaction."""
-    schema = pathlib.Path(__file__).parents[1] / "sql"
-    db = sqlite3.connect(home / "raw.db", isolation_level=None)
-    db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
-    for path in sorted(schema.glob("*.sql")):
-        db.executescript(path.read_text())
+def raw(tools, beside, what, seconds):
+    """What SQLite alone makes of the same rows, on the same disk, now."""
+    schema = sorted((pathlib.Path(__file__).parents[1] / "sql").glob("*.sql"))
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=beside) as home:
+        out = subprocess.run([tools / "raw", what, pathlib.Path(home) / "raw.db", str(seconds),
+                              *schema], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return json.loads(out)["rate"]
 
-    def insert(table, **values):
-        info = db.execute(f"PRAGMA table_info({table})").fetchall()
-        columns = [r[1] for r in info if r[3] or r[1] in values or r[5]]
-        return (f"INSERT INTO {table} ({','.join(columns)}) VALUES ({','.join('?' * len(columns))})",
-                columns)
 
-    texts = {"title": "bench"}
-    statements = {t: insert(t) for t in ("task", "run", "ready", "tree", "event")}
-    n, began = 0, time.perf_counter()
-    while time.perf_counter() - began < seconds:
-        db.execute("BEGIN")
-        for _ in range(64):
-            n += 1
-            for table, (sql, columns) in statements.items():
-                for seq in (1, 2) if table == "event" else (1,):
-                    db.execute(sql, [texts.get(c, 2 * n + seq if c == "pos" else seq if c == "seq"
-                                               else n if c in ("id", "run", "tree_id", "task_id",
-                                                               "queued_at") else 1)
-                                     for c in columns])
-        db.execute("COMMIT")
-    return n / (time.perf_counter() - began)
+def life_cycles(tools, baton, seconds):
+    """Life-cycles a second, and the KiB that one leaves in the database."""
+    server = Server(baton)
+    rate = rates(tools, server, "e2e", connections=2, seconds=seconds)
+    server.stop()
+    runs, ended = sqlite3.connect(server.data / "baton.db").execute(
+        "SELECT count(*), count(ended_at) FROM run").fetchone()
+    assert runs == ended, (runs, ended)
+    size = (server.data / "baton.db").stat().st_size / 1024 / runs
+    server.remove()
+    return rate, size
+
+
+def drained(baton, steps, n):
+    """Runs a second when n queued runs of these steps meet a worker with 64 slots."""
+    server = Server(baton, "--concurrency", "0")
+    server.define("steps", steps)
+    for _ in range(n // 500):
+        server.call("POST", "/v1/tasks/batch", json.dumps(
+            {"items": [{"title": "bench", "definition_id": "steps", "start": True}] * 500}))
+    server.stop()
+    server.start(baton, "--concurrency", "64")
+    while server.rows("SELECT 1 FROM run WHERE ended_at IS NULL LIMIT 1"):
+        time.sleep(0.1)
+    server.stop()
+    began, ended, done = server.rows(
+        "SELECT min(started_at), max(ended_at), sum(status = 9) FROM run")[0]
+    assert done == n, (done, n)
+    server.remove()
+    return n / ((ended - began) / 1e6)
+
+
+def single_starts(server, n):
+    """Milliseconds from queued to the first step's start, of runs that find an idle server."""
+    for _ in range(n):
+        server.run("one")
+    return sorted(ms for ms, in server.rows(
+        "SELECT (s.started_at - r.queued_at) / 1000.0 FROM run r JOIN step s ON s.run_id = r.id"
+        " WHERE r.definition_id = (SELECT id FROM definition WHERE name = 'one') AND s.step_index = 0"))
+
+
+def step_times(server, name, n):
+    """Milliseconds of the first step of n runs, one after the other."""
+    for _ in range(n):
+        server.run(name)
+    return [ms for ms, in server.rows(
+        "SELECT (s.ended_at - s.started_at) / 1000.0 FROM run r JOIN step s ON s.run_id = r.id"
+        f" WHERE r.definition_id = (SELECT id FROM definition WHERE name = '{name}')"
+        " AND s.step_index = 0")]
+
+
+def bare_true(n):
+    times = []
+    for _ in range(n):
+        began = time.perf_counter()
+        subprocess.run(["/bin/true"], check=True)
+        times.append((time.perf_counter() - began) * 1000)
+    return statistics.median(times)
+
+
+def flow_figures(baton, put):
+    put("steps10_effect", drained(baton, [{"action": "noop"}] * 10, 5000), "runs/s")
+    put("steps10_control", drained(baton, [{"action": "checkpoint"}] * 10, 10000), "runs/s")
+    server = Server(baton, "--concurrency", "64")
+    server.define("one", [{"action": "noop"}])
+    times = single_starts(server, 1000)
+    put("start_p50_ms", times[len(times) // 2], "ms")
+    put("start_p99_ms", times[int(len(times) * 0.99)], "ms")
+    server.define("fan", [{"action": "parallel", "parameters": {
+        "branches": [{"steps": [{"action": "checkpoint"}]}] * 100}}])
+    put("fanout100_ms", statistics.median(step_times(server, "fan", 30)), "ms")
+    server.define("true", [{"action": "execute_command", "parameters": {"argv": ["true"]}}])
+    sandboxed = statistics.median(step_times(server, "true", 60)[5:])
+    commit = statistics.median(step_times(server, "one", 60))
+    put("sandbox_true_ms", sandboxed - commit - bare_true(60), "ms")
+    server.stop()
+    server.remove()
 
 
 def main():
@@ -154,6 +232,7 @@ def main():
     parser.add_argument("--queued", type=int, default=1000000, help="runs for the claim figures")
     options = parser.parse_args()
     baton, seconds, found = options.baton.absolute(), options.seconds, {}
+    tools = baton.parent / "bench"
 
     def put(key, value, unit):
         target, sense = TARGETS.get(key, (None, ""))
@@ -174,23 +253,30 @@ def main():
     put("cold_start_ms", statistics.median(starts), "ms")
     put("rss_idle_mib", idle, "MiB")
 
+    flow_figures(baton, put)
+
+    hello = Hello(tools)
+    put("hello", rates(tools, hello, "get", connections=64, seconds=seconds), "1/s")
+    hello.stop()
+
+    put("raw_creates", raw(tools, baton.parent, "creates", seconds), "1/s")
     server = Server(baton)
-    one = '{"title":"bench","start":true}'
-    put("create_c64", wrk(server, 64, seconds, one), "1/s")
-    put("create_c64_keyed", wrk(server, 64, seconds, one, keyed=True), "1/s")
-    put("create_c1", wrk(server, 1, seconds, one), "1/s")
-    put("create_batch", 1000 * wrk(server, 2, seconds, batch(1000)), "tasks/s")
-    put("raw_create_limit", raw_limit(server.home, seconds), "1/s")
+    put("create_c64", rates(tools, server, "create", connections=64, seconds=seconds), "1/s")
+    put("create_c64_keyed", rates(tools, server, "create", "-i", connections=64, seconds=seconds),
+        "1/s")
+    put("create_c1", rates(tools, server, "create", seconds=seconds), "1/s")
+    put("create_batch", rates(tools, server, "batch", connections=2, seconds=seconds), "tasks/s")
     server.stop()
     server.remove()
 
-    server = Server(baton)
-    put("e2e", end_to_end(server, seconds), "runs/s")
-    server.stop()
-    count = sqlite3.connect(server.data / "baton.db").execute("SELECT count(*) FROM run").fetchone()
-    size = (server.data / "baton.db").stat().st_size
-    put("disk_per_run_kib", size / 1024 / count[0], "KiB")
-    server.remove()
+    # Raw, server, raw: the limit is measured around what it is compared with.
+    before = raw(tools, baton.parent, "lifecycles", seconds)
+    rate, size = life_cycles(tools, baton, seconds)
+    limit = (before + raw(tools, baton.parent, "lifecycles", seconds)) / 2
+    put("e2e", rate, "runs/s")
+    put("raw_lifecycles", limit, "runs/s")
+    put("e2e_of_limit", 100 * rate / limit, "%")
+    put("disk_per_run_kib", size, "KiB")
 
     server = Server(baton)
     server.call("POST", "/v1/tasks/batch", batch(1000))
