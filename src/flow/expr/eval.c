@@ -86,8 +86,7 @@ bool type_by_name(struct str name, struct value *out)
 {
         for (size_t i = 0; i < LENGTH(types); i++)
                 if (str_is(name, types[i].name)) {
-                        *out = (struct value){ .kind = VALUE_TYPE,
-                                               .text = str_from(types[i].name) };
+                        *out = (struct value){ .kind = VALUE_TYPE, .text = str_from(types[i].name) };
                         return true;
                 }
         return false;
@@ -227,8 +226,8 @@ static enum err no_such_key(struct eval *ev, struct value map, struct str key)
                 struct value k = map.map->entries[i].key;
 
                 if (k.kind == VALUE_STRING && k.text.n < 60)
-                        buf_printf(&keys, "%s" STR_FMT,
-                                   keys.n ? ", " : "; known keys: ", STR_ARG(k.text));
+                        buf_printf(&keys, "%s" STR_FMT, keys.n ? ", " : "; known keys: ",
+                                   STR_ARG(k.text));
         }
         if (key.n > 100)
                 key.n = 100;
@@ -243,8 +242,8 @@ static struct str key_text(struct eval *ev, struct value key)
 
         switch (key.kind) {
         case VALUE_STRING:
-                return arena_printf(arena, "\"" STR_FMT "\"",
-                                    (int)(key.text.n < 90 ? key.text.n : 90), key.text.p);
+                return arena_printf(arena, "\"" STR_FMT "\"", (int)(key.text.n < 90 ? key.text.n : 90),
+                                    key.text.p);
         case VALUE_INT:
                 return arena_printf(arena, "%lld", (long long)key.number);
         case VALUE_DOUBLE:
@@ -290,9 +289,8 @@ static enum err eval_select(struct eval *ev, const struct node *node, struct val
         if (e)
                 return e;
         if (args[0].kind != VALUE_MAP)
-                return eval_fail(
-                        ev, "a value of type " STR_FMT " has no fields, so none is \"" STR_FMT "\"",
-                        STR_ARG(type_of(args[0])), STR_ARG(node->name));
+                return eval_fail(ev, "a value of type " STR_FMT " has no fields, so none is \"" STR_FMT "\"",
+                                 STR_ARG(type_of(args[0])), STR_ARG(node->name));
         if (node->kind == NODE_HAS) {
                 const struct value *found;
 
@@ -382,8 +380,8 @@ static enum err eval_truth(struct eval *ev, const struct node *node, const char 
 }
 
 /*
- * Truths that are joined by && or ||, one after the other.  The one that decides wins over errors
- * of the others, wherever they stand; without it the first error is the result.
+ * Truths that are joined by && or ||, one after the other.  The one that decides wins over errors of
+ * the others, wherever they stand; without it the first error is the result.
  */
 struct row {
         bool decides;
@@ -627,9 +625,8 @@ static size_t text_size(struct str s)
 /* Takes from *left what the value needs as JSON at most; false when there is not enough. */
 static bool take_size(struct value v, size_t *left)
 {
-        size_t size = v.kind == VALUE_STRING                      ? text_size(v.text) :
-                      v.kind == VALUE_LIST || v.kind == VALUE_MAP ? 2 :
-                                                                    5;
+        size_t size = v.kind == VALUE_STRING ? text_size(v.text) :
+                      v.kind == VALUE_LIST || v.kind == VALUE_MAP ? 2 : 5;
 
         if (size > *left)
                 return false;
@@ -654,8 +651,9 @@ static enum err check_size(struct eval *ev, struct value v)
 
         if (v.kind != VALUE_STRING && v.kind != VALUE_LIST && v.kind != VALUE_MAP)
                 return ERR_OK;
-        if (take_size(v, &left) && (8 * EXPR_MAX_BYTES - left < EXPR_MAX_BYTES / 8 ||
-                                    value_dump_limited(ev->scope, v, EXPR_MAX_BYTES, &text)))
+        if (take_size(v, &left) &&
+            (8 * EXPR_MAX_BYTES - left < EXPR_MAX_BYTES / 8 ||
+             value_dump_limited(ev->scope, v, EXPR_MAX_BYTES, &text)))
                 return ERR_OK;
         ev->at = ev->expr->root->at;
         return eval_over(ev, "the result takes more bytes as JSON than", EXPR_MAX_BYTES);

@@ -44,10 +44,10 @@ bool lex_is_keyword(struct str s)
 
 bool lex_is_reserved(struct str s)
 {
-        static const char *const words[] = { "as",   "break",    "const",     "continue", "else",
-                                             "for",  "function", "if",        "import",   "let",
-                                             "loop", "package",  "namespace", "return",   "var",
-                                             "void", "while" };
+        static const char *const words[] = { "as",     "break",  "const",     "continue", "else",
+                                             "for",    "function", "if",      "import",   "let",
+                                             "loop",   "package", "namespace", "return",  "var",
+                                             "void",   "while" };
 
         return is_word(s, words, LENGTH(words));
 }
@@ -70,10 +70,10 @@ static bool is_letter(char c)
 
 static int hex_digit(char c)
 {
-        return is_digit(c)          ? c - '0' :
-               c >= 'a' && c <= 'f' ? c - 'a' + 10 :
-               c >= 'A' && c <= 'F' ? c - 'A' + 10 :
-                                      -1;
+        return is_digit(c)             ? c - '0' :
+               c >= 'a' && c <= 'f'    ? c - 'a' + 10 :
+               c >= 'A' && c <= 'F'    ? c - 'A' + 10 :
+                                         -1;
 }
 
 static void skip_blanks(struct lexer *l)
@@ -213,9 +213,8 @@ static enum err numbered(struct lexer *l, size_t digits, uint32_t base, uint32_t
                 int digit = hex_digit(peek(l, 0));
 
                 if (digit < 0 || (uint32_t)digit >= base)
-                        return expr_refuse(l->scope, l->source, at,
-                                           "the escape takes %zu %s digits", digits,
-                                           base == 8 ? "octal" : "hex");
+                        return expr_refuse(l->scope, l->source, at, "the escape takes %zu %s digits",
+                                           digits, base == 8 ? "octal" : "hex");
                 *out = *out * base + (uint32_t)digit;
         }
         if (*out == 0 || *out > 0x10ffff || (*out >= 0xd800 && *out < 0xe000))
@@ -244,10 +243,9 @@ static enum err take_escape(struct lexer *l, char *out, size_t *n)
                 l->at++;
                 e = numbered(l, c == 'u' ? 4 : c == 'U' ? 8 : 2, 16, &code);
         } else {
-                return expr_refuse(
-                        l->scope, l->source, at,
-                        "unknown escape; known are \\a \\b \\f \\n \\r \\t \\v \\\\ \\\" "
-                        "\\' \\` \\? \\xHH \\uHHHH \\UHHHHHHHH \\OOO");
+                return expr_refuse(l->scope, l->source, at,
+                                   "unknown escape; known are \\a \\b \\f \\n \\r \\t \\v \\\\ \\\" "
+                                   "\\' \\` \\? \\xHH \\uHHHH \\UHHHHHHHH \\OOO");
         }
         if (!e)
                 *n += put_code_point(out + *n, code);
@@ -275,8 +273,8 @@ static enum err take_text(struct lexer *l, bool raw, struct token *out)
 
                 if (!c || (quotes == 1 && (c == '\n' || c == '\r')))
                         return expr_refuse(l->scope, l->source, out->at,
-                                           "the text is not closed; expected %.*s", (int)quotes,
-                                           quote == '"' ? "\"\"\"" : "'''");
+                                           "the text is not closed; expected %.*s",
+                                           (int)quotes, quote == '"' ? "\"\"\"" : "'''");
                 l->at++;
                 if (c != '\\' || raw) {
                         text[n++] = c;
@@ -328,9 +326,9 @@ static enum err take_quoted_name(struct lexer *l, struct token *out)
 
 static enum err take_sign(struct lexer *l, struct token *out)
 {
-        static const char *const signs[] = { "&&", "||", "==", "!=", "<=", ">=", "<", ">",
-                                             "!",  "+",  "-",  "*",  "/",  "%",  "?", ":",
-                                             "(",  ")",  "[",  "]",  "{",  "}",  ",", "." };
+        static const char *const signs[] = { "&&", "||", "==", "!=", "<=", ">=", "<", ">", "!",
+                                             "+",  "-",  "*",  "/",  "%",  "?",  ":", "(", ")",
+                                             "[",  "]",  "{",  "}",  ",",  "." };
         static const struct {
                 const char *wrong, *right;
         } habits[] = { { "=", "==" }, { "&", "&&" }, { "|", "||" } };

@@ -33,8 +33,7 @@ static enum err make(struct eval *ev, enum value_kind kind, nanoseconds n, struc
 
         if (seconds < ranges[i].least || seconds > ranges[i].most)
                 return eval_fail(ev, "out of range: %s", ranges[i].what);
-        *out = (struct value){ .kind = kind,
-                               .nanos = (uint32_t)(n - us * 1000),
+        *out = (struct value){ .kind = kind, .nanos = (uint32_t)(n - us * 1000),
                                .number = (int64_t)us };
         return ERR_OK;
 }
@@ -198,8 +197,7 @@ struct str value_moment_text(struct scope *scope, struct value v)
         nanoseconds n = nanos_of(v);
         bool negative = v.kind == VALUE_DURATION && n < 0;
         nanoseconds seconds = floor_div(negative ? -n : n, per_second);
-        struct str rest =
-                fraction_text(scope, (uint32_t)((negative ? -n : n) - seconds * per_second));
+        struct str rest = fraction_text(scope, (uint32_t)((negative ? -n : n) - seconds * per_second));
         char text[TIME_TEXT_SIZE];
 
         if (v.kind == VALUE_DURATION)
@@ -237,23 +235,22 @@ static enum err broken_down(struct eval *ev, const struct value *args, struct tm
         time_t t;
 
         if (!zone_seconds(zone, &offset))
-                return eval_fail(ev,
-                                 "time zone \"%.*s\" is not known here: only UTC and fixed "
-                                 "offsets, as \"+05:30\"",
+                return eval_fail(ev, "time zone \"%.*s\" is not known here: only UTC and fixed "
+                                     "offsets, as \"+05:30\"",
                                  (int)(zone.n < 60 ? zone.n : 60), zone.p);
         t = (time_t)(floor_div(nanos_of(args[0]), per_second) + offset);
         BUG_ON(!gmtime_r(&t, out));
         return ERR_OK;
 }
 
-#define RUN_PART(name, expression)                                                  \
-        enum err name(struct eval *ev, const struct value *args, struct value *out) \
-        {                                                                           \
-                struct tm tm = { 0 };                                               \
-                enum err e = broken_down(ev, args, &tm);                            \
-                                                                                    \
-                *out = value_int(expression);                                       \
-                return e;                                                           \
+#define RUN_PART(name, expression)                                                       \
+        enum err name(struct eval *ev, const struct value *args, struct value *out)      \
+        {                                                                                \
+                struct tm tm = { 0 };                                                    \
+                enum err e = broken_down(ev, args, &tm);                                 \
+                                                                                         \
+                *out = value_int(expression);                                            \
+                return e;                                                                \
         }
 
 RUN_PART(run_full_year, tm.tm_year + 1900)
@@ -266,18 +263,17 @@ RUN_PART(run_hours, tm.tm_hour)
 RUN_PART(run_minutes, tm.tm_min)
 RUN_PART(run_seconds, tm.tm_sec)
 RUN_PART(run_milliseconds,
-         (int64_t)((nanos_of(args[0]) - floor_div(nanos_of(args[0]), per_second) * per_second) /
-                   1000000))
+         (int64_t)((nanos_of(args[0]) - floor_div(nanos_of(args[0]), per_second) * per_second) / 1000000))
 
 /* Of a duration: all of it in this unit, but the milliseconds beyond its seconds. */
-#define RUN_SPAN(name, expression)                                                  \
-        enum err name(struct eval *ev, const struct value *args, struct value *out) \
-        {                                                                           \
-                nanoseconds n = nanos_of(args[0]);                                  \
-                                                                                    \
-                (void)ev;                                                           \
-                *out = value_int((int64_t)(expression));                            \
-                return ERR_OK;                                                      \
+#define RUN_SPAN(name, expression)                                                       \
+        enum err name(struct eval *ev, const struct value *args, struct value *out)      \
+        {                                                                                \
+                nanoseconds n = nanos_of(args[0]);                                       \
+                                                                                         \
+                (void)ev;                                                                \
+                *out = value_int((int64_t)(expression));                                 \
+                return ERR_OK;                                                           \
         }
 
 RUN_SPAN(run_span_hours, n / per_second / 3600)

@@ -65,11 +65,10 @@ int value_order(struct value a, struct value b)
 
 static enum err order(struct eval *ev, const struct value *args, int *out)
 {
-        enum err e =
-                args[0].kind == VALUE_STRING ?
-                        eval_charge_bytes(ev, args[0].text.n < args[1].text.n ? args[0].text.n :
-                                                                                args[1].text.n) :
-                        ERR_OK;
+        enum err e = args[0].kind == VALUE_STRING ?
+                             eval_charge_bytes(ev, args[0].text.n < args[1].text.n ? args[0].text.n :
+                                                                                     args[1].text.n) :
+                             ERR_OK;
 
         *out = value_order(args[0], args[1]);
         return e;
@@ -249,14 +248,14 @@ enum err run_sign(struct eval *ev, const struct value *args, struct value *out)
         return ERR_OK;
 }
 
-#define RUN_REAL(name, expression)                                                  \
-        enum err name(struct eval *ev, const struct value *args, struct value *out) \
-        {                                                                           \
-                double d = args[0].real;                                            \
-                                                                                    \
-                (void)ev;                                                           \
-                *out = expression;                                                  \
-                return ERR_OK;                                                      \
+#define RUN_REAL(name, expression)                                                       \
+        enum err name(struct eval *ev, const struct value *args, struct value *out)      \
+        {                                                                                \
+                double d = args[0].real;                                                 \
+                                                                                         \
+                (void)ev;                                                                \
+                *out = expression;                                                       \
+                return ERR_OK;                                                           \
         }
 
 RUN_REAL(run_ceil, real(ceil(d)))
@@ -394,7 +393,7 @@ enum err run_to_double(struct eval *ev, const struct value *args, struct value *
 
 enum err run_to_bool(struct eval *ev, const struct value *args, struct value *out)
 {
-        static const char *const words[] = { "true",  "TRUE",  "True",  "t", "1",
+        static const char *const words[] = { "true", "TRUE", "True", "t", "1",
                                              "false", "FALSE", "False", "f", "0" };
 
         if (args[0].kind == VALUE_BOOL) {

@@ -108,8 +108,9 @@ static const struct {
         size_t n;
         enum fold fold;
 } macros[] = {
-        { "all", 2, FOLD_ALL }, { "exists", 2, FOLD_EXISTS }, { "exists_one", 2, FOLD_EXISTS_ONE },
-        { "map", 2, FOLD_MAP }, { "map", 3, FOLD_MAP_IF },    { "filter", 2, FOLD_FILTER },
+        { "all", 2, FOLD_ALL },       { "exists", 2, FOLD_EXISTS },
+        { "exists_one", 2, FOLD_EXISTS_ONE }, { "map", 2, FOLD_MAP },
+        { "map", 3, FOLD_MAP_IF },    { "filter", 2, FOLD_FILTER },
 };
 
 const char *fold_name(enum fold fold)

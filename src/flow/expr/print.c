@@ -90,11 +90,11 @@ static void print_fold(struct buf *out, const struct node *node)
 static enum tightness operator_tightness(const struct node *node)
 {
         return !node->function || node->function->style != STYLE_OPERATOR ? MEMBER :
-               str_is(node->name, "[]")                                   ? MEMBER :
-               node->n == 1                                               ? UNARY :
-               strchr("+-", node->name.p[0])                              ? SUM :
-               strchr("*/%", node->name.p[0])                             ? PRODUCT :
-                                                                            RELATION;
+               str_is(node->name, "[]")                                  ? MEMBER :
+               node->n == 1                                              ? UNARY :
+               strchr("+-", node->name.p[0])                             ? SUM :
+               strchr("*/%", node->name.p[0])                            ? PRODUCT :
+                                                                           RELATION;
 }
 
 static void print_call(struct buf *out, const struct node *node)
@@ -130,8 +130,7 @@ static void print_call(struct buf *out, const struct node *node)
         }
 }
 
-static void print_row(struct buf *out, const struct node *node, const char *sign,
-                      enum tightness level)
+static void print_row(struct buf *out, const struct node *node, const char *sign, enum tightness level)
 {
         for (size_t i = 0; i < node->n; i++) {
                 if (i)
@@ -292,8 +291,7 @@ static void add_name(struct free_names *names, struct str name)
         names->items[names->n++] = name;
 }
 
-static void collect(struct free_names *names, const struct node *node,
-                    const struct binding *bindings)
+static void collect(struct free_names *names, const struct node *node, const struct binding *bindings)
 {
         struct binding own = { .name = node->name, .up = bindings };
 
