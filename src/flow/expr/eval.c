@@ -349,7 +349,7 @@ static enum err eval_map(struct eval *ev, const struct node *node, struct value 
         enum err e = eval_charge(ev, node->n);
 
         for (size_t i = 0; i < node->n && !e; i += 2) {
-                struct value key, value;
+                struct value key = { .kind = VALUE_NULL }, value = key;
 
                 e = eval(ev, node->args[i], &key);
                 if (!e)
@@ -537,6 +537,7 @@ static enum err eval_fold(struct eval *ev, const struct node *node, struct value
         if (range.kind != VALUE_LIST && range.kind != VALUE_MAP)
                 return eval_fail(ev, "%s() takes a list or a map, not " STR_FMT,
                                  fold_name(node->fold), STR_ARG(type_of(range)));
+        /* cppcheck-suppress autoVariables ; taken back below */
         ev->bindings = &own;
         switch (node->fold) {
         case FOLD_ALL:
@@ -604,8 +605,7 @@ static enum err eval(struct eval *ev, const struct node *node, struct value *out
         case NODE_FOLD:
                 return eval_fold(ev, node, out);
         }
-        BUG_ON("a node of no kind");
-        return ERR_INTERNAL;
+        bug(__FILE__, __LINE__, "a node of no kind");
 }
 
 /* ---- the size of the result ---- */

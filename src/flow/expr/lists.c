@@ -47,7 +47,7 @@ enum err run_at(struct eval *ev, const struct value *args, struct value *out)
         if (args[1].kind == VALUE_DOUBLE) {
                 double d = args[1].real;
 
-                if (!(d >= 0 && d < 0x1p53) || d > trunc(d))
+                if (!(d >= 0 && d < 9007199254740992.0) || d > trunc(d))
                         return eval_fail(ev, "a list has no item %.15g", d);
                 i = (int64_t)d;
         }

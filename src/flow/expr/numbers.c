@@ -7,6 +7,8 @@
 
 #include "flow/expr/parts.h"
 
+static const double int_end = 9223372036854775808.0; /* 2^63, the first that is no int */
+
 static struct value real(double d)
 {
         return (struct value){ .kind = VALUE_DOUBLE, .real = d };
@@ -29,9 +31,9 @@ static int order_int_real(int64_t a, double b)
 {
         if (isnan(b))
                 return 2;
-        if (b >= 0x1p63)
+        if (b >= int_end)
                 return -1;
-        if (b < -0x1p63)
+        if (b < -int_end)
                 return 1;
         if (a != (int64_t)b)
                 return order_ints(a, (int64_t)b);
@@ -344,7 +346,7 @@ enum err run_to_int(struct eval *ev, const struct value *args, struct value *out
         }
         if (is_double(args)) {
                 /* -2^63 too is refused: it may stand for any smaller number. */
-                if (!(d > -0x1p63 && d < 0x1p63))
+                if (!(d > -int_end && d < int_end))
                         return eval_fail(ev, "the double is out of the range of int");
                 *out = value_int((int64_t)d);
                 return ERR_OK;

@@ -97,13 +97,22 @@ static enum tightness operator_tightness(const struct node *node)
                                                                            RELATION;
 }
 
+/* After a minus these would read as a negative literal: -(5) and -(5.x) are operator and operand. */
+static bool begins_with_number(const struct node *node)
+{
+        while (node->kind == NODE_SELECT || node->kind == NODE_FOLD ||
+               (node->kind == NODE_CALL && (node->method || str_is(node->name, "[]"))))
+                node = node->args[0];
+        return node->kind == NODE_LITERAL &&
+               (node->literal.kind == VALUE_INT || node->literal.kind == VALUE_DOUBLE);
+}
+
 static void print_call(struct buf *out, const struct node *node)
 {
         enum tightness level = operator_tightness(node);
 
         if (level == UNARY) {
-                /* -(5) is an operator and a literal, -5 a literal alone */
-                bool number = node->args[0]->kind == NODE_LITERAL && node->name.p[0] == '-';
+                bool number = node->name.p[0] == '-' && begins_with_number(node->args[0]);
 
                 buf_char(out, node->name.p[0]);
                 buf_text(out, number ? "(" : "");
