@@ -203,7 +203,7 @@ static int by_order(const void *a, const void *b)
 {
         int n = value_order(*(const struct value *)a, *(const struct value *)b);
 
-        return n == 2 ? 0 : n;
+        return n == UNORDERED ? 0 : n;
 }
 
 enum err run_sort(struct eval *ev, const struct value *args, struct value *out)

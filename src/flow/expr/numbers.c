@@ -30,7 +30,7 @@ static int order_ints(int64_t a, int64_t b)
 static int order_int_real(int64_t a, double b)
 {
         if (isnan(b))
-                return 2;
+                return UNORDERED;
         if (b >= int_end)
                 return -1;
         if (b < -int_end)
@@ -45,18 +45,19 @@ static int order_numbers(struct value a, struct value b)
         int order;
 
         if (is_double(&a) && is_double(&b))
-                return isnan(a.real) || isnan(b.real) ? 2 : (a.real > b.real) - (a.real < b.real);
+                return isnan(a.real) || isnan(b.real) ? UNORDERED :
+                                                         (a.real > b.real) - (a.real < b.real);
         if (!is_double(&a))
                 return is_double(&b) ? order_int_real(a.number, b.real) :
                                        order_ints(a.number, b.number);
         order = order_int_real(b.number, a.real);
-        return order == 2 ? 2 : -order;
+        return order == UNORDERED ? UNORDERED : -order;
 }
 
 int value_order(struct value a, struct value b)
 {
         if (a.kind == VALUE_STRING)
-                return str_cmp(a.text, b.text);
+                return order_ints(str_cmp(a.text, b.text), 0);
         if (a.kind == VALUE_BOOL)
                 return order_ints(a.truth, b.truth);
         if (a.kind == VALUE_TIMESTAMP || a.kind == VALUE_DURATION)
@@ -99,7 +100,7 @@ enum err run_greater(struct eval *ev, const struct value *args, struct value *ou
         int n;
         enum err e = order(ev, args, &n);
 
-        *out = value_bool(n > 0 && n != 2);
+        *out = value_bool(n > 0 && n != UNORDERED);
         return e;
 }
 
@@ -108,7 +109,7 @@ enum err run_greater_equal(struct eval *ev, const struct value *args, struct val
         int n;
         enum err e = order(ev, args, &n);
 
-        *out = value_bool(n >= 0 && n != 2);
+        *out = value_bool(n >= 0 && n != UNORDERED);
         return e;
 }
 
@@ -324,7 +325,7 @@ static enum err text_to_int(struct eval *ev, struct str text, struct value *out)
 {
         int64_t n;
 
-        if (text.n > 0 && text.p[0] == '+')
+        if (text.n > 1 && text.p[0] == '+' && text.p[1] != '-')
                 text = str_slice(text, 1, text.n);
         if (!text.n || !str_to_int(text, &n))
                 return not_a(ev, "int", text);

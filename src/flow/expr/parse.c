@@ -237,7 +237,7 @@ static enum err parse_name(struct parser *p, bool absolute, struct node **out)
         struct token name = p->token;
         enum err e;
 
-        if (name.kind != TOKEN_NAME)
+        if (name.kind != TOKEN_NAME || lex_is_keyword(name.text))
                 return unexpected(p, "a name");
         if (lex_is_reserved(name.text))
                 return expr_refuse(p->scope, p->lexer.source, name.at,
