@@ -2,6 +2,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
 #include <cmocka.h>
 #undef fail /* ours has arguments */
 #include <stdio.h>
@@ -430,6 +431,22 @@ static void a_value_that_only_looks_large_is_refused_soon(void **state)
         check_repeated("size([1]", ".map(a,[a,a])", 50, ")", "1");
 }
 
+static void a_message_quotes_whole_characters(void **state)
+{
+        char source[800] = "{}['a";
+        struct scope scope;
+        struct value v;
+
+        (void)state;
+        for (int i = 0; i < 200; i++)
+                strcat(source, "\303\244");
+        strcat(source, "']");
+        scope_init(&scope, &system_world);
+        assert_int_equal(run(&scope, str_from(source), "{}", &v), ERR_INVALID_CONDITION);
+        assert_true(str_is_utf8(scope.fault.detail) && scope.fault.detail.n < 200);
+        scope_done(&scope);
+}
+
 /* ---- the tree ---- */
 
 static void printing_keeps_the_tree(void **state)
@@ -497,7 +514,7 @@ static void calls_are_checked_before_any_run(void **state)
         static const char *const wrong[][2] = {
                 { "false && f(1)", "1:10: no such function f()" },
                 { "[1].map(x, size(x, x))", "1:12: size() does not take 2 arguments" },
-                { "'a'.trim(1)", "1:5: trim() does not take 1 arguments" },
+                { "'a'.trim(1)", "1:5: trim() does not take 1 argument" },
         };
         struct scope scope;
         struct expr *expr;
@@ -541,6 +558,7 @@ int main(void)
                 cmocka_unit_test(depth_and_length_are_bounded),
                 cmocka_unit_test(cost_and_size_are_bounded),
                 cmocka_unit_test(a_value_that_only_looks_large_is_refused_soon),
+                cmocka_unit_test(a_message_quotes_whole_characters),
                 cmocka_unit_test(printing_keeps_the_tree),
                 cmocka_unit_test(free_names_are_those_of_no_macro),
                 cmocka_unit_test(calls_are_checked_before_any_run),

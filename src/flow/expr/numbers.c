@@ -317,8 +317,7 @@ enum err run_type(struct eval *ev, const struct value *args, struct value *out)
 
 static enum err not_a(struct eval *ev, const char *what, struct str text)
 {
-        return eval_fail(ev, "\"%.*s\" is no %s", (int)(text.n < 60 ? text.n : 60),
-                         text.p ? text.p : "", what);
+        return eval_fail(ev, "\"%.*s\" is no %s", STR_ARG(expr_clip(text)), what);
 }
 
 static enum err text_to_int(struct eval *ev, struct str text, struct value *out)

@@ -32,6 +32,9 @@ bool lex_is_reserved(struct str);
 enum err expr_refuse(struct scope *, struct str source, size_t at, const char *fmt, ...)
         PRINTF(4, 5) NODISCARD;
 
+/* The beginning, in whole characters, as far as a message may quote it. */
+struct str expr_clip(struct str);
+
 /* ---- the tree ---- */
 
 enum node_kind {

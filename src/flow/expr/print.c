@@ -331,8 +331,8 @@ static enum err check(struct scope *scope, const struct expr *expr, const struct
                                    STR_ARG(node->name));
         if (call && !function_takes(node->function, node->n))
                 return expr_refuse(scope, expr->source, node->at,
-                                   STR_FMT "() does not take %zu arguments", STR_ARG(node->name),
-                                   node->n - node->method);
+                                   STR_FMT "() does not take %zu argument%s", STR_ARG(node->name),
+                                   node->n - node->method, node->n - node->method == 1 ? "" : "s");
         for (size_t i = 0; i < node->n && !e; i++)
                 e = check(scope, expr, node->args[i]);
         return e;
