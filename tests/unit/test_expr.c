@@ -2,6 +2,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
 #include <cmocka.h>
 #undef fail /* ours has arguments */
 #include <stdio.h>
@@ -91,6 +92,7 @@ static void literals_and_operators(void **state)
                 { "9007199254740993 == 9007199254740992.0", "false" },
                 { "9007199254740993 > 9007199254740992.0", "true" },
                 { "1 < 1.5 && 2 > 1.5 && 'a' < 'b' && false < true", "true" },
+                { "'c' > 'a' && 'c' >= 'a' && !('c' < 'a') && 'a' <= 'c'", "true" },
                 { "0.0 / 0.0 == 0.0 / 0.0", "false" },
                 { "0.0 / 0.0 < 1 || 0.0 / 0.0 >= 1", "false" },
                 { "true ? 1 : 1 / 0", "1" },
@@ -226,6 +228,7 @@ static void numbers_and_conversions(void **state)
                 { "double('1.5e3') + double(2)", "1502.0" },
                 { "string(1) + string(2.5) + string(true) + string(1e100)", "\"12.5true1e+100\"" },
                 { "bool('t') && !bool('FALSE')", "true" },
+                { "int('+-1')", "! is no int" },
                 { "int('1x')", "! 1:1: \"1x\" is no int" },
                 { "int(1e300)", "! out of the range" },
                 { "double('0x10')", "! is no double" },
@@ -256,6 +259,7 @@ static void lists_and_maps(void **state)
                 { "[1, 2, 1.0, 'a', 'a'].distinct()", "[1,2,\"a\"]" },
                 { "[1, [2, [3]], []].flatten()", "[1,2,[3]]" },
                 { "[3, 1.5, 2].sort() + ['b', 'a'].sort()", "[1.5,2,3,\"a\",\"b\"]" },
+                { "['c', 'a', 'e', 'ca'].sort()", "[\"a\",\"c\",\"ca\",\"e\"]" },
                 { "[1, 'a'].sort()", "! item 1 is string" },
                 { "[1, 2, 3].reverse()", "[3,2,1]" },
                 { "lists.range(3)", "[0,1,2]" },
@@ -325,6 +329,7 @@ static void what_does_not_compile_says_why(void **state)
                 { "while", "! \"while\" is a reserved word" },
                 { "a.`b", "! a closing `" },
                 { "a.1", "! expected" },
+                { ".in(1)", "! 1:2: expected a name, found in" },
                 { "\303\244", "! 1:1: \"\303\244\" begins nothing known" },
                 { "'\xff'", "! not UTF-8" },
         };
@@ -426,6 +431,22 @@ static void a_value_that_only_looks_large_is_refused_soon(void **state)
         check_repeated("size([1]", ".map(a,[a,a])", 50, ")", "1");
 }
 
+static void a_message_quotes_whole_characters(void **state)
+{
+        char source[800] = "{}['a";
+        struct scope scope;
+        struct value v;
+
+        (void)state;
+        for (int i = 0; i < 200; i++)
+                strcat(source, "\303\244");
+        strcat(source, "']");
+        scope_init(&scope, &system_world);
+        assert_int_equal(run(&scope, str_from(source), "{}", &v), ERR_INVALID_CONDITION);
+        assert_true(str_is_utf8(scope.fault.detail) && scope.fault.detail.n < 200);
+        scope_done(&scope);
+}
+
 /* ---- the tree ---- */
 
 static void printing_keeps_the_tree(void **state)
@@ -434,6 +455,7 @@ static void printing_keeps_the_tree(void **state)
                 { "(1+2)*3-4", "(1 + 2) * 3 - 4" },
                 { "1-(2-3)", "1 - (2 - 3)" },
                 { "-(5)+ -5", "-(5) + -5" },
+                { "-(5.f()[0])", "-(5.f()[0])" },
                 { "- -x", "--x" },
                 { "(-5).f()", "(-5).f()" },
                 { "!(a&&b||c)", "!(a && b || c)" },
@@ -492,7 +514,7 @@ static void calls_are_checked_before_any_run(void **state)
         static const char *const wrong[][2] = {
                 { "false && f(1)", "1:10: no such function f()" },
                 { "[1].map(x, size(x, x))", "1:12: size() does not take 2 arguments" },
-                { "'a'.trim(1)", "1:5: trim() does not take 1 arguments" },
+                { "'a'.trim(1)", "1:5: trim() does not take 1 argument" },
         };
         struct scope scope;
         struct expr *expr;
@@ -536,6 +558,7 @@ int main(void)
                 cmocka_unit_test(depth_and_length_are_bounded),
                 cmocka_unit_test(cost_and_size_are_bounded),
                 cmocka_unit_test(a_value_that_only_looks_large_is_refused_soon),
+                cmocka_unit_test(a_message_quotes_whole_characters),
                 cmocka_unit_test(printing_keeps_the_tree),
                 cmocka_unit_test(free_names_are_those_of_no_macro),
                 cmocka_unit_test(calls_are_checked_before_any_run),

@@ -7,11 +7,26 @@
 
 #include "flow/expr/parts.h"
 
+/* At most so many bytes, but no part of a character. */
+static struct str clip(struct str s, size_t most)
+{
+        while (s.n > most && most && ((unsigned char)s.p[most] & 0xc0) == 0x80)
+                most--;
+        return str_slice(s, 0, most);
+}
+
+struct str expr_clip(struct str s)
+{
+        return clip(s, 100);
+}
+
 enum err expr_refuse(struct scope *scope, struct str source, size_t at, const char *fmt, ...)
 {
         size_t line = 1, column = 1;
         char text[900];
+        struct str said = { text, 0 };
         va_list args;
+        int n;
 
         for (size_t i = 0; i < at && i < source.n; i++) {
                 if (source.p[i] == '\n') {
@@ -22,9 +37,11 @@ enum err expr_refuse(struct scope *scope, struct str source, size_t at, const ch
                 }
         }
         va_start(args, fmt);
-        vsnprintf(text, sizeof(text), fmt, args);
+        n = vsnprintf(text, sizeof(text), fmt, args);
         va_end(args);
-        return fail(scope, ERR_INVALID_CONDITION, "%zu:%zu: %s", line, column, text);
+        said.n = n < 0 ? 0 : (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1;
+        return fail(scope, ERR_INVALID_CONDITION, "%zu:%zu: " STR_FMT, line, column,
+                    STR_ARG(clip(said, sizeof(text) - 8)));
 }
 
 static bool is_word(struct str s, const char *const *words, size_t n)

@@ -47,7 +47,7 @@ enum err run_at(struct eval *ev, const struct value *args, struct value *out)
         if (args[1].kind == VALUE_DOUBLE) {
                 double d = args[1].real;
 
-                if (!(d >= 0 && d < 0x1p53) || d > trunc(d))
+                if (!(d >= 0 && d < 9007199254740992.0) || d > trunc(d))
                         return eval_fail(ev, "a list has no item %.15g", d);
                 i = (int64_t)d;
         }
@@ -203,7 +203,7 @@ static int by_order(const void *a, const void *b)
 {
         int n = value_order(*(const struct value *)a, *(const struct value *)b);
 
-        return n == 2 ? 0 : n;
+        return n == UNORDERED ? 0 : n;
 }
 
 enum err run_sort(struct eval *ev, const struct value *args, struct value *out)

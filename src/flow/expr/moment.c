@@ -95,7 +95,7 @@ enum err run_to_timestamp(struct eval *ev, const struct value *args, struct valu
                 return make(ev, VALUE_TIMESTAMP, args[0].number * per_second, out);
         if (!time_parse(text, &us))
                 return eval_fail(ev, "\"%.*s\" is no timestamp; write it as 2026-01-31T09:00:00Z",
-                                 (int)(text.n < 60 ? text.n : 60), text.p ? text.p : "");
+                                 STR_ARG(expr_clip(text)));
         return make(ev, VALUE_TIMESTAMP, (nanoseconds)us * 1000 + finest_digits(text), out);
 }
 
@@ -175,7 +175,7 @@ enum err run_to_duration(struct eval *ev, const struct value *args, struct value
         }
         if (!fine)
                 return eval_fail(ev, "\"%.*s\" is no duration; write it as 90s, 1.5h or 1h30m",
-                                 (int)(text.n < 60 ? text.n : 60), text.p ? text.p : "");
+                                 STR_ARG(expr_clip(text)));
         return n > most ? eval_fail(ev, "out of range: %s", ranges[1].what) :
                           make(ev, VALUE_DURATION, negative ? -n : n, out);
 }
@@ -237,7 +237,7 @@ static enum err broken_down(struct eval *ev, const struct value *args, struct tm
         if (!zone_seconds(zone, &offset))
                 return eval_fail(ev, "time zone \"%.*s\" is not known here: only UTC and fixed "
                                      "offsets, as \"+05:30\"",
-                                 (int)(zone.n < 60 ? zone.n : 60), zone.p);
+                                 STR_ARG(expr_clip(zone)));
         t = (time_t)(floor_div(nanos_of(args[0]), per_second) + offset);
         BUG_ON(!gmtime_r(&t, out));
         return ERR_OK;

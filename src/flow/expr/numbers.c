@@ -7,6 +7,8 @@
 
 #include "flow/expr/parts.h"
 
+static const double int_end = 9223372036854775808.0; /* 2^63, the first that is no int */
+
 static struct value real(double d)
 {
         return (struct value){ .kind = VALUE_DOUBLE, .real = d };
@@ -28,10 +30,10 @@ static int order_ints(int64_t a, int64_t b)
 static int order_int_real(int64_t a, double b)
 {
         if (isnan(b))
-                return 2;
-        if (b >= 0x1p63)
+                return UNORDERED;
+        if (b >= int_end)
                 return -1;
-        if (b < -0x1p63)
+        if (b < -int_end)
                 return 1;
         if (a != (int64_t)b)
                 return order_ints(a, (int64_t)b);
@@ -43,18 +45,19 @@ static int order_numbers(struct value a, struct value b)
         int order;
 
         if (is_double(&a) && is_double(&b))
-                return isnan(a.real) || isnan(b.real) ? 2 : (a.real > b.real) - (a.real < b.real);
+                return isnan(a.real) || isnan(b.real) ? UNORDERED :
+                                                         (a.real > b.real) - (a.real < b.real);
         if (!is_double(&a))
                 return is_double(&b) ? order_int_real(a.number, b.real) :
                                        order_ints(a.number, b.number);
         order = order_int_real(b.number, a.real);
-        return order == 2 ? 2 : -order;
+        return order == UNORDERED ? UNORDERED : -order;
 }
 
 int value_order(struct value a, struct value b)
 {
         if (a.kind == VALUE_STRING)
-                return str_cmp(a.text, b.text);
+                return order_ints(str_cmp(a.text, b.text), 0);
         if (a.kind == VALUE_BOOL)
                 return order_ints(a.truth, b.truth);
         if (a.kind == VALUE_TIMESTAMP || a.kind == VALUE_DURATION)
@@ -97,7 +100,7 @@ enum err run_greater(struct eval *ev, const struct value *args, struct value *ou
         int n;
         enum err e = order(ev, args, &n);
 
-        *out = value_bool(n > 0 && n != 2);
+        *out = value_bool(n > 0 && n != UNORDERED);
         return e;
 }
 
@@ -106,7 +109,7 @@ enum err run_greater_equal(struct eval *ev, const struct value *args, struct val
         int n;
         enum err e = order(ev, args, &n);
 
-        *out = value_bool(n >= 0 && n != 2);
+        *out = value_bool(n >= 0 && n != UNORDERED);
         return e;
 }
 
@@ -314,15 +317,14 @@ enum err run_type(struct eval *ev, const struct value *args, struct value *out)
 
 static enum err not_a(struct eval *ev, const char *what, struct str text)
 {
-        return eval_fail(ev, "\"%.*s\" is no %s", (int)(text.n < 60 ? text.n : 60),
-                         text.p ? text.p : "", what);
+        return eval_fail(ev, "\"%.*s\" is no %s", STR_ARG(expr_clip(text)), what);
 }
 
 static enum err text_to_int(struct eval *ev, struct str text, struct value *out)
 {
         int64_t n;
 
-        if (text.n > 0 && text.p[0] == '+')
+        if (text.n > 1 && text.p[0] == '+' && text.p[1] != '-')
                 text = str_slice(text, 1, text.n);
         if (!text.n || !str_to_int(text, &n))
                 return not_a(ev, "int", text);
@@ -344,7 +346,7 @@ enum err run_to_int(struct eval *ev, const struct value *args, struct value *out
         }
         if (is_double(args)) {
                 /* -2^63 too is refused: it may stand for any smaller number. */
-                if (!(d > -0x1p63 && d < 0x1p63))
+                if (!(d > -int_end && d < int_end))
                         return eval_fail(ev, "the double is out of the range of int");
                 *out = value_int((int64_t)d);
                 return ERR_OK;

@@ -34,10 +34,8 @@ static enum err unexpected(struct parser *p, const char *wanted)
         if (p->token.kind == TOKEN_END)
                 return expr_refuse(p->scope, p->lexer.source, p->token.at,
                                    "expected %s, but the expression ends here", wanted);
-        if (found.n > 40)
-                found.n = 40;
         return expr_refuse(p->scope, p->lexer.source, p->token.at, "expected %s, found " STR_FMT,
-                           wanted, STR_ARG(found));
+                           wanted, STR_ARG(expr_clip(found)));
 }
 
 static enum err expect(struct parser *p, const char *sign)
@@ -237,7 +235,7 @@ static enum err parse_name(struct parser *p, bool absolute, struct node **out)
         struct token name = p->token;
         enum err e;
 
-        if (name.kind != TOKEN_NAME)
+        if (name.kind != TOKEN_NAME || lex_is_keyword(name.text))
                 return unexpected(p, "a name");
         if (lex_is_reserved(name.text))
                 return expr_refuse(p->scope, p->lexer.source, name.at,

@@ -32,6 +32,9 @@ bool lex_is_reserved(struct str);
 enum err expr_refuse(struct scope *, struct str source, size_t at, const char *fmt, ...)
         PRINTF(4, 5) NODISCARD;
 
+/* The beginning, in whole characters, as far as a message may quote it. */
+struct str expr_clip(struct str);
+
 /* ---- the tree ---- */
 
 enum node_kind {
@@ -151,7 +154,8 @@ function_run run_to_timestamp, run_to_duration, run_now, run_full_year, run_mont
         run_milliseconds, run_span_hours, run_span_minutes, run_span_seconds,
         run_span_milliseconds, run_time_add, run_time_subtract, run_time_negate;
 
-/* <0, 0, >0 for two ordered values of kinds that compare; 2 when one is not a number. */
+/* -1, 0 or 1 for two values of kinds that compare; UNORDERED when one is NaN. */
+enum { UNORDERED = 2 };
 int value_order(struct value, struct value);
 struct str number_text(struct scope *, double);
 enum err regex_match(struct eval *, struct str text, struct str pattern, bool *out) NODISCARD;

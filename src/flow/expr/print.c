@@ -97,13 +97,22 @@ static enum tightness operator_tightness(const struct node *node)
                                                                            RELATION;
 }
 
+/* After a minus these would read as a negative literal: -(5) and -(5.x) are operator and operand. */
+static bool begins_with_number(const struct node *node)
+{
+        while (node->kind == NODE_SELECT || node->kind == NODE_FOLD ||
+               (node->kind == NODE_CALL && (node->method || str_is(node->name, "[]"))))
+                node = node->args[0];
+        return node->kind == NODE_LITERAL &&
+               (node->literal.kind == VALUE_INT || node->literal.kind == VALUE_DOUBLE);
+}
+
 static void print_call(struct buf *out, const struct node *node)
 {
         enum tightness level = operator_tightness(node);
 
         if (level == UNARY) {
-                /* -(5) is an operator and a literal, -5 a literal alone */
-                bool number = node->args[0]->kind == NODE_LITERAL && node->name.p[0] == '-';
+                bool number = node->name.p[0] == '-' && begins_with_number(node->args[0]);
 
                 buf_char(out, node->name.p[0]);
                 buf_text(out, number ? "(" : "");
@@ -322,8 +331,8 @@ static enum err check(struct scope *scope, const struct expr *expr, const struct
                                    STR_ARG(node->name));
         if (call && !function_takes(node->function, node->n))
                 return expr_refuse(scope, expr->source, node->at,
-                                   STR_FMT "() does not take %zu arguments", STR_ARG(node->name),
-                                   node->n - node->method);
+                                   STR_FMT "() does not take %zu argument%s", STR_ARG(node->name),
+                                   node->n - node->method, node->n - node->method == 1 ? "" : "s");
         for (size_t i = 0; i < node->n && !e; i++)
                 e = check(scope, expr, node->args[i]);
         return e;

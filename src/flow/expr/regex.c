@@ -26,7 +26,7 @@ static int step(pcre2_callout_block *block, void *ctx)
         struct regex *r = ctx;
         size_t at = block->current_position;
 
-        r->steps += 4 + (at > r->position ? at - r->position : r->position - at);
+        r->steps += 8 + (at > r->position ? at - r->position : r->position - at);
         r->position = at;
         if (r->steps < 64)
                 return 0;

@@ -78,7 +78,7 @@ struct value value_from_text(struct scope *scope, struct str json)
         struct value v = { .kind = VALUE_NULL };
 
         if (json.n && value_read(scope, json, &v))
-                BUG_ON("stored JSON is not readable");
+                bug(__FILE__, __LINE__, "stored JSON is not readable");
         return v;
 }
 
@@ -183,7 +183,7 @@ struct str value_dump(struct scope *scope, struct value v)
         struct str text;
 
         if (!value_dump_limited(scope, v, SIZE_MAX / 4, &text))
-                BUG_ON("a value larger than memory");
+                bug(__FILE__, __LINE__, "a value larger than memory");
         return text;
 }
 
@@ -205,7 +205,7 @@ static bool number_equal(struct value a, struct value b)
         if (b.kind == VALUE_INT)
                 return number_equal(b, a);
         /* an int and a double: equal only when the double is that very integer */
-        return b.real >= -0x1p63 && b.real < 0x1p63 && !(floor(b.real) < b.real) &&
+        return b.real >= -9223372036854775808.0 && b.real < 9223372036854775808.0 && !(floor(b.real) < b.real) &&
                (int64_t)b.real == a.number;
 }
 
