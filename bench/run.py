@@ -193,7 +193,7 @@ def step_times(server, name, n):
     return [ms for ms, in server.rows(
         "SELECT (s.ended_at - s.started_at) / 1000.0 FROM run r JOIN step s ON s.run_id = r.id"
         f" WHERE r.definition_id = (SELECT id FROM definition WHERE name = '{name}')"
-        " AND s.step_index = 0")]
+        " AND s.step_index = 0 AND r.kind = 0")]
 
 
 def bare_true(n):

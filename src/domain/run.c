@@ -424,7 +424,7 @@ static enum err write_row(struct tx *tx, const struct run *run, const struct run
                                        INT(run->failure_kind), TEXT(run->error), TEXT(run->result),
                                        OPT(run->ended_at), INT(run->current_step),
                                        INT(run->revision), INT(run->steps), INT(before->status),
-                                       INT(before->epoch), BLOB(token), INT(now));
+                                       INT(before->epoch), BLOB(token), INT(now), OPT(run->started_at));
         return tx_exec_changed(
                 tx, SQL_RUN_MOVE, changed, INT(run->id), INT(run->status), INT(run->hold),
                 INT(run->epoch), INT(run->current_step), NAME(run->claimed_by),

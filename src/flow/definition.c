@@ -270,7 +270,8 @@ static void read_control(struct reader *r, struct str path, struct value p, int 
         }
         v = member(p, "condition");
         if (step->action->kind == ACTION_CONDITIONAL && v.kind == VALUE_STRING &&
-            expr_compile(r->scope, v.text, &step->condition))
+            (expr_compile(r->scope, v.text, &step->condition) ||
+             expr_check(r->scope, step->condition)))
                 problem_from_fault(r, at(r, path, "condition"), "invalid_condition");
 }
 

@@ -99,6 +99,8 @@ static enum err compile_text(struct scope *scope, struct str s, struct template 
                 out->items[out->n] = (struct template){ .kind = EXPRESSION };
                 e = expr_compile(scope, str_trim(str_slice(s, mark + 3, end)),
                                  &out->items[out->n].expr);
+                if (!e)
+                        e = expr_check(scope, out->items[out->n].expr);
                 if (e)
                         return e;
                 out->n++;
