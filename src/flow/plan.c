@@ -370,12 +370,14 @@ static void begin_for_each(struct planner *pl, const struct step_spec *spec, str
 static void begin_sub_task(struct planner *pl, const struct step_spec *spec, struct value parameters)
 {
         struct child_spec *child = arena_new(&pl->scope->arena, struct child_spec);
+        struct value shown = value_map_of(pl->scope, 2);
 
+        (void)parameters; /* nothing of them is rendered but the child's input */
         if (!make_child(pl, spec, 0, 0, (struct value){ .kind = VALUE_NULL }, child))
                 return;
-        value_put(parameters, STR("referenced_task_id"), value_text(child->reference));
-        value_put(parameters, STR("input"), value_from_text(pl->scope, child->input));
-        wait_for_children(pl, spec, parameters, child, 1);
+        value_put(shown, STR("referenced_task_id"), value_text(child->reference));
+        value_put(shown, STR("input"), value_from_text(pl->scope, child->input));
+        wait_for_children(pl, spec, shown, child, 1);
 }
 
 static void ask(struct planner *pl, struct str message, int risk, int64_t expires_in_seconds)
