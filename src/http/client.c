@@ -227,6 +227,11 @@ static struct str member(struct scope *scope, const json_t *problem, const char 
         return str_dup(&scope->arena, json_view(json_object_get(problem, name)));
 }
 
+static int64_t number(const json_t *problem, const char *name)
+{
+        return json_integer_value(json_object_get(problem, name));
+}
+
 /* An answer of something that is not our server has no code; its status still says what it is. */
 static enum err code_of_status(int status)
 {
@@ -253,7 +258,10 @@ enum err http_problem(struct scope *scope, const struct http_response *response)
         scope->fault = (struct fault){ .code = code,
                                        .detail = member(scope, problem, "detail"),
                                        .field = member(scope, problem, "field"),
-                                       .resource = member(scope, problem, "resource") };
+                                       .resource = member(scope, problem, "resource"),
+                                       .limit = number(problem, "limit"),
+                                       .actual = number(problem, "actual"),
+                                       .has_limit = json_object_get(problem, "limit") != NULL };
         json_decref(problem);
         return code;
 }
@@ -339,14 +347,19 @@ static size_t take_stream(char *bytes, size_t size, size_t n, void *arg)
         return s->over || s->line.full || s->data.full ? 0 : size * n;
 }
 
+static bool idle(struct stream *s)
+{
+        if (s->follower->on_idle && !s->follower->on_idle(s->follower->ctx))
+                s->over = true;
+        return !s->over;
+}
+
 static int take_time(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
 {
         struct stream *s = arg;
 
         (void)a, (void)b, (void)c, (void)d;
-        if (s->follower->on_idle)
-                s->follower->on_idle(s->follower->ctx);
-        return 0;
+        return !idle(s);
 }
 
 static CURLcode connect_once(struct stream *s, const char *path)
@@ -394,14 +407,15 @@ static bool ended(struct stream *s, CURLcode code, enum err *out)
         return response.status < 500 && response.status != 429;
 }
 
-static void before_next(struct stream *s)
+static bool before_next(struct stream *s)
 {
         pause_ms(s->wait_ms);
         s->wait_ms = s->wait_ms * 2 > WAIT_MAX_MS ? WAIT_MAX_MS : s->wait_ms * 2;
-        if (s->follower->on_idle)
-                s->follower->on_idle(s->follower->ctx);
+        if (!idle(s))
+                return false;
         if (s->client->options.revive)
                 s->client->options.revive(s->client->options.revive_ctx);
+        return true;
 }
 
 enum err http_follow(struct scope *scope, struct http_client *client, const char *path,
@@ -428,7 +442,8 @@ enum err http_follow(struct scope *scope, struct http_client *client, const char
                         e = e ? e : unreachable(scope, client, code);
                         break;
                 }
-                before_next(&s);
+                if (!before_next(&s))
+                        break;
         }
         buf_done(&s.line);
         buf_done(&s.event);

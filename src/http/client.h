@@ -58,12 +58,13 @@ struct http_event {
 /* The callbacks may make calls with the same client. */
 struct http_follower {
         bool (*on_event)(void *ctx, const struct http_event *); /* false: enough */
-        void (*on_idle)(void *ctx); /* about once a second, or NULL */
+        /* About once a second and after a signal, or NULL; false: enough. */
+        bool (*on_idle)(void *ctx);
         void *ctx;
         int patience_seconds; /* to live without the server */
 };
 
-/* Follows a stream, reconnecting with Last-Event-ID, until on_event returns false, the server ends
+/* Follows a stream, reconnecting with Last-Event-ID, until a callback returns false, the server ends
  * it with `stream.end` or 204, refuses it, or cannot be reached for the follower's patience. */
 enum err http_follow(struct scope *, struct http_client *, const char *path,
                      const struct http_follower *) NODISCARD;

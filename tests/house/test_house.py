@@ -15,9 +15,10 @@ ALLOWED = {
     "store": {"core"},
     "domain": {"core", "json", "store"},
     "hub": {"core"},
-    "http": {"core"},
+    "http": {"core", "json"},
     "api": {"core", "json", "store", "domain", "hub", "http"},
-    "server": {"core", "json", "store", "domain", "hub", "http", "api"},
+    "cli": {"core", "json", "flow", "http"},
+    "server": {"core", "json", "store", "domain", "hub", "http", "api", "cli"},
 }
 
 
