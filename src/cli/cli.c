@@ -271,7 +271,10 @@ static void consider(struct nearest *n, struct str word)
         if (n->given.n >= 2 && word.n > n->given.n &&
             memcmp(word.p, n->given.p, n->given.n) == 0 && edits > 1)
                 edits = 1; /* the beginning of a word means it */
-        if (edits < n->edits && edits <= 1 + n->given.n / 3) {
+        /* Of two equally near words the one of the same length. */
+        if (edits <= 1 + n->given.n / 3 &&
+            (edits < n->edits ||
+             (edits == n->edits && word.n == n->given.n && n->best.n != n->given.n))) {
                 n->best = word;
                 n->edits = edits;
         }

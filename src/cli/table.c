@@ -196,13 +196,15 @@ struct str duration_text(struct scope *scope, int64_t us)
 
 static struct str age_text(struct scope *scope, struct str time)
 {
-        int64_t at, s;
+        const struct clock *clock = scope->world->clock;
+        int64_t at, s, now = clock->wall(clock->ctx);
         bool past;
 
         if (!time_parse(time, &at))
                 return time;
-        past = at <= scope->now;
-        s = (past ? scope->now - at : at - scope->now) / US_PER_S;
+        past = at <= now + US_PER_S; /* the server's clock may be a little ahead */
+        s = (past ? now - at : at - now) / US_PER_S;
+        s = s < 0 ? 0 : s;
         return arena_printf(&scope->arena, "%s%lld%s%s", past ? "" : "in ",
                             (long long)(s < 120    ? s :
                                         s < 7200   ? s / 60 :
@@ -378,6 +380,11 @@ static bool is_time(struct str name)
                str_is(name, "timestamp");
 }
 
+static bool is_objects(const json_t *value)
+{
+        return json_is_array(value) && json_is_object(json_array_get(value, 0));
+}
+
 /* Lists of whole objects: a line each, by what names them. */
 static void print_objects(const struct screen *screen, const json_t *list)
 {
@@ -403,7 +410,7 @@ static void print_member(const struct screen *screen, const char *name, const js
         struct str text = value_text(scope, value);
         bool status = strcmp(name, "status") == 0;
 
-        if (json_is_array(value) && json_is_object(json_array_get(value, 0))) {
+        if (is_objects(value)) {
                 print_objects(screen, value);
                 return;
         }
@@ -435,7 +442,8 @@ void object_print(const struct screen *screen, const json_t *object)
                         continue;
                 fprintf(screen->to, "%s" STR_FMT "%s", colour_bold(screen), STR_ARG(clean_name),
                         colour_off(screen));
-                pad(screen->to, width - text_width(clean_name) + 2);
+                if (!is_objects(value))
+                        pad(screen->to, width - text_width(clean_name) + 2);
                 print_member(screen, name, value);
                 fputc('\n', screen->to);
         }

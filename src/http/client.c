@@ -272,8 +272,8 @@ struct stream {
         struct scope *scope;
         struct http_client *client;
         const struct http_follower *follower;
-        struct buf line, event, data; /* of the event that is being read */
-        struct buf last_id;               /* of the event that was read last */
+        struct buf line, id, event, data; /* of the event that is being read */
+        struct buf last_id;               /* of the event that was read last, whole */
         struct buf refusal;               /* the body of an answer that is no stream */
         int64_t heard;                    /* when bytes last came */
         int64_t wait_ms;
@@ -284,10 +284,16 @@ static void dispatch(struct stream *s)
 {
         struct http_event event = { buf_view(&s->last_id), buf_view(&s->event), buf_view(&s->data) };
 
+        if (s->id.n) {
+                buf_clear(&s->last_id);
+                buf_str(&s->last_id, buf_view(&s->id));
+                event.id = buf_view(&s->last_id);
+        }
         if (str_is(event.event, "stream.end"))
                 s->over = true;
         else if (s->data.n && !s->follower->on_event(s->follower->ctx, &event))
                 s->over = true;
+        buf_clear(&s->id);
         buf_clear(&s->event);
         buf_clear(&s->data);
 }
@@ -297,8 +303,8 @@ static void take_field(struct stream *s, struct str name, struct str value)
         if (value.n && value.p[0] == ' ')
                 value = str_slice(value, 1, value.n);
         if (str_is(name, "id")) {
-                buf_clear(&s->last_id);
-                buf_str(&s->last_id, value);
+                buf_clear(&s->id);
+                buf_str(&s->id, value);
         } else if (str_is(name, "event")) {
                 buf_clear(&s->event);
                 buf_str(&s->event, value);
@@ -369,6 +375,7 @@ static CURLcode connect_once(struct stream *s, const char *path)
         CURLcode code;
 
         buf_clear(&s->line);
+        buf_clear(&s->id);
         buf_clear(&s->event);
         buf_clear(&s->data);
         buf_clear(&s->refusal);
@@ -425,6 +432,7 @@ enum err http_follow(struct scope *scope, struct http_client *client, const char
                             .client = client,
                             .follower = follower,
                             .line = BUF_INIT(EVENT_MAX),
+                            .id = BUF_INIT(1024),
                             .event = BUF_INIT(1024),
                             .data = BUF_INIT(EVENT_MAX),
                             .last_id = BUF_INIT(1024),
@@ -446,6 +454,7 @@ enum err http_follow(struct scope *scope, struct http_client *client, const char
                         break;
         }
         buf_done(&s.line);
+        buf_done(&s.id);
         buf_done(&s.event);
         buf_done(&s.data);
         buf_done(&s.last_id);
