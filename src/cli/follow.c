@@ -11,6 +11,7 @@ enum {
         STEPS_MAX = 500, /* of a run */
         DRAW_EVERY_US = 50000,
         DEPTH_MAX = 8,
+        NAME_MAX_WIDTH = 48,
 };
 
 struct row {
@@ -151,7 +152,8 @@ static struct shown *run_of(struct follow *f, struct str id)
                 return NULL;
         run = &f->runs[f->n++];
         run->id = keep(f, id);
-        if (f->n > 1)
+        run->known = f->n == 1; /* the first is the one that is followed */
+        if (!run->known)
                 load_child(f, run);
         return run;
 }
@@ -220,16 +222,32 @@ static void draw_line(struct drawing *d, struct str line, const char *colour)
         d->lines[d->n++] = line;
 }
 
+/* Names of a run's steps stand in one column. */
+static int name_width(struct follow *f, const struct shown *run)
+{
+        int width = 0;
+
+        for (size_t i = 0; i < run->n; i++) {
+                int n = text_width(row_name(f, run, &run->rows[i]));
+
+                width = n > width ? n : width;
+        }
+        return width < NAME_MAX_WIDTH ? width : NAME_MAX_WIDTH;
+}
+
 static void draw_run(struct follow *f, struct drawing *d, const struct shown *run, int depth)
 {
         struct scope *scope = &f->cli->scope;
+        int width = name_width(f, run);
 
         for (size_t i = 0; i < run->n; i++) {
                 const struct row *row = &run->rows[i];
-                struct str line = arena_printf(&scope->arena, "%*s%s " STR_FMT "  " STR_FMT, depth * 2 + 1, "",
-                                               mark(row->status), STR_ARG(row_name(f, run, row)),
-                                               STR_ARG(elapsed(f, row)));
+                struct str name = row_name(f, run, row), line;
+                int gap = width - text_width(name);
 
+                line = arena_printf(&scope->arena, "%*s%s " STR_FMT "%*s  " STR_FMT, depth * 2 + 1,
+                                    "", mark(row->status), STR_ARG(name), gap > 0 ? gap : 0, "",
+                                    STR_ARG(elapsed(f, row)));
                 if (row->note.n)
                         line = arena_printf(&scope->arena, STR_FMT "  " STR_FMT, STR_ARG(line),
                                             STR_ARG(row->note));
@@ -391,7 +409,7 @@ static void take_event(struct follow *f, const json_t *event)
         struct str type = keep(f, member_text(event, "type"));
         struct shown *run = run_of(f, member_text(event, "run_id"));
 
-        if (!run || (run != &f->runs[0] && !run->known))
+        if (!run || !run->known)
                 return;
         if (str_is(type, "run.step_started"))
                 on_step(f, run, event, "started");

@@ -138,11 +138,28 @@ static void print_result(struct cli *cli, const json_t *run)
                 fprintf(cli->out.to, "result: " STR_FMT "\n", STR_ARG(text));
 }
 
-static struct str content_of(const json_t *step)
+/* Usually a text; anything else is shown as JSON. */
+static struct str content_of(struct cli *cli, const json_t *step)
 {
-        struct str text = member_text(json_object_get(step, "output"), "content");
+        const json_t *input = json_object_get(step, "input");
+        const json_t *places[] = { json_object_get(step, "output"), input,
+                                   json_object_get(input, "parameters") };
+        struct str text;
+        char *dump;
 
-        return text.n ? text : member_text(json_object_get(step, "input"), "content");
+        for (size_t i = 0; i < LENGTH(places); i++) {
+                const json_t *content = json_object_get(places[i], "content");
+
+                if (json_is_string(content))
+                        return json_view(content);
+                if (!content)
+                        continue;
+                dump = json_dumps(content, JSON_INDENT(2) | JSON_ENCODE_ANY);
+                text = str_dup(&cli->scope.arena, str_from(dump ? dump : ""));
+                free(dump);
+                return text;
+        }
+        return STR("");
 }
 
 /* What the last step that writes a file wrote: usually the report. */
@@ -159,8 +176,8 @@ static void print_written(struct cli *cli, const json_t *run)
         items = member_items(reply);
         json_array_foreach(items, i, step)
                 if (str_is(member_text(step, "action"), "write_file") &&
-                    str_is(member_text(step, "status"), "completed") && content_of(step).n)
-                        content = content_of(step);
+                    str_is(member_text(step, "status"), "completed"))
+                        content = content_of(cli, step);
         content = text_clean_lines(&cli->scope, content);
         if (content.n)
                 fprintf(cli->out.to, STR_FMT "%s\n", STR_ARG(content),

@@ -4,6 +4,7 @@
 Speaks the part of the contract that following a run needs, on a Unix socket.  The input's member
 `play` chooses the script.  State lives in a file, so that it can be killed and started again.
 """
+import copy
 import http.server
 import json
 import os
@@ -180,7 +181,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.problem(404, "not_found", "no such definition")
         play = json.loads(body or "{}").get("input", {}).get("play", "well")
         task = "task_%d" % (len(world.state["runs"]) + 1)
-        run = world.add_run(task, [list(act) for act in SCRIPTS[play]], STEPS)
+        run = world.add_run(task, copy.deepcopy(SCRIPTS[play]), STEPS)
         threading.Thread(target=world.play, args=(run,), daemon=True).start()
         self.answer(201, {"task": {"id": task}, "run": world.state["runs"][run]["run"]})
 
