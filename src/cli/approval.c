@@ -5,15 +5,19 @@
 enum err command_approvals_list(struct cli *cli)
 {
         static const struct column columns[] = {
-                { "ID", "id", SHOW_TEXT },         { "STATUS", "status", SHOW_STATUS },
-                { "RISK", "risk_level", SHOW_TEXT }, { "RUN", "run_id", SHOW_TEXT },
-                { "STEP", "step_index", SHOW_NUMBER }, { "CREATED", "created_at", SHOW_AGE },
-                { "EXPIRES", "expires_at", SHOW_AGE }, { "SUMMARY", "summary", SHOW_FREE },
+                { "ID", "id", SHOW_TEXT },
+                { "STATUS", "status", SHOW_STATUS },
+                { "RISK", "risk_level", SHOW_TEXT },
+                { "RUN", "run_id", SHOW_TEXT },
+                { "STEP", "step_index", SHOW_NUMBER },
+                { "CREATED", "created_at", SHOW_AGE },
+                { "EXPIRES", "expires_at", SHOW_AGE },
+                { "SUMMARY", "summary", SHOW_FREE },
         };
-        struct path path = PATH_INIT();
+        struct path path = PATH_INIT(cli);
         enum err e = connect_server(cli);
 
-        buf_text(&path.text, "/v1/approvals");
+        path_add(&path, "/v1/approvals");
         path_query(&path, "status", cli_option(cli, "status"));
         path_query(&path, "run_id", cli_option(cli, "run"));
         return e ? e : show_list(cli, &path, columns, LENGTH(columns));

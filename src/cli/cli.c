@@ -25,25 +25,32 @@ static const struct cli_option common_options[] = {
         { 0 },
 };
 
-#define INPUT_OPTIONS                                                                    \
+#define INPUT_OPTIONS                                                                       \
         { "input", "NAME=VALUE", "a member of the input: JSON, else text; repeatable", 0 }, \
-        { "input-file", "FILE", "the input as a JSON object", 0 }
-#define PAGE_OPTIONS                                                            \
-        { "limit", "N", "at most so many, 1 to 500", 0 },                       \
-        { "cursor", "CURSOR", "go on after a page: its next_cursor", 0 }
+        {                                                                                   \
+                "input-file", "FILE", "the input as a JSON object", 0                       \
+        }
+#define PAGE_OPTIONS                                                         \
+        { "limit", "N", "at most so many, 1 to 500", 0 },                    \
+        {                                                                    \
+                "cursor", "CURSOR", "go on after a page: its next_cursor", 0 \
+        }
 
 static const struct cli_option run_options[] = { INPUT_OPTIONS, { 0 } };
 static const struct cli_option page_options[] = { PAGE_OPTIONS, { 0 } };
 static const struct cli_option name_options[] = {
-        { "name", "NAME", "name of a document that has none", 0 }, { 0 } };
+        { "name", "NAME", "name of a document that has none", 0 }, { 0 }
+};
 static const struct cli_option version_options[] = {
-        { "version", "N", "that version instead of the newest", 0 }, { 0 } };
+        { "version", "N", "that version instead of the newest", 0 }, { 0 }
+};
 static const struct cli_option task_run_options[] = {
         INPUT_OPTIONS,
         { "title", "TEXT", "title of the task", 0 },
         { "stream", NULL, "follow the run to its end with a live step list", 0 },
         { "wait", NULL, "wait for the end and print the result", 0 },
-        { 0 } };
+        { 0 }
+};
 static const struct cli_option task_create_options[] = {
         { "title", "TEXT", "what is to be done", 0 },
         { "description", "TEXT", "more about it", 0 },
@@ -55,35 +62,40 @@ static const struct cli_option task_create_options[] = {
         { "capabilities", "A,B", "what a claimer must be able to do", 0 },
         INPUT_OPTIONS,
         { "start", NULL, "enqueue its first run at once", 0 },
-        { 0 } };
-static const struct cli_option task_list_options[] = {
-        { "status", "S", "only those", 0 },
-        { "priority", "P", "only those", 0 },
-        { "definition", "ID", "only those of a definition", 0 },
-        PAGE_OPTIONS,
-        { 0 } };
+        { 0 }
+};
+static const struct cli_option task_list_options[] = { { "status", "S", "only those", 0 },
+                                                       { "priority", "P", "only those", 0 },
+                                                       { "definition", "ID",
+                                                         "only those of a definition", 0 },
+                                                       PAGE_OPTIONS,
+                                                       { 0 } };
 static const struct cli_option reason_options[] = {
-        { "reason", "TEXT", "why; kept with the run", 0 }, { 0 } };
-static const struct cli_option runs_list_options[] = {
-        { "status", "S", "only those", 0 },
-        { "task", "ID", "only those of a task", 0 },
-        { "definition", "ID", "only those of a definition", 0 },
-        PAGE_OPTIONS,
-        { 0 } };
+        { "reason", "TEXT", "why; kept with the run", 0 }, { 0 }
+};
+static const struct cli_option runs_list_options[] = { { "status", "S", "only those", 0 },
+                                                       { "task", "ID", "only those of a task", 0 },
+                                                       { "definition", "ID",
+                                                         "only those of a definition", 0 },
+                                                       PAGE_OPTIONS,
+                                                       { 0 } };
 static const struct cli_option follow_options[] = {
-        { "follow", NULL, "go on until the run ends", 'f' }, { 0 } };
-static const struct cli_option events_options[] = {
-        { "follow", NULL, "go on until the run ends", 'f' },
-        { "after", "SEQUENCE", "only later ones", 0 },
-        { "limit", "N", "at most so many", 0 },
-        { 0 } };
+        { "follow", NULL, "go on until the run ends", 'f' }, { 0 }
+};
+static const struct cli_option events_options[] = { { "follow", NULL, "go on until the run ends",
+                                                      'f' },
+                                                    { "after", "SEQUENCE", "only later ones", 0 },
+                                                    { "limit", "N", "at most so many", 0 },
+                                                    { 0 } };
 static const struct cli_option approvals_list_options[] = {
         { "status", "S", "pending, approved, denied, expired or canceled", 0 },
         { "run", "ID", "only those of a run", 0 },
         PAGE_OPTIONS,
-        { 0 } };
+        { 0 }
+};
 static const struct cli_option comment_options[] = {
-        { "comment", "TEXT", "kept with the decision", 0 }, { 0 } };
+        { "comment", "TEXT", "kept with the decision", 0 }, { 0 }
+};
 static const struct cli_option key_create_options[] = {
         { "name", "NAME", "what it is for", 0 },
         { "scopes", "A,B", "tasks:read tasks:write tasks:approve runs:claim admin", 0 },
@@ -94,11 +106,13 @@ static const struct cli_option key_create_options[] = {
         { "capabilities", "A,B", "what its holder may claim", 0 },
         { "bound-to", "ID", "workspace that it is bound to (that of --workspace)", 0 },
         { "expires-at", "TIME", "end of its validity, as 2026-12-31T00:00:00Z", 0 },
-        { 0 } };
+        { 0 }
+};
 static const struct cli_option workspace_create_options[] = {
-        { "slug", "SLUG", "its short name", 0 }, { 0 } };
+        { "slug", "SLUG", "its short name", 0 }, { 0 }
+};
 
-#define RUN_STATUS \
+#define RUN_STATUS                                                                            \
         "Exit status: 0 the run completed, 1 it failed, 3 it was canceled, 4 it timed out;\n" \
         "2 bad input, 6 no server, 130 after Ctrl-C (the run goes on)."
 
@@ -122,12 +136,12 @@ static const struct command commands[] = {
           command_task_run, 1, 1, "With --stream or --wait:\n" RUN_STATUS },
         { "task list-definitions", "", "list what `task run` can run", page_options,
           command_definition_list, 0, 0, NULL },
-        { "task create", "--title TEXT", "create a task", task_create_options,
-          command_task_create, 0, 0, NULL },
+        { "task create", "--title TEXT", "create a task", task_create_options, command_task_create,
+          0, 0, NULL },
         { "task list", "", "list tasks", task_list_options, command_task_list, 0, 0, NULL },
         { "task get", "ID", "show a task", NULL, command_task_get, 1, 1, NULL },
-        { "task cancel", "ID", "cancel a task and its runs", reason_options, command_task_cancel,
-          1, 1, NULL },
+        { "task cancel", "ID", "cancel a task and its runs", reason_options, command_task_cancel, 1,
+          1, NULL },
         { "task retry", "ID", "another attempt after a run that ended badly", NULL,
           command_task_retry, 1, 1, NULL },
         { "runs list", "", "list runs", runs_list_options, command_runs_list, 0, 0, NULL },
@@ -141,10 +155,10 @@ static const struct command commands[] = {
         { "runs retry", "ID", "a new run after one that ended badly", NULL, command_runs_retry, 1,
           1, NULL },
         { "runs explain", "ID", "why it does not go on", NULL, command_runs_explain, 1, 1, NULL },
-        { "approvals list", "", "list approvals", approvals_list_options, command_approvals_list,
-          0, 0, NULL },
-        { "approvals approve", "ID", "let a run go on", comment_options,
-          command_approvals_approve, 1, 1, NULL },
+        { "approvals list", "", "list approvals", approvals_list_options, command_approvals_list, 0,
+          0, NULL },
+        { "approvals approve", "ID", "let a run go on", comment_options, command_approvals_approve,
+          1, 1, NULL },
         { "approvals deny", "ID", "refuse", comment_options, command_approvals_deny, 1, 1, NULL },
         { "key create", "--name NAME --scopes A,B", "create a key; it is shown once",
           key_create_options, command_key_create, 0, 0, NULL },
@@ -268,8 +282,8 @@ static void consider(struct nearest *n, struct str word)
 {
         size_t edits = distance(n->given, word);
 
-        if (n->given.n >= 2 && word.n > n->given.n &&
-            memcmp(word.p, n->given.p, n->given.n) == 0 && edits > 1)
+        if (n->given.n >= 2 && word.n > n->given.n && memcmp(word.p, n->given.p, n->given.n) == 0 &&
+            edits > 1)
                 edits = 1; /* the beginning of a word means it */
         /* Of two equally near words the one of the same length. */
         if (edits <= 1 + n->given.n / 3 &&
@@ -320,8 +334,8 @@ static int unknown_option(struct cli *cli, const char *word)
                 consider(&near, str_from(o->name));
         for (o = common_options; o->name; o++)
                 consider(&near, str_from(o->name));
-        return usage_error(cli, str_from(cli->command ? cli->command->words : ""),
-                           "unknown option", word, near, "--");
+        return usage_error(cli, str_from(cli->command ? cli->command->words : ""), "unknown option",
+                           word, near, "--");
 }
 
 /* ---- parsing ---- */
@@ -455,7 +469,8 @@ static int check_arguments(struct cli *cli)
                 return 2;
         }
         if (cli->n_args > c->max) {
-                fprintf(stderr, "baton: baton %s does not take \"" STR_FMT "\"\nSee baton %s --help.\n",
+                fprintf(stderr,
+                        "baton: baton %s does not take \"" STR_FMT "\"\nSee baton %s --help.\n",
                         c->words, STR_ARG(text_clean(&cli->scope, str_from(cli->args[c->max]))),
                         c->words);
                 return 2;

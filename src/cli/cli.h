@@ -1,6 +1,6 @@
 /*
- * The commands of a client: everything but `serve` and `version`.  One table (cli.c) names them; the
- * help and the parsing are made from it.  Results go to standard output, progress and errors to
+ * The commands of a client: everything but `serve` and `version`.  One table (cli.c) names them;
+ * the help and the parsing are made from it.  Results go to standard output, progress and errors to
  * standard error.
  *
  * Exit status: that of the error (core/err.def): 2 usage or bad input, 3 not found, 4 not allowed,

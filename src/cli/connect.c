@@ -58,7 +58,8 @@ static enum err find_data(struct cli *cli, bool make)
 
         if (!data)
                 data = arena_printf(&cli->scope.arena, "%s/.local/share/baton",
-                                    home ? home : "/root").p;
+                                    home ? home : "/root")
+                               .p;
         text = str_c(&cli->scope.arena, str_from(data));
         for (char *c = text + 1; make && *text; c++) {
                 char was = *c;
@@ -100,7 +101,8 @@ static bool socket_answers(const char *path)
 
 static void become_server(struct cli *cli, const char *log)
 {
-        int null = open("/dev/null", O_RDONLY), out = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+        int null = open("/dev/null", O_RDONLY),
+            out = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
         sigset_t none;
 
         sigemptyset(&none);
@@ -224,8 +226,9 @@ static enum err key_of(struct cli *cli, const char **out)
                 return ERR_OK;
         *out = small_file(cli, file);
         return *out ? ERR_OK :
-                      fail_field(&cli->scope, "key-file", ERR_VALIDATION, "cannot read a key from %s: %s",
-                                 file, errno ? strerror(errno) : "it is empty");
+                      fail_field(&cli->scope, "key-file", ERR_VALIDATION,
+                                 "cannot read a key from %s: %s", file,
+                                 errno ? strerror(errno) : "it is empty");
 }
 
 static void make_client(struct cli *cli, const char *base, const char *socket, const char *key)

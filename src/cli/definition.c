@@ -112,12 +112,12 @@ static enum err document_read(struct cli *cli, const char *file, struct document
 static struct http_call document_call(struct cli *cli, const char *method, const char *path,
                                       const struct document *d)
 {
-        struct path with_name = PATH_INIT();
+        struct path with_name = PATH_INIT(cli);
 
-        buf_text(&with_name.text, path);
+        path_add(&with_name, path);
         path_query(&with_name, "name", d->base);
         return (struct http_call){ .method = method,
-                                   .path = path_end(cli, &with_name),
+                                   .path = path_end(&with_name),
                                    .body = d->text,
                                    .content_type = d->yaml ? "application/yaml" : NULL };
 }
@@ -136,7 +136,8 @@ static enum err create(struct cli *cli, const struct document *d, struct http_re
 /* A document need not repeat its name, and the server may add it. */
 static bool same_spec(const json_t *a, const json_t *b)
 {
-        json_t *left = json_copy((json_t *)(uintptr_t)a), *right = json_copy((json_t *)(uintptr_t)b);
+        json_t *left = json_copy((json_t *)(uintptr_t)a),
+               *right = json_copy((json_t *)(uintptr_t)b);
         bool same;
 
         json_object_del(left, "name");
@@ -154,9 +155,10 @@ static enum err replace(struct cli *cli, const struct document *d, const json_t 
         struct http_call call = document_call(cli, "PUT", path, d);
         struct http_response response;
 
-        call.if_match = arena_printf(&cli->scope.arena, "\"%lld\"",
-                                     (long long)json_integer_value(json_object_get(stored, "version")))
-                                .p;
+        call.if_match =
+                arena_printf(&cli->scope.arena, "\"%lld\"",
+                             (long long)json_integer_value(json_object_get(stored, "version")))
+                        .p;
         return send_json(cli, &call, &response, out);
 }
 
@@ -229,8 +231,7 @@ static enum err ensure_reference(struct cli *cli, const char *file, struct str n
         for (size_t i = 0; i < nested->n; i++)
                 if (strcmp(nested->seen[i], other) == 0)
                         return ERR_OK;
-        e = get_json(cli,
-                     path_of(cli, "/v1/definitions/", str_c(&cli->scope.arena, name), NULL),
+        e = get_json(cli, path_of(cli, "/v1/definitions/", str_c(&cli->scope.arena, name), NULL),
                      &stored);
         return e == ERR_NOT_FOUND ? ensure(cli, other, nested, &stored) : e;
 }
@@ -264,8 +265,8 @@ static enum err ensure(struct cli *cli, const char *file, struct nested *nested,
         enum err e;
 
         if (nested->n == NESTED_FILES)
-                return fail(&cli->scope, ERR_GRAPH_LIMIT,
-                            "more than %d files refer to each other", NESTED_FILES);
+                return fail(&cli->scope, ERR_GRAPH_LIMIT, "more than %d files refer to each other",
+                            NESTED_FILES);
         nested->seen[nested->n++] = file;
         e = document_read(cli, file, &d);
         if (!e)
@@ -314,10 +315,10 @@ enum err command_definition_list(struct cli *cli)
                 { "CREATED", "created_at", SHOW_AGE },
                 { "DESCRIPTION", "description", SHOW_FREE },
         };
-        struct path path = PATH_INIT();
+        struct path path = PATH_INIT(cli);
         enum err e = connect_server(cli);
 
-        buf_text(&path.text, "/v1/definitions");
+        path_add(&path, "/v1/definitions");
         return e ? e : show_list(cli, &path, columns, LENGTH(columns));
 }
 
@@ -338,15 +339,15 @@ static void print_spec(struct cli *cli, const json_t *spec)
 
 enum err command_definition_get(struct cli *cli)
 {
-        struct path path = PATH_INIT();
+        struct path path = PATH_INIT(cli);
         struct http_call call = { .method = "GET" };
         struct http_response response;
         json_t *reply, *spec;
         enum err e = connect_server(cli);
 
-        buf_text(&path.text, path_of(cli, "/v1/definitions/", cli->args[0], NULL));
+        path_add(&path, path_of(cli, "/v1/definitions/", cli->args[0], NULL));
         path_query(&path, "version", cli_option(cli, "version"));
-        call.path = path_end(cli, &path);
+        call.path = path_end(&path);
         if (!e)
                 e = send_json(cli, &call, &response, &reply);
         if (e)
@@ -382,7 +383,8 @@ static enum err validate_here(struct cli *cli, const struct document *d,
 
         if (!e) {
                 *response = (struct http_response){
-                        .status = 200, .body = str_dup(&cli->scope.arena, buf_view(&reply)) };
+                        .status = 200, .body = str_dup(&cli->scope.arena, buf_view(&reply))
+                };
                 e = json_parse(&cli->scope, response->body, out);
                 if (!e)
                         json_array_append_new(cli->kept, *out);
@@ -403,7 +405,9 @@ static void print_problems(struct cli *cli, const json_t *reply)
 
                 fprintf(cli->out.to, "%s" STR_FMT "%s" STR_FMT " (" STR_FMT ")\n",
                         path.n ? colour_bold(&cli->out) : "", STR_ARG(path),
-                        path.n && *colour_off(&cli->out) ? "\033[0m: " : path.n ? ": " : "",
+                        path.n && *colour_off(&cli->out) ? "\033[0m: " :
+                        path.n                           ? ": " :
+                                                           "",
                         STR_ARG(text_clean(scope, member_text(problem, "message"))),
                         STR_ARG(text_clean(scope, member_text(problem, "code"))));
                 if (hint.n)

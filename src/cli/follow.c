@@ -20,8 +20,8 @@ struct row {
 };
 
 struct shown {
-        struct str id, name;       /* name: of a branch */
-        struct shown *parent;      /* NULL for the run that is followed */
+        struct str id, name;  /* name: of a branch */
+        struct shown *parent; /* NULL for the run that is followed */
         int64_t parent_step;
         struct row *rows;
         size_t n;
@@ -34,8 +34,8 @@ struct follow {
         struct shown runs[RUNS_MAX];
         size_t n;
         bool drawn_live, done, lost;
-        int lines;         /* drawn last */
-        int64_t began;     /* of the run, wall clock */
+        int lines;     /* drawn last */
+        int64_t began; /* of the run, wall clock */
         int64_t drawn_at;
 };
 
@@ -170,7 +170,8 @@ static struct str row_name(struct follow *f, const struct shown *run, const stru
         if (!name.n)
                 name = arena_printf(&scope->arena, "step %lld", (long long)row->index);
         if (run->name.n)
-                name = arena_printf(&scope->arena, STR_FMT "/" STR_FMT, STR_ARG(run->name), STR_ARG(name));
+                name = arena_printf(&scope->arena, STR_FMT "/" STR_FMT, STR_ARG(run->name),
+                                    STR_ARG(name));
         return row->action.n && !str_eq(row->action, name) ?
                        arena_printf(&scope->arena, STR_FMT " (" STR_FMT ")", STR_ARG(name),
                                     STR_ARG(row->action)) :
@@ -320,8 +321,8 @@ static void on_step(struct follow *f, struct shown *run, const json_t *event, co
         row->status = started ? STR("running") : str_from(what);
         row->note = STR("");
         if (started && row->attempt > 1)
-                row->note = arena_printf(&f->cli->scope.arena, "attempt %lld",
-                                         (long long)row->attempt);
+                row->note =
+                        arena_printf(&f->cli->scope.arena, "attempt %lld", (long long)row->attempt);
         if (started || !row->started)
                 row->started = at;
         row->ended = started ? 0 : at;
@@ -346,15 +347,15 @@ static struct row *last_started(struct shown *run)
 /* Who waits for a person says how that person can answer. */
 static struct str approval_note(struct follow *f, struct shown *run)
 {
-        struct path path = PATH_INIT();
+        struct path path = PATH_INIT(f->cli);
         const json_t *approval;
         json_t *reply;
         struct str id;
 
-        buf_text(&path.text, "/v1/approvals");
+        path_add(&path, "/v1/approvals");
         path_query(&path, "status", "pending");
         path_query(&path, "run_id", str_c(&f->cli->scope.arena, run->id));
-        if (get_json(f->cli, path_end(f->cli, &path), &reply))
+        if (get_json(f->cli, path_end(&path), &reply))
                 return STR("waits for an approval");
         approval = json_array_get(member_items(reply), 0);
         id = keep(f, member_text(approval, "id"));
@@ -458,16 +459,17 @@ static bool on_idle(void *ctx)
 
 static const char *stream_path(struct follow *f, bool shown)
 {
-        const char *task = path_of(f->cli, "/v1/tasks/", f->task, shown ? "/events/stream" : "/runs/");
+        const char *task =
+                path_of(f->cli, "/v1/tasks/", f->task, shown ? "/events/stream" : "/runs/");
 
-        return shown ? task :
-                       path_of(f->cli, task, f->run, "/events/stream");
+        return shown ? task : path_of(f->cli, task, f->run, "/events/stream");
 }
 
 static void say_stopped(struct cli *cli, const char *run)
 {
-        fprintf(cli->err.to, "\nstopped following; the run goes on. Cancel it with: baton runs"
-                             " cancel %s%s\n",
+        fprintf(cli->err.to,
+                "\nstopped following; the run goes on. Cancel it with: baton runs"
+                " cancel %s%s\n",
                 run, cli_same_server(cli));
         cli->status = 130;
 }

@@ -50,15 +50,18 @@ enum err command_key_create(struct cli *cli)
 enum err command_key_list(struct cli *cli)
 {
         static const struct column columns[] = {
-                { "ID", "id", SHOW_TEXT },           { "ACTOR", "actor", SHOW_TEXT },
-                { "SCOPES", "scopes", SHOW_TEXT },   { "CREATED", "created_at", SHOW_AGE },
-                { "EXPIRES", "expires_at", SHOW_AGE }, { "REVOKED", "revoked_at", SHOW_AGE },
+                { "ID", "id", SHOW_TEXT },
+                { "ACTOR", "actor", SHOW_TEXT },
+                { "SCOPES", "scopes", SHOW_TEXT },
+                { "CREATED", "created_at", SHOW_AGE },
+                { "EXPIRES", "expires_at", SHOW_AGE },
+                { "REVOKED", "revoked_at", SHOW_AGE },
                 { "NAME", "name", SHOW_FREE },
         };
-        struct path path = PATH_INIT();
+        struct path path = PATH_INIT(cli);
         enum err e = connect_server(cli);
 
-        buf_text(&path.text, "/v1/keys");
+        path_add(&path, "/v1/keys");
         return e ? e : show_list(cli, &path, columns, LENGTH(columns));
 }
 

@@ -7,45 +7,52 @@
 
 /* ---- paths ---- */
 
-static void put_encoded(struct buf *out, const char *text)
+static void add_encoded(struct path *path, const char *text)
 {
+        struct buf out = BUF_INIT(1 << 16);
+
         for (; *text; text++) {
                 unsigned char c = (unsigned char)*text;
 
                 if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
                     strchr("-_.~", c))
-                        buf_char(out, (char)c);
+                        buf_char(&out, (char)c);
                 else
-                        buf_printf(out, "%%%02X", c);
+                        buf_printf(&out, "%%%02X", c);
         }
+        path_add(path, out.n ? out.p : "");
+        buf_done(&out);
+}
+
+void path_add(struct path *path, const char *text)
+{
+        path->text = arena_printf(&path->cli->scope.arena, STR_FMT "%s", STR_ARG(path->text), text);
 }
 
 void path_query(struct path *path, const char *name, const char *value)
 {
         if (!value)
                 return;
-        buf_printf(&path->text, "%c%s=", path->query ? '&' : '?', name);
-        put_encoded(&path->text, value);
+        path_add(path, path->query ? "&" : "?");
+        path_add(path, name);
+        path_add(path, "=");
+        add_encoded(path, value);
         path->query = true;
 }
 
-const char *path_end(struct cli *cli, struct path *path)
+const char *path_end(const struct path *path)
 {
-        const char *text = str_c(&cli->scope.arena, buf_view(&path->text));
-
-        buf_done(&path->text);
-        return text;
+        return str_c(&path->cli->scope.arena, path->text);
 }
 
 const char *path_of(struct cli *cli, const char *prefix, const char *part, const char *suffix)
 {
-        struct path path = PATH_INIT();
+        struct path path = PATH_INIT(cli);
 
-        buf_text(&path.text, prefix);
-        put_encoded(&path.text, part);
-        if (suffix)
-                buf_text(&path.text, suffix);
-        return path_end(cli, &path);
+        path_add(&path, prefix);
+        add_encoded(&path, part);
+        path_add(&path, suffix ? suffix : "");
+        return path_end(&path);
 }
 
 /* ---- bodies ---- */
@@ -241,7 +248,7 @@ enum err show_list(struct cli *cli, struct path *path, const struct column *colu
 
         path_query(path, "limit", cli_option(cli, "limit"));
         path_query(path, "cursor", cli_option(cli, "cursor"));
-        call.path = path_end(cli, path);
+        call.path = path_end(path);
         e = send_json(cli, &call, &response, &reply);
         if (e)
                 return e;

@@ -5,17 +5,18 @@
 #include "cli/command.h"
 #include "core/json_out.h"
 
-/* A path being put together; parts are encoded. */
+/* A path being put together, in the arena; values are encoded. */
 struct path {
-        struct buf text;
+        struct cli *cli;
+        struct str text;
         bool query;
 };
 
-#define PATH_INIT() ((struct path){ .text = BUF_INIT(1 << 16) })
+#define PATH_INIT(of) ((struct path){ .cli = (of), .text = STR("") })
 
-/* The finished path in the arena; empties the builder. */
-const char *path_end(struct cli *, struct path *);
+void path_add(struct path *, const char *text);                      /* as it is */
 void path_query(struct path *, const char *name, const char *value); /* NULL value: nothing */
+const char *path_end(const struct path *);
 /* path_of(cli, "/v1/runs/", id, "/cancel"): the middle is encoded; suffix may be NULL. */
 const char *path_of(struct cli *, const char *prefix, const char *part, const char *suffix);
 

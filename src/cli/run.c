@@ -131,7 +131,8 @@ static void print_result(struct cli *cli, const json_t *run)
         text = text_clean_lines(&cli->scope, str_from(dump ? dump : ""));
         free(dump);
         if (cli->out.terminal && text.n > RESULT_SHOWN)
-                fprintf(cli->out.to, "result: " STR_FMT "\n… (all of it: baton runs get %s -o json%s)\n",
+                fprintf(cli->out.to,
+                        "result: " STR_FMT "\n… (all of it: baton runs get %s -o json%s)\n",
                         STR_ARG(str_slice(text, 0, RESULT_SHOWN)), member_c(cli, run, "id"),
                         cli_same_server(cli));
         else

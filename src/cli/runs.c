@@ -9,16 +9,20 @@
 enum err command_runs_list(struct cli *cli)
 {
         static const struct column columns[] = {
-                { "ID", "id", SHOW_TEXT },         { "STATUS", "status", SHOW_STATUS },
-                { "TASK", "task_id", SHOW_TEXT },  { "KIND", "kind", SHOW_TEXT },
-                { "ATTEMPT", "attempt", SHOW_NUMBER }, { "STEPS", "usage.steps", SHOW_NUMBER },
-                { "QUEUED", "queued_at", SHOW_AGE }, { "ENDED", "ended_at", SHOW_AGE },
+                { "ID", "id", SHOW_TEXT },
+                { "STATUS", "status", SHOW_STATUS },
+                { "TASK", "task_id", SHOW_TEXT },
+                { "KIND", "kind", SHOW_TEXT },
+                { "ATTEMPT", "attempt", SHOW_NUMBER },
+                { "STEPS", "usage.steps", SHOW_NUMBER },
+                { "QUEUED", "queued_at", SHOW_AGE },
+                { "ENDED", "ended_at", SHOW_AGE },
                 { "ERROR", "error", SHOW_FREE },
         };
-        struct path path = PATH_INIT();
+        struct path path = PATH_INIT(cli);
         enum err e = connect_server(cli);
 
-        buf_text(&path.text, "/v1/runs");
+        path_add(&path, "/v1/runs");
         path_query(&path, "status", cli_option(cli, "status"));
         path_query(&path, "task_id", cli_option(cli, "task"));
         path_query(&path, "definition_id", cli_option(cli, "definition"));
@@ -35,15 +39,15 @@ enum err command_runs_get(struct cli *cli)
 enum err command_runs_steps(struct cli *cli)
 {
         static const struct column columns[] = {
-                { "#", "index", SHOW_NUMBER },     { "ID", "id", SHOW_TEXT },
-                { "ACTION", "action", SHOW_TEXT }, { "STATUS", "status", SHOW_STATUS },
+                { "#", "index", SHOW_NUMBER },         { "ID", "id", SHOW_TEXT },
+                { "ACTION", "action", SHOW_TEXT },     { "STATUS", "status", SHOW_STATUS },
                 { "ATTEMPT", "attempt", SHOW_NUMBER }, { "MS", "duration_ms", SHOW_NUMBER },
-                { "LABEL", "label", SHOW_FREE },   { "ERROR", "error", SHOW_FREE },
+                { "LABEL", "label", SHOW_FREE },       { "ERROR", "error", SHOW_FREE },
         };
-        struct path path = PATH_INIT();
+        struct path path = PATH_INIT(cli);
         enum err e = connect_server(cli);
 
-        buf_text(&path.text, path_of(cli, "/v1/runs/", cli->args[0], "/steps"));
+        path_add(&path, path_of(cli, "/v1/runs/", cli->args[0], "/steps"));
         return e ? e : show_list(cli, &path, columns, LENGTH(columns));
 }
 
@@ -90,8 +94,9 @@ static enum err tail_stream(struct cli *cli, const char *path,
         interrupt_catch();
         e = http_follow(&cli->scope, cli->connection.client, path, &follower);
         if (interrupted()) {
-                fprintf(cli->err.to, "\nstopped following; the run goes on. Cancel it with: baton"
-                                     " runs cancel %s%s\n",
+                fprintf(cli->err.to,
+                        "\nstopped following; the run goes on. Cancel it with: baton"
+                        " runs cancel %s%s\n",
                         cli->args[0], cli_same_server(cli));
                 cli->status = 130;
                 e = ERR_OK;
@@ -132,16 +137,15 @@ enum err command_runs_logs(struct cli *cli)
                 return e;
         if (!cli_option(cli, "follow"))
                 return print_logs(cli);
-        return tail_stream(cli, path_of(cli, "/v1/runs/", cli->args[0], "/logs?follow=1"), show_log);
+        return tail_stream(cli, path_of(cli, "/v1/runs/", cli->args[0], "/logs?follow=1"),
+                           show_log);
 }
 
 /* ---- events ---- */
 
 static const struct column event_columns[] = {
-        { "SEQUENCE", "sequence", SHOW_NUMBER },
-        { "TIME", "timestamp", SHOW_TIME },
-        { "TYPE", "type", SHOW_TEXT },
-        { "ACTOR", "actor", SHOW_TEXT },
+        { "SEQUENCE", "sequence", SHOW_NUMBER }, { "TIME", "timestamp", SHOW_TIME },
+        { "TYPE", "type", SHOW_TEXT },           { "ACTOR", "actor", SHOW_TEXT },
         { "PAYLOAD", "payload", SHOW_FREE },
 };
 
@@ -152,34 +156,33 @@ static void show_event(struct cli *cli, const json_t *event)
 
         fprintf(cli->out.to, "%s" STR_FMT "%s  %-24.*s " STR_FMT "\n", colour_dim(&cli->out),
                 STR_ARG(text_clean(&cli->scope, time)), colour_off(&cli->out),
-                STR_ARG(text_clean(&cli->scope, type)),
-                STR_ARG(text_clean(&cli->scope, payload)));
+                STR_ARG(text_clean(&cli->scope, type)), STR_ARG(text_clean(&cli->scope, payload)));
 }
 
 static enum err follow_events(struct cli *cli)
 {
-        struct path path = PATH_INIT();
+        struct path path = PATH_INIT(cli);
         json_t *run;
         enum err e = get_json(cli, path_of(cli, "/v1/runs/", cli->args[0], NULL), &run);
 
         if (e)
                 return e;
-        buf_text(&path.text, path_of(cli, "/v1/tasks/", member_c(cli, run, "task_id"), "/runs/"));
-        buf_text(&path.text, path_of(cli, "", cli->args[0], "/events/stream"));
+        path_add(&path, path_of(cli, "/v1/tasks/", member_c(cli, run, "task_id"), "/runs/"));
+        path_add(&path, path_of(cli, "", cli->args[0], "/events/stream"));
         path_query(&path, "after_sequence", cli_option(cli, "after"));
-        return tail_stream(cli, path_end(cli, &path), show_event);
+        return tail_stream(cli, path_end(&path), show_event);
 }
 
 enum err command_runs_events(struct cli *cli)
 {
-        struct path path = PATH_INIT();
+        struct path path = PATH_INIT(cli);
         enum err e = connect_server(cli);
 
         if (e)
                 return e;
         if (cli_option(cli, "follow"))
                 return follow_events(cli);
-        buf_text(&path.text, path_of(cli, "/v1/runs/", cli->args[0], "/events"));
+        path_add(&path, path_of(cli, "/v1/runs/", cli->args[0], "/events"));
         path_query(&path, "after_sequence", cli_option(cli, "after"));
         return show_list(cli, &path, event_columns, LENGTH(event_columns));
 }

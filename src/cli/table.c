@@ -306,9 +306,8 @@ static void print_cell(const struct screen *screen, const struct column *column,
         bool coloured = column->show == SHOW_STATUS && screen->colour;
 
         pad(screen->to, left);
-        fprintf(screen->to, "%s" STR_FMT "%s",
-                coloured ? status_colour(screen, text) : "", STR_ARG(text),
-                coloured ? colour_off(screen) : "");
+        fprintf(screen->to, "%s" STR_FMT "%s", coloured ? status_colour(screen, text) : "",
+                STR_ARG(text), coloured ? colour_off(screen) : "");
         if (!last)
                 pad(screen->to, width - text_width(text) - left + 2);
 }
@@ -395,7 +394,8 @@ static void print_objects(const struct screen *screen, const json_t *list)
         json_array_foreach(list, i, item) {
                 fputs("\n   ", screen->to);
                 for (size_t k = 0; k < LENGTH(names); k++) {
-                        struct str text = value_text(screen->scope, json_object_get(item, names[k]));
+                        struct str text =
+                                value_text(screen->scope, json_object_get(item, names[k]));
 
                         if (text.n)
                                 fprintf(screen->to, " " STR_FMT,

@@ -69,14 +69,17 @@ enum err command_task_create(struct cli *cli)
 enum err command_task_list(struct cli *cli)
 {
         static const struct column columns[] = {
-                { "ID", "id", SHOW_TEXT },         { "STATUS", "status", SHOW_STATUS },
-                { "PRIORITY", "priority", SHOW_TEXT }, { "CURRENT RUN", "current_run_id", SHOW_TEXT },
-                { "CREATED", "created_at", SHOW_AGE }, { "TITLE", "title", SHOW_FREE },
+                { "ID", "id", SHOW_TEXT },
+                { "STATUS", "status", SHOW_STATUS },
+                { "PRIORITY", "priority", SHOW_TEXT },
+                { "CURRENT RUN", "current_run_id", SHOW_TEXT },
+                { "CREATED", "created_at", SHOW_AGE },
+                { "TITLE", "title", SHOW_FREE },
         };
-        struct path path = PATH_INIT();
+        struct path path = PATH_INIT(cli);
         enum err e = connect_server(cli);
 
-        buf_text(&path.text, "/v1/tasks");
+        path_add(&path, "/v1/tasks");
         path_query(&path, "status", cli_option(cli, "status"));
         path_query(&path, "priority", cli_option(cli, "priority"));
         path_query(&path, "definition_id", cli_option(cli, "definition"));

@@ -23,10 +23,10 @@ enum err command_workspace_list(struct cli *cli)
                 { "CREATED", "created_at", SHOW_AGE },
                 { "NAME", "name", SHOW_FREE },
         };
-        struct path path = PATH_INIT();
+        struct path path = PATH_INIT(cli);
         enum err e = connect_server(cli);
 
-        buf_text(&path.text, "/v1/workspaces");
+        path_add(&path, "/v1/workspaces");
         return e ? e : show_list(cli, &path, columns, LENGTH(columns));
 }
 

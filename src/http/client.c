@@ -282,7 +282,8 @@ struct stream {
 
 static void dispatch(struct stream *s)
 {
-        struct http_event event = { buf_view(&s->last_id), buf_view(&s->event), buf_view(&s->data) };
+        struct http_event event = { buf_view(&s->last_id), buf_view(&s->event),
+                                    buf_view(&s->data) };
 
         if (s->id.n) {
                 buf_clear(&s->last_id);

@@ -42,9 +42,9 @@ struct http_call {
 };
 
 /*
- * ERR_UNAVAILABLE when the server cannot be reached.  Any HTTP status is a success here.  A GET, and
- * a call with an Idempotency-Key, is sent again for a while when its connection was lost; a server
- * that was never there is an error at once, unless it can be revived.
+ * ERR_UNAVAILABLE when the server cannot be reached.  Any HTTP status is a success here.  A GET,
+ * and a call with an Idempotency-Key, is sent again for a while when its connection was lost; a
+ * server that was never there is an error at once, unless it can be revived.
  */
 enum err http_call(struct scope *, struct http_client *, const struct http_call *,
                    struct http_response *) NODISCARD;
@@ -64,8 +64,9 @@ struct http_follower {
         int patience_seconds; /* to live without the server */
 };
 
-/* Follows a stream, reconnecting with Last-Event-ID, until a callback returns false, the server ends
- * it with `stream.end` or 204, refuses it, or cannot be reached for the follower's patience. */
+/* Follows a stream, reconnecting with Last-Event-ID, until a callback returns false, the server
+ * ends it with `stream.end` or 204, refuses it, or cannot be reached for the follower's patience.
+ */
 enum err http_follow(struct scope *, struct http_client *, const char *path,
                      const struct http_follower *) NODISCARD;
 

@@ -30,7 +30,7 @@ class Cli:
 
     def start(self, *words, env=None, **options):
         return subprocess.Popen([BATON, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                env=environment(BATON_DATA=self.data, **(env or {})), **options)
+                                env=environment(**{"BATON_DATA": self.data, **(env or {})}), **options)
 
     def __call__(self, *words, status=0, env=None, **options):
         process = self.start(*words, env=env, **options)

@@ -80,7 +80,7 @@ def test_every_command_has_help(cli):
 
 
 @pytest.mark.parametrize("words, said", [
-    (["rns", "list"], 'unknown command "rns"; did you mean run?'),
+    (["rns", "list"], 'unknown command "rns"; did you mean runs?'),
     (["runs", "lst"], 'unknown command "lst"; did you mean list?'),
     (["defi", "list"], "did you mean definition?"),
     (["qqqqqqq"], 'unknown command "qqqqqqq"\n'),
@@ -184,12 +184,10 @@ def test_a_key_is_bound_to_the_workspace_that_was_named(cli, server, unique):
 
 def test_a_task_and_its_run(cli, unique):
     made = cli.json("task", "create", "--title", unique, "--priority", "high", "--description", "d", "--max-attempts", "2",
-                    "--timeout", "60", "--capabilities", "a,b", "--input", "n=3", "--input", "s=three=3",
-                    "--input", "l=[1]", "--input", "t=true", "--start")
+                    "--timeout", "60", "--capabilities", "a,b", "--start")
     task, run = made["task"], made["run"]
     assert (task["title"], task["priority"], task["max_attempts"], task["timeout_seconds"]) == (unique, "high", 2, 60)
     assert task["required_capabilities"] == ["a", "b"]
-    assert cli.json("runs", "get", run["id"])["input"] == {"n": 3, "s": "three=3", "l": [1], "t": True}
     assert unique in cli("task", "list", "--priority", "high")
     assert [r["id"] for r in cli.lines("runs", "list", "--task", task["id"])] == [run["id"]]
     assert "no_claimer" in cli("runs", "explain", run["id"])
@@ -474,11 +472,14 @@ def test_a_document_is_validated(definitions, cli, tmp_path):
 def test_a_stored_definition_runs(definitions, cli, tmp_path, unique):
     file = tmp_path / (unique + ".yaml")
     file.write_text(STEPS)
-    cli("definition", "create", str(file))
+    made = cli.json("definition", "create", str(file))
     started = cli.json("task", "run", unique)
     assert started["run"]["task_id"] == started["task"]["id"]
     assert " completed" in cli("task", "run", unique, "--wait")
     assert " completed" in cli("task", "run", unique, "--stream") and "a (noop) completed" in cli.err
+    given = cli.json("task", "create", "--title", "t", "--definition", made["id"], "--start", "--input", "n=3",
+                     "--input", "s=three=3", "--input", "l=[1]", "--input", "t=true")["run"]
+    assert given["input"] == {"n": 3, "s": "three=3", "l": [1], "t": True}
     run = cli.json("task", "run", unique, "--wait")
     steps = cli.json("runs", "steps", run["id"])["items"]
     assert [(s["id"], s["status"]) for s in steps] == [("a", "completed")]
