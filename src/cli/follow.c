@@ -133,7 +133,7 @@ static void load_child(struct follow *f, struct shown *child)
                         child->parent = &f->runs[i];
         child->parent_step = member_int(run, "parent_step_index");
         child->name = keep(f, member_text(run, "branch_name"));
-        if (!child->name.n && json_object_get(run, "branch_index"))
+        if (!child->name.n && str_is(member_text(run, "kind"), "branch")) /* 0 may be left out */
                 child->name = arena_printf(&f->cli->scope.arena, "%lld",
                                            (long long)member_int(run, "branch_index"));
         child->known = child->parent != NULL;
@@ -366,7 +366,8 @@ static struct str approval_note(struct follow *f, struct shown *run)
                             STR_ARG(id), cli_same_server(f->cli));
 }
 
-/* Events of the run itself that a person wants to see. */
+/* Events of the run itself that a person wants to see.  Of a child only what is unusual: its steps
+ * tell the rest. */
 static void on_move(struct follow *f, struct shown *run, struct str type, int64_t at)
 {
         struct row *row = last_started(run);
@@ -375,9 +376,11 @@ static void on_move(struct follow *f, struct shown *run, struct str type, int64_
         if (str_is(note, "awaiting_approval"))
                 note = approval_note(f, run);
         if (!f->drawn_live) {
+                if (str_is(note, "resumed") || (run->parent && str_is(note, "completed")))
+                        return;
                 say(f, at, depth_of(run),
-                    arena_printf(&f->cli->scope.arena, "%s" STR_FMT "%s" STR_FMT,
-                                 run->name.n ? "branch " : "run", STR_ARG(run->name), ": ",
+                    arena_printf(&f->cli->scope.arena, "%s" STR_FMT ": " STR_FMT,
+                                 run->name.n ? "branch " : "run", STR_ARG(run->name),
                                  STR_ARG(note)));
                 return;
         }
@@ -418,7 +421,7 @@ static void take_event(struct follow *f, const json_t *event)
                 on_step(f, run, event, "completed");
         else if (str_is(type, "run.step_failed"))
                 on_step(f, run, event, "failed");
-        else if (is_shown_move(type) && !(is_end(type) && run != &f->runs[0] && !run->name.n))
+        else if (is_shown_move(type))
                 on_move(f, run, type, member_time(event, "timestamp"));
         run->over |= is_end(type);
         f->done |= run == &f->runs[0] && run->over;

@@ -88,7 +88,8 @@ class World:
                     self.event(run, act[1])
                 elif act[0] == "child":
                     child = self.add_run(self.state["runs"][run]["run"]["task_id"], act[2], [["inner", "noop"]],
-                                         parent_run_id=run, parent_step_index=1, branch_index=act[1])
+                                         parent_run_id=run, parent_step_index=1, kind="branch",
+                                         **({"branch_index": act[1]} if act[1] else {}))
                     threading.Thread(target=self.play, args=(child,), daemon=True).start()
                 self.save()
             time.sleep(act[1] if act[0] == "pause" else PAUSE)

@@ -504,8 +504,8 @@ def test_one_shot_survives_a_killed_server(definitions, tmp_path):
     process = cli.start("run", str(file))
     while "started" not in process.stderr.readline():
         pass
-    found = subprocess.run(["pgrep", "-f", f"serve --data {tmp_path}/data "], capture_output=True, text=True).stdout.split()
-    assert len(found) == 1
+    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    assert len(found) == 1  # the server that it started
     os.kill(int(found[0]), signal.SIGKILL)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0 and " completed" in out, (out, err)
