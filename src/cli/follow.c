@@ -223,15 +223,21 @@ static void draw_line(struct drawing *d, struct str line, const char *colour)
         d->lines[d->n++] = line;
 }
 
-/* Names of a run's steps stand in one column. */
-static int name_width(struct follow *f, const struct shown *run)
+/* Names of steps stand in one column, those of all branches of a step alike. */
+static int name_width(struct follow *f, const struct shown *like)
 {
         int width = 0;
 
-        for (size_t i = 0; i < run->n; i++) {
-                int n = text_width(row_name(f, run, &run->rows[i]));
+        for (size_t i = 0; i < f->n; i++) {
+                const struct shown *run = &f->runs[i];
 
-                width = n > width ? n : width;
+                if (run->parent != like->parent || run->parent_step != like->parent_step)
+                        continue;
+                for (size_t k = 0; k < run->n; k++) {
+                        int n = text_width(row_name(f, run, &run->rows[k]));
+
+                        width = n > width ? n : width;
+                }
         }
         return width < NAME_MAX_WIDTH ? width : NAME_MAX_WIDTH;
 }

@@ -14,7 +14,7 @@
 #include "cli/reply.h"
 #include "json/json_in.h"
 
-enum { RESULT_SHOWN = 8192 };
+enum { RESULT_SHOWN = 8192, LINE_SHOWN = 80 };
 
 /* ---- inputs ---- */
 
@@ -127,7 +127,11 @@ static void print_result(struct cli *cli, const json_t *run)
 
         if (!result || json_is_null(result))
                 return;
-        dump = json_dumps(result, JSON_INDENT(2) | JSON_ENCODE_ANY);
+        dump = json_dumps(result, JSON_ENCODE_ANY);
+        if (dump && strlen(dump) > LINE_SHOWN) {
+                free(dump);
+                dump = json_dumps(result, JSON_INDENT(2) | JSON_ENCODE_ANY);
+        }
         text = text_clean_lines(&cli->scope, str_from(dump ? dump : ""));
         free(dump);
         if (cli->out.terminal && text.n > RESULT_SHOWN)

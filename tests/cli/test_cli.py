@@ -334,7 +334,7 @@ def played(stand_in, tmp_path):
 
 def test_a_run_prints_progress_report_and_result(played):
     out = played("run", str(played.file))
-    assert out == '# Report\nall \ufffd[31mgood\n\nresult: {\n  "n": 1\n}\n' + out.splitlines()[-1] + "\n"
+    assert out == '# Report\nall \ufffd[31mgood\n\nresult: {"n": 1}\n' + out.splitlines()[-1] + "\n"
     assert re.fullmatch(r"run run_1 completed in \d+\.\ds", out.splitlines()[-1])
     lines = played.err.splitlines()
     assert lines[0] == "run run_1"
