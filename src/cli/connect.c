@@ -15,7 +15,13 @@
 
 #include "cli/reply.h"
 
-enum { READY_SECONDS = 10, RESTART_PAUSE_MS = 200, SMALL_FILE = 4096 };
+enum {
+        READY_SECONDS = 10,
+        RESTART_PAUSE_MS = 200,
+        SMALL_FILE = 4096,
+        OTHER_SECONDS = 120, /* for the server of another run to end */
+        WORDS_MAX = 1024,
+};
 
 static int64_t boot(const struct cli *cli)
 {
@@ -81,9 +87,12 @@ static enum err find_data(struct cli *cli, bool make)
         return ERR_OK;
 }
 
-static bool socket_answers(const char *path)
+/* Is somebody there, and which process? */
+static bool socket_answers(const char *path, pid_t *process)
 {
         struct sockaddr_un address = { .sun_family = AF_UNIX };
+        struct ucred peer = { 0 };
+        socklen_t size = sizeof(peer);
         bool ok;
         int fd;
 
@@ -92,6 +101,8 @@ static bool socket_answers(const char *path)
         memcpy(address.sun_path, path, strlen(path) + 1);
         fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         ok = fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+        if (ok && process)
+                *process = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) ? 0 : peer.pid;
         if (fd >= 0)
                 close(fd);
         return ok;
@@ -135,13 +146,14 @@ static bool child_lives(struct cli *cli)
         return c->child > 0;
 }
 
-/* Somebody lost the connection: a server that was started here is started again when it died. */
+/* Somebody lost the connection: a server that was started here, or by another `baton run`, is
+ * started again when it died. */
 static void revive(void *ctx)
 {
         struct cli *cli = ctx;
         struct connection *c = &cli->connection;
 
-        if (!c->started_at || child_lives(cli) || socket_answers(c->socket))
+        if (!c->started_at || child_lives(cli) || socket_answers(c->socket, NULL))
                 return;
         if (boot(cli) - c->started_at > RESTART_PAUSE_MS * US_PER_MS)
                 start_server(cli);
@@ -174,7 +186,7 @@ static bool is_ready(struct cli *cli)
         const struct http_call call = { .method = "GET", .path = "/readyz" };
         struct http_response response;
 
-        return socket_answers(cli->connection.socket) &&
+        return socket_answers(cli->connection.socket, NULL) &&
                !http_call(&cli->scope, cli->connection.client, &call, &response) &&
                response.status == 200;
 }
@@ -213,6 +225,80 @@ static void prepare_server(struct cli *cli, const char *const *roots, size_t n)
                 argv[i++] = roots[k];
         }
         cli->connection.server_argv = argv;
+}
+
+/* ---- a server that another `baton run` started ---- */
+
+static bool is_below(const char *path, struct str root)
+{
+        size_t n = root.n;
+
+        while (n > 1 && root.p[n - 1] == '/')
+                n--;
+        return n && strncmp(path, root.p, n) == 0 && (n == 1 || path[n] == '/' || path[n] == '\0');
+}
+
+static bool is_covered(struct str *words, size_t n, const char *path)
+{
+        for (size_t i = 1; i < n; i++)
+                if (str_is(words[i - 1], "--git-local-root") && is_below(path, words[i]))
+                        return true;
+        return false;
+}
+
+static size_t command_line(struct cli *cli, pid_t process, struct str *words, size_t max)
+{
+        const char *path = arena_printf(&cli->scope.arena, "/proc/%d/cmdline", (int)process).p;
+        struct buf text = BUF_INIT(1 << 20);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        struct str rest;
+        size_t n = 0;
+        ssize_t got;
+
+        while (fd >= 0 && buf_reserve(&text, 4096) && (got = read(fd, text.p + text.n, 4096)) > 0)
+                text.n += (size_t)got;
+        if (fd >= 0)
+                close(fd);
+        rest = str_dup(&cli->scope.arena, buf_view(&text));
+        while (rest.n && n < max)
+                words[n++] = str_cut(rest, '\0', &rest);
+        buf_done(&text);
+        return n;
+}
+
+enum found { FOUND_OPERATORS, FOUND_PASSING, FOUND_TOO_NARROW };
+
+/* Whose server answers there?  One that ends when it is idle is treated as if it had been started
+ * here, unless it may not read a directory that is needed. */
+static enum found look_at(struct cli *cli, pid_t process, const char *const *roots, size_t n)
+{
+        struct str words[WORDS_MAX];
+        size_t n_words = process > 0 ? command_line(cli, process, words, WORDS_MAX) : 0;
+        const char **argv = arena_array(&cli->scope.arena, const char *, n_words + 1);
+        bool passing = false;
+
+        for (size_t i = 0; i < n_words; i++) {
+                argv[i] = str_c(&cli->scope.arena, words[i]);
+                passing |= strcmp(argv[i], "--exit-when-idle") == 0;
+        }
+        if (!passing || n_words == WORDS_MAX)
+                return FOUND_OPERATORS;
+        for (size_t i = 0; i < n; i++)
+                if (!is_covered(words, n_words, roots[i]))
+                        return FOUND_TOO_NARROW;
+        cli->connection.server_argv = argv;
+        return FOUND_PASSING;
+}
+
+/* Without connecting, which would keep it from being idle. */
+static void wait_for_end(struct cli *cli, pid_t process)
+{
+        int64_t until = boot(cli) + OTHER_SECONDS * US_PER_S;
+
+        fprintf(cli->err.to, "waiting for another run's server to end, which may not read what this"
+                             " run needs\n");
+        while (boot(cli) < until && kill(process, 0) == 0)
+                pause_ms(50);
 }
 
 /* ---- the client ---- */
@@ -283,7 +369,7 @@ enum err connect_server(struct cli *cli)
         e = find_data(cli, false);
         if (e)
                 return e;
-        if (!socket_answers(cli->connection.socket))
+        if (!socket_answers(cli->connection.socket, NULL))
                 return fail(&cli->scope, ERR_UNAVAILABLE,
                             "no server runs in %s; start one with `baton serve`, or name one with"
                             " --server or --data",
@@ -295,6 +381,25 @@ enum err connect_server(struct cli *cli)
 bool connection_may_start(const struct cli *cli)
 {
         return !cli_setting(cli, "server", "BATON_SERVER");
+}
+
+/* True when the server that runs there serves. */
+static bool use_running(struct cli *cli, const char *const *roots, size_t n, const char *key)
+{
+        pid_t process = 0;
+        enum found found;
+
+        if (!socket_answers(cli->connection.socket, &process) || !is_ready(cli))
+                return false;
+        found = look_at(cli, process, roots, n);
+        http_client_free(cli->connection.client); /* whose open connection would count as work */
+        cli->connection.client = NULL;
+        if (found == FOUND_TOO_NARROW)
+                wait_for_end(cli, process);
+        if (found == FOUND_PASSING)
+                cli->connection.started_at = boot(cli);
+        make_client(cli, "http://localhost", cli->connection.socket, key);
+        return found != FOUND_TOO_NARROW || is_ready(cli);
 }
 
 enum err connect_or_start(struct cli *cli, const char *const *git_roots, size_t n)
@@ -310,7 +415,7 @@ enum err connect_or_start(struct cli *cli, const char *const *git_roots, size_t 
         if (e)
                 return e;
         make_client(cli, "http://localhost", cli->connection.socket, key);
-        if (is_ready(cli))
+        if (use_running(cli, git_roots, n, key))
                 return ERR_OK;
         prepare_server(cli, git_roots, n);
         start_server(cli);

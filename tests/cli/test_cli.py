@@ -5,6 +5,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import struct
 import fcntl
 import subprocess
@@ -497,18 +498,41 @@ def test_one_shot_starts_a_server_that_ends(definitions, tmp_path):
     wait_until(lambda: not (tmp_path / "data" / "listen").exists(), seconds=60)
 
 
-def test_one_shot_survives_a_killed_server(definitions, tmp_path):
+def kill_server(data):
+    """The server that listens on the data directory's socket."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(f"{data}/baton.sock")
+        pid = struct.unpack("3i", s.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+    os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("started_by", ["itself", "an earlier run"])
+def test_one_shot_survives_a_killed_server(definitions, tmp_path, started_by):
     cli = Cli(tmp_path / "data")
     file = tmp_path / "slow.yaml"
+    if started_by == "an earlier run":
+        file.write_text(STEPS)
+        cli("run", str(file))
     file.write_text("steps:\n  - { id: d, action: delay, parameters: { seconds: 4 } }\n  - { id: e, action: noop }\n")
     process = cli.start("run", str(file))
     while "started" not in process.stderr.readline():
         pass
-    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
-    assert len(found) == 1  # the server that it started
-    os.kill(int(found[0]), signal.SIGKILL)
+    kill_server(tmp_path / "data")
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0 and " completed" in out, (out, err)
+
+
+def test_one_shot_gets_a_server_that_may_read_its_directory(definitions, tmp_path):
+    cli = Cli(tmp_path / "data")
+    file = tmp_path / "clone.yaml"
+    file.write_text("input: { type: object, properties: { repo: { type: string } } }\n"
+                    "steps:\n  - { action: git_clone, parameters: { repo: \"${{ input.repo }}\" } }\n")
+    for name in ["one", "two"]:
+        repo = tmp_path / name
+        subprocess.run(f"git init -q {repo} && cd {repo} && git -c user.name=t -c user.email=t@t commit -q"
+                       " --allow-empty -m x", shell=True, check=True)
+        assert " completed" in cli("run", str(file), "--input", f"repo={repo}")
+    assert "waiting for another run's server to end" in cli.err
 
 
 def test_logs(definitions, cli, tmp_path, unique):
