@@ -78,7 +78,11 @@ class StandIn:
 
     def start(self):
         self.process = subprocess.Popen([sys.executable, str(HERE / "stand_in.py"), "--data", str(self.data)])
-        wait_until(self.answers)
+        try:
+            wait_until(self.answers)
+        except BaseException:
+            self.kill()
+            raise
 
     def answers(self):
         return subprocess.run([BATON, "task", "get", "x", "--server", f"unix:{self.data}/baton.sock"],
