@@ -1,16 +1,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/cli.h"
 #include "core/log.h"
 #include "server/serve.h"
-
-static int usage(FILE *to)
-{
-        fprintf(to, "usage: baton <command>\n\n"
-                    "  serve     run the server (baton serve --help)\n"
-                    "  version   print the version\n");
-        return to == stderr ? 2 : 0;
-}
 
 static bool log_setup(const struct options *o)
 {
@@ -49,15 +42,12 @@ static int run_serve(int argc, char **argv)
 int main(int argc, char **argv)
 {
         if (argc < 2)
-                return usage(stderr);
+                return cli_main(argc, argv);
         if (strcmp(argv[1], "serve") == 0)
                 return run_serve(argc - 2, argv + 2);
         if (strcmp(argv[1], "version") == 0 || strcmp(argv[1], "--version") == 0) {
                 printf("baton %s\n", BATON_VERSION);
                 return 0;
         }
-        if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0)
-                return usage(stdout);
-        fprintf(stderr, "baton: unknown command \"%s\"\n", argv[1]);
-        return usage(stderr);
+        return cli_main(argc, argv);
 }

@@ -16,10 +16,11 @@ ALLOWED = {
     "domain": {"core", "json", "store"},
     "flow": {"core", "json", "domain"},
     "hub": {"core"},
-    "http": {"core"},
+    "http": {"core", "json"},
     "worker": {"core", "json", "store", "domain", "flow", "hub"},
     "api": {"core", "json", "store", "domain", "flow", "hub", "http"},
-    "server": {"core", "json", "store", "domain", "flow", "hub", "http", "worker", "api"},
+    "cli": {"core", "json", "flow", "http"},
+    "server": {"core", "json", "store", "domain", "flow", "hub", "http", "worker", "api", "cli"},
 }
 
 

@@ -1,0 +1,648 @@
+#include "cli/cli.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "cli/connect.h"
+
+/* ---- the table ---- */
+
+static const struct cli_option common_options[] = {
+        { "output", "FORMAT", "table, json (the server's reply) or jsonl (an item per line)", 'o' },
+        { "server", "URL", "address of the server, http://… or unix:PATH (BATON_SERVER)", 0 },
+        { "key", "KEY", "bearer key (BATON_KEY)", 0 },
+        { "key-file", "FILE", "file that holds the key", 0 },
+        { "data", "DIR", "data directory of a local server (BATON_DATA)", 0 },
+        { "workspace", "ID", "workspace to work in (BATON_WORKSPACE)", 0 },
+        { "no-color", NULL, "no colours (NO_COLOR)", 0 },
+        { "help", NULL, "this help", 'h' },
+        { 0 },
+};
+
+#define INPUT_OPTIONS                                                                       \
+        { "input", "NAME=VALUE", "a member of the input: JSON, else text; repeatable", 0 }, \
+        {                                                                                   \
+                "input-file", "FILE", "the input as a JSON object", 0                       \
+        }
+#define PAGE_OPTIONS                                                         \
+        { "limit", "N", "at most so many, 1 to 500", 0 },                    \
+        {                                                                    \
+                "cursor", "CURSOR", "go on after a page: its next_cursor", 0 \
+        }
+
+static const struct cli_option run_options[] = { INPUT_OPTIONS, { 0 } };
+static const struct cli_option page_options[] = { PAGE_OPTIONS, { 0 } };
+static const struct cli_option name_options[] = {
+        { "name", "NAME", "name of a document that has none", 0 }, { 0 }
+};
+static const struct cli_option version_options[] = {
+        { "version", "N", "that version instead of the newest", 0 }, { 0 }
+};
+static const struct cli_option task_run_options[] = {
+        INPUT_OPTIONS,
+        { "title", "TEXT", "title of the task", 0 },
+        { "stream", NULL, "follow the run to its end with a live step list", 0 },
+        { "wait", NULL, "wait for the end and print the result", 0 },
+        { 0 }
+};
+static const struct cli_option task_create_options[] = {
+        { "title", "TEXT", "what is to be done", 0 },
+        { "description", "TEXT", "more about it", 0 },
+        { "identifier", "TEXT", "a name of your own, unique in the workspace", 0 },
+        { "priority", "P", "low, medium, high or urgent", 0 },
+        { "definition", "ID", "definition that its runs follow", 0 },
+        { "max-attempts", "N", "runs before it has failed", 0 },
+        { "timeout", "SECONDS", "deadline of a run", 0 },
+        { "capabilities", "A,B", "what a claimer must be able to do", 0 },
+        INPUT_OPTIONS,
+        { "start", NULL, "enqueue its first run at once", 0 },
+        { 0 }
+};
+static const struct cli_option task_list_options[] = { { "status", "S", "only those", 0 },
+                                                       { "priority", "P", "only those", 0 },
+                                                       { "definition", "ID",
+                                                         "only those of a definition", 0 },
+                                                       PAGE_OPTIONS,
+                                                       { 0 } };
+static const struct cli_option reason_options[] = {
+        { "reason", "TEXT", "why; kept with the run", 0 }, { 0 }
+};
+static const struct cli_option runs_list_options[] = { { "status", "S", "only those", 0 },
+                                                       { "task", "ID", "only those of a task", 0 },
+                                                       { "definition", "ID",
+                                                         "only those of a definition", 0 },
+                                                       PAGE_OPTIONS,
+                                                       { 0 } };
+static const struct cli_option follow_options[] = {
+        { "follow", NULL, "go on until the run ends", 'f' }, { 0 }
+};
+static const struct cli_option events_options[] = { { "follow", NULL, "go on until the run ends",
+                                                      'f' },
+                                                    { "after", "SEQUENCE", "only later ones", 0 },
+                                                    { "limit", "N", "at most so many", 0 },
+                                                    { 0 } };
+static const struct cli_option approvals_list_options[] = {
+        { "status", "S", "pending, approved, denied, expired or canceled", 0 },
+        { "run", "ID", "only those of a run", 0 },
+        PAGE_OPTIONS,
+        { 0 }
+};
+static const struct cli_option comment_options[] = {
+        { "comment", "TEXT", "kept with the decision", 0 }, { 0 }
+};
+static const struct cli_option key_create_options[] = {
+        { "name", "NAME", "what it is for", 0 },
+        { "scopes", "A,B", "tasks:read tasks:write tasks:approve runs:claim admin", 0 },
+        { "actor-kind", "KIND", "who acts with it: human, agent_session, … (human)", 0 },
+        { "ref", "REF", "which one of them (the name)", 0 },
+        { "session", "ID", "session that it is bound to", 0 },
+        { "agent", "NAME", "agent that it is bound to", 0 },
+        { "capabilities", "A,B", "what its holder may claim", 0 },
+        { "bound-to", "ID", "workspace that it is bound to (that of --workspace)", 0 },
+        { "expires-at", "TIME", "end of its validity, as 2026-12-31T00:00:00Z", 0 },
+        { 0 }
+};
+static const struct cli_option workspace_create_options[] = {
+        { "slug", "SLUG", "its short name", 0 }, { 0 }
+};
+
+#define RUN_STATUS                                                                            \
+        "Exit status: 0 the run completed, 1 it failed, 3 it was canceled, 4 it timed out;\n" \
+        "2 bad input, 6 no server, 130 after Ctrl-C (the run goes on)."
+
+static const struct command commands[] = {
+        { "serve", "[options]", "run the server", NULL, NULL, 0, 0, NULL },
+        { "run", "FILE", "run a definition from a file, follow it, print its result", run_options,
+          command_run, 1, 1,
+          "Uses the server of the data directory, or starts one there that ends when it is idle\n"
+          "(its log: server.log). The document is stored under its name, and so are documents\n"
+          "beside it that it refers to. A value of --input that is a directory is passed as an\n"
+          "absolute path, and a server started here may clone from it.\n\n" RUN_STATUS },
+        { "definition create", "FILE", "store a definition", name_options,
+          command_definition_create, 1, 1, NULL },
+        { "definition list", "", "list definitions", page_options, command_definition_list, 0, 0,
+          NULL },
+        { "definition get", "ID", "show a definition, by id or name", version_options,
+          command_definition_get, 1, 1, NULL },
+        { "definition validate", "FILE", "check a document, store nothing", name_options,
+          command_definition_validate, 1, 1, "Exit status: 0 it is valid, 2 it is not." },
+        { "task run", "DEFINITION", "start a run of a stored definition", task_run_options,
+          command_task_run, 1, 1, "With --stream or --wait:\n" RUN_STATUS },
+        { "task list-definitions", "", "list what `task run` can run", page_options,
+          command_definition_list, 0, 0, NULL },
+        { "task create", "--title TEXT", "create a task", task_create_options, command_task_create,
+          0, 0, NULL },
+        { "task list", "", "list tasks", task_list_options, command_task_list, 0, 0, NULL },
+        { "task get", "ID", "show a task", NULL, command_task_get, 1, 1, NULL },
+        { "task cancel", "ID", "cancel a task and its runs", reason_options, command_task_cancel, 1,
+          1, NULL },
+        { "task retry", "ID", "another attempt after a run that ended badly", NULL,
+          command_task_retry, 1, 1, NULL },
+        { "runs list", "", "list runs", runs_list_options, command_runs_list, 0, 0, NULL },
+        { "runs get", "ID", "show a run", NULL, command_runs_get, 1, 1, NULL },
+        { "runs steps", "ID", "list the steps of a run", NULL, command_runs_steps, 1, 1, NULL },
+        { "runs logs", "ID", "print what its commands wrote", follow_options, command_runs_logs, 1,
+          1, NULL },
+        { "runs events", "ID", "list what happened in a run", events_options, command_runs_events,
+          1, 1, NULL },
+        { "runs cancel", "ID", "cancel a run", reason_options, command_runs_cancel, 1, 1, NULL },
+        { "runs retry", "ID", "a new run after one that ended badly", NULL, command_runs_retry, 1,
+          1, NULL },
+        { "runs explain", "ID", "why it does not go on", NULL, command_runs_explain, 1, 1, NULL },
+        { "approvals list", "", "list approvals", approvals_list_options, command_approvals_list, 0,
+          0, NULL },
+        { "approvals approve", "ID", "let a run go on", comment_options, command_approvals_approve,
+          1, 1, NULL },
+        { "approvals deny", "ID", "refuse", comment_options, command_approvals_deny, 1, 1, NULL },
+        { "key create", "--name NAME --scopes A,B", "create a key; it is shown once",
+          key_create_options, command_key_create, 0, 0, NULL },
+        { "key list", "", "list keys", page_options, command_key_list, 0, 0, NULL },
+        { "key revoke", "ID", "end the validity of a key", NULL, command_key_revoke, 1, 1, NULL },
+        { "workspace create", "NAME", "create a workspace", workspace_create_options,
+          command_workspace_create, 1, 1, NULL },
+        { "workspace list", "", "list workspaces", page_options, command_workspace_list, 0, 0,
+          NULL },
+        { "workspace get", "ID", "show a workspace", NULL, command_workspace_get, 1, 1, NULL },
+        { "version", "", "print the version", NULL, NULL, 0, 0, NULL },
+        { "help", "[COMMAND]", "this help", NULL, NULL, 0, 0, NULL },
+};
+
+/* ---- help ---- */
+
+static void print_options(FILE *to, const struct cli_option *options)
+{
+        for (; options && options->name; options++) {
+                char left[64];
+
+                snprintf(left, sizeof(left), "--%s%s%s", options->name,
+                         options->argument ? " " : "", options->argument ? options->argument : "");
+                if (options->letter)
+                        fprintf(to, "  -%c, %-24s %s\n", options->letter, left, options->help);
+                else
+                        fprintf(to, "  %-28s %s\n", left, options->help);
+        }
+}
+
+static bool below(const struct command *c, struct str words)
+{
+        return !words.n || (str_starts(str_from(c->words), words.p) &&
+                            (c->words[words.n] == ' ' || c->words[words.n] == '\0'));
+}
+
+static void print_commands(FILE *to, struct str words)
+{
+        for (size_t i = 0; i < LENGTH(commands); i++) {
+                const struct command *c = &commands[i];
+                char left[80];
+
+                if (!below(c, words))
+                        continue;
+                snprintf(left, sizeof(left), "%s %s", c->words, c->arguments);
+                fprintf(to, "  %-36s %s\n", left, c->help);
+        }
+}
+
+/* words: NUL-terminated; all commands below them. */
+static void group_help(FILE *to, struct str words)
+{
+        fprintf(to, "usage: baton %s%s<command> [options]\n\n", words.n ? words.p : "",
+                words.n ? " " : "");
+        print_commands(to, words);
+        fprintf(to, "\nOptions of every command but serve:\n");
+        print_options(to, common_options);
+        if (!words.n)
+                fprintf(to, "\nExit status: 0 done, 2 usage or bad input, 3 not found, 4 not"
+                            " allowed, 5 conflict,\n6 server unavailable, 7 a limit, 1 everything"
+                            " else, 130 after Ctrl-C. `run` and\n`task run --wait` end with that"
+                            " of the run: 0 completed, 1 failed, 3 canceled,\n4 timed out.\n");
+}
+
+static void command_help(FILE *to, const struct command *c)
+{
+        fprintf(to, "usage: baton %s %s%s[options]\n\n%c%s.\n\n", c->words, c->arguments,
+                *c->arguments ? " " : "", toupper(c->help[0]), c->help + 1);
+        if (c->notes)
+                fprintf(to, "%s\n\n", c->notes);
+        if (c->options) {
+                fprintf(to, "Options:\n");
+                print_options(to, c->options);
+                fprintf(to, "\n");
+        }
+        if (c->run) {
+                fprintf(to, "Options of every command:\n");
+                print_options(to, common_options);
+        } else if (strcmp(c->words, "serve") == 0) {
+                fprintf(to, "See baton serve --help.\n");
+        }
+}
+
+/* ---- nearest word ---- */
+
+/* Edits between two words, where swapped neighbours count one. */
+static size_t distance(struct str a, struct str b)
+{
+        size_t row[3][48] = { { 0 } };
+
+        if (a.n >= 47 || b.n >= 47)
+                return 99;
+        for (size_t j = 0; j <= b.n; j++)
+                row[0][j] = j;
+        for (size_t i = 1; i <= a.n; i++) {
+                size_t *now = row[i % 3], *up = row[(i + 2) % 3], *upup = row[(i + 1) % 3];
+
+                now[0] = i;
+                for (size_t j = 1; j <= b.n; j++) {
+                        size_t best = up[j - 1] + (a.p[i - 1] != b.p[j - 1]);
+
+                        if (up[j] + 1 < best)
+                                best = up[j] + 1;
+                        if (now[j - 1] + 1 < best)
+                                best = now[j - 1] + 1;
+                        if (i > 1 && j > 1 && a.p[i - 1] == b.p[j - 2] &&
+                            a.p[i - 2] == b.p[j - 1] && upup[j - 2] + 1 < best)
+                                best = upup[j - 2] + 1;
+                        now[j] = best;
+                }
+        }
+        return row[a.n % 3][b.n];
+}
+
+struct nearest {
+        struct str given, best;
+        size_t edits;
+};
+
+static void consider(struct nearest *n, struct str word)
+{
+        size_t edits = distance(n->given, word);
+
+        if (n->given.n >= 2 && word.n > n->given.n && memcmp(word.p, n->given.p, n->given.n) == 0 &&
+            edits > 1)
+                edits = 1; /* the beginning of a word means it */
+        /* Of two equally near words the one of the same length. */
+        if (edits <= 1 + n->given.n / 3 &&
+            (edits < n->edits ||
+             (edits == n->edits && word.n == n->given.n && n->best.n != n->given.n))) {
+                n->best = word;
+                n->edits = edits;
+        }
+}
+
+static int usage_error(struct cli *cli, struct str prefix, const char *what, const char *given,
+                       struct nearest near, const char *dashes)
+{
+        const char *start = colour_bold(&cli->err);
+
+        fprintf(stderr, "%sbaton:%s %s \"" STR_FMT "\"", start, *start ? colour_off(&cli->err) : "",
+                what, STR_ARG(text_clean(&cli->scope, str_from(given))));
+        if (near.best.p)
+                fprintf(stderr, "; did you mean %s" STR_FMT "?", dashes, STR_ARG(near.best));
+        fprintf(stderr, "\nSee baton " STR_FMT "%s--help.\n", STR_ARG(prefix), prefix.n ? " " : "");
+        return 2;
+}
+
+static int unknown_command(struct cli *cli, struct str prefix, const char *word)
+{
+        struct nearest near = { .given = str_from(word), .edits = 99 };
+        const char *at = str_c(&cli->scope.arena, prefix);
+
+        for (size_t i = 0; i < LENGTH(commands); i++) {
+                struct str rest = str_from(commands[i].words);
+
+                if (prefix.n && !below(&commands[i], str_from(at)))
+                        continue;
+                if (prefix.n)
+                        rest = str_slice(rest, prefix.n + 1, rest.n);
+                consider(&near, str_cut(rest, ' ', &rest));
+        }
+        return usage_error(cli, prefix, "unknown command", word, near, "");
+}
+
+static int unknown_option(struct cli *cli, const char *word)
+{
+        struct nearest near = { .given = str_from(word + strspn(word, "-")), .edits = 99 };
+        const struct cli_option *o = cli->command ? cli->command->options : NULL;
+
+        near.given = str_slice(near.given, 0, str_find(near.given, '=', 0));
+        for (; o && o->name; o++)
+                consider(&near, str_from(o->name));
+        for (o = common_options; o->name; o++)
+                consider(&near, str_from(o->name));
+        return usage_error(cli, str_from(cli->command ? cli->command->words : ""), "unknown option",
+                           word, near, "--");
+}
+
+/* ---- parsing ---- */
+
+static const struct cli_option *option_in(const struct cli_option *list, const char *word,
+                                          const char **value)
+{
+        *value = NULL;
+        for (; list && list->name; list++) {
+                size_t n = strlen(list->name);
+
+                if (word[0] == '-' && word[1] == list->letter && list->letter) {
+                        *value = word[2] ? word + 2 : NULL;
+                        if (!word[2] || list->argument)
+                                return list;
+                }
+                if (strncmp(word, "--", 2) == 0 && strncmp(word + 2, list->name, n) == 0 &&
+                    (word[2 + n] == '\0' || word[2 + n] == '=')) {
+                        *value = word[2 + n] ? word + 3 + n : NULL;
+                        return list;
+                }
+        }
+        return NULL;
+}
+
+/* Takes argv[*i], an option, and its value; an exit status, or 0. */
+static int take_option(struct cli *cli, int argc, char **argv, int *i)
+{
+        const char *word = argv[*i], *value;
+        const struct cli_option *o =
+                option_in(cli->command ? cli->command->options : NULL, word, &value);
+
+        if (!o)
+                o = option_in(common_options, word, &value);
+        if (!o)
+                return unknown_option(cli, word);
+        if (!o->argument && value) {
+                fprintf(stderr, "baton: --%s takes no value\n", o->name);
+                return 2;
+        }
+        if (o->argument && !value && *i + 1 >= argc) {
+                fprintf(stderr, "baton: --%s needs a value: %s\n", o->name, o->argument);
+                return 2;
+        }
+        if (o->argument && !value)
+                value = argv[++*i];
+        cli->given[cli->n_given++] = (struct given){ o, value ? value : "" };
+        return 0;
+}
+
+static const struct command *find_command(struct str words)
+{
+        for (size_t i = 0; i < LENGTH(commands); i++)
+                if (str_is(words, commands[i].words))
+                        return &commands[i];
+        return NULL;
+}
+
+static bool is_group(struct str words)
+{
+        for (size_t i = 0; i < LENGTH(commands); i++)
+                if (below(&commands[i], words))
+                        return true;
+        return false;
+}
+
+/* Reads the words of the command from argv[*i] on.  An exit status, or -1 to go on. */
+static int take_words(struct cli *cli, int argc, char **argv, int *i)
+{
+        struct str words = STR("");
+
+        while (*i < argc && !cli->command) {
+                struct str longer;
+                int status;
+
+                if (argv[*i][0] == '-') {
+                        status = take_option(cli, argc, argv, i);
+                        if (status)
+                                return status;
+                        ++*i;
+                        continue;
+                }
+                longer = arena_printf(&cli->scope.arena, STR_FMT "%s%s", STR_ARG(words),
+                                      words.n ? " " : "", argv[*i]);
+                if (!is_group(longer))
+                        return unknown_command(cli, words, argv[*i]);
+                words = longer;
+                cli->command = find_command(words);
+                ++*i;
+        }
+        if (cli->command)
+                return -1;
+        if (cli_option(cli, "help")) {
+                group_help(stdout, words);
+                return 0;
+        }
+        group_help(stderr, words);
+        return 2;
+}
+
+static int take_rest(struct cli *cli, int argc, char **argv, int i)
+{
+        bool literal = false;
+
+        for (; i < argc; i++) {
+                int status = 0;
+
+                if (!literal && strcmp(argv[i], "--") == 0)
+                        literal = true;
+                else if (!literal && argv[i][0] == '-' && argv[i][1])
+                        status = take_option(cli, argc, argv, &i);
+                else
+                        cli->args[cli->n_args++] = argv[i];
+                if (status)
+                        return status;
+        }
+        return -1;
+}
+
+static int check_arguments(struct cli *cli)
+{
+        const struct command *c = cli->command;
+
+        if (cli_option(cli, "help") || !c->run) {
+                command_help(stdout, c);
+                return 0;
+        }
+        if (cli->n_args < c->min) {
+                fprintf(stderr, "baton: baton %s needs %s\nSee baton %s --help.\n", c->words,
+                        c->arguments, c->words);
+                return 2;
+        }
+        if (cli->n_args > c->max) {
+                fprintf(stderr,
+                        "baton: baton %s does not take \"" STR_FMT "\"\nSee baton %s --help.\n",
+                        c->words, STR_ARG(text_clean(&cli->scope, str_from(cli->args[c->max]))),
+                        c->words);
+                return 2;
+        }
+        return -1;
+}
+
+static int read_format(struct cli *cli)
+{
+        static const char *const formats[] = { "table", "json", "jsonl" };
+        const char *format = cli_option(cli, "output");
+
+        for (size_t i = 0; format && i < LENGTH(formats); i++)
+                if (strcmp(format, formats[i]) == 0) {
+                        cli->format = (enum cli_format)i;
+                        return -1;
+                }
+        if (!format)
+                return -1;
+        fprintf(stderr, "baton: --output must be table, json or jsonl, not \"" STR_FMT "\"\n",
+                STR_ARG(text_clean(&cli->scope, str_from(format))));
+        return 2;
+}
+
+/* ---- what the commands ask ---- */
+
+const char *cli_option(const struct cli *cli, const char *name)
+{
+        const char *value = NULL;
+
+        for (size_t i = 0; i < cli->n_given; i++)
+                if (strcmp(cli->given[i].option->name, name) == 0)
+                        value = cli->given[i].value;
+        return value;
+}
+
+const char *cli_setting(const struct cli *cli, const char *name, const char *variable)
+{
+        const char *value = cli_option(cli, name);
+
+        if (!value)
+                value = getenv(variable);
+        return value && *value ? value : NULL;
+}
+
+const char *cli_same_server(struct cli *cli)
+{
+        static const char *const names[] = { "data", "server", "workspace" };
+        struct str out = STR("");
+
+        for (size_t i = 0; i < LENGTH(names); i++) {
+                const char *value = cli_option(cli, names[i]);
+
+                if (value)
+                        out = arena_printf(&cli->scope.arena, STR_FMT " --%s " STR_FMT,
+                                           STR_ARG(out), names[i],
+                                           STR_ARG(text_clean(&cli->scope, str_from(value))));
+        }
+        return str_c(&cli->scope.arena, out);
+}
+
+static volatile sig_atomic_t interrupt_seen;
+
+static void on_interrupt(int signal)
+{
+        (void)signal;
+        interrupt_seen = 1;
+}
+
+void interrupt_catch(void)
+{
+        struct sigaction action = { .sa_handler = on_interrupt }; /* no SA_RESTART: waits end */
+
+        interrupt_seen = 0;
+        sigaction(SIGINT, &action, NULL);
+}
+
+void interrupt_release(void)
+{
+        signal(SIGINT, SIG_DFL);
+}
+
+bool interrupted(void)
+{
+        return interrupt_seen;
+}
+
+/* ---- the whole ---- */
+
+static void print_fault(struct cli *cli)
+{
+        const struct fault *f = &cli->scope.fault;
+        struct scope *scope = &cli->scope;
+
+        fprintf(stderr, "%sbaton:%s " STR_FMT " (%s)\n", colour_bold(&cli->err),
+                colour_off(&cli->err), STR_ARG(text_clean(scope, f->detail)), err_name(f->code));
+        if (f->field.n)
+                fprintf(stderr, "  field: " STR_FMT "\n", STR_ARG(text_clean(scope, f->field)));
+        if (f->has_limit)
+                fprintf(stderr, "  limit: %lld, got %lld\n", (long long)f->limit,
+                        (long long)f->actual);
+}
+
+static int run_command(struct cli *cli)
+{
+        enum err e = cli->command->run(cli);
+
+        fflush(stdout);
+        if (e)
+                print_fault(cli);
+        else if (ferror(stdout)) {
+                fprintf(stderr, "baton: cannot write the result: %s\n", strerror(errno));
+                return 1;
+        }
+        return e ? err_exit_status(e) : cli->status;
+}
+
+static int parse(struct cli *cli, int argc, char **argv)
+{
+        int i = 1, status = take_words(cli, argc, argv, &i);
+
+        if (status < 0)
+                status = take_rest(cli, argc, argv, i);
+        if (status < 0)
+                status = check_arguments(cli);
+        return status < 0 ? read_format(cli) : status;
+}
+
+/* `baton help runs list` is `baton runs list --help`. */
+static int help(struct cli *cli, int argc, char **argv)
+{
+        struct str words = STR("");
+
+        for (int i = 2; i < argc; i++) {
+                struct str longer = arena_printf(&cli->scope.arena, STR_FMT "%s%s", STR_ARG(words),
+                                                 words.n ? " " : "", argv[i]);
+
+                if (!is_group(longer))
+                        return unknown_command(cli, words, argv[i]);
+                words = longer;
+        }
+        if (words.n && find_command(words))
+                command_help(stdout, find_command(words));
+        else
+                group_help(stdout, words);
+        return 0;
+}
+
+int cli_main(int argc, char **argv)
+{
+        struct cli cli = { .n_args = 0 };
+        bool plain = getenv("NO_COLOR") && *getenv("NO_COLOR");
+        int status;
+
+        setlocale(LC_CTYPE, "C.UTF-8"); /* for the width of characters */
+        signal(SIGPIPE, SIG_IGN);
+        scope_init(&cli.scope, &system_world);
+        cli.given = arena_array(&cli.scope.arena, struct given, argc + 1);
+        cli.args = arena_array(&cli.scope.arena, const char *, argc + 1);
+        cli.kept = json_array();
+        for (int i = 1; i < argc; i++)
+                plain |= strcmp(argv[i], "--no-color") == 0;
+        screen_init(&cli.out, &cli.scope, stdout, !plain);
+        screen_init(&cli.err, &cli.scope, stderr, !plain);
+        if (argc > 1 && strcmp(argv[1], "help") == 0)
+                status = help(&cli, argc, argv);
+        else
+                status = parse(&cli, argc, argv);
+        if (status < 0)
+                status = run_command(&cli);
+        connection_done(&cli);
+        json_decref(cli.kept);
+        scope_done(&cli.scope);
+        return status;
+}

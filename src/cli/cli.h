@@ -1,0 +1,29 @@
+/*
+ * The commands of a client: everything but `serve` and `version`.  One table (cli.c) names them;
+ * the help and the parsing are made from it.  Results go to standard output, progress and errors to
+ * standard error.
+ *
+ * Exit status: that of the error (core/err.def): 2 usage or bad input, 3 not found, 4 not allowed,
+ * 5 conflict, 6 server unavailable, 7 a limit, 1 everything else; 130 after Ctrl-C.  A command that
+ * waits for a run ends with the run's: 0 completed, 1 failed, 3 canceled, 4 timed_out.
+ */
+#ifndef BATON_CLI_CLI_H
+#define BATON_CLI_CLI_H
+
+#include <jansson.h>
+
+#include "core/buf.h"
+#include "core/scope.h"
+
+/* argv[1] is the first word of the command. */
+int cli_main(int argc, char **argv);
+
+/* Checks a document without a server: the reply of POST /v1/definitions/validate, as JSON. */
+enum err cli_validate_offline(struct scope *, struct str text, bool yaml, struct str name,
+                              struct buf *json_reply) NODISCARD;
+
+/* The document as JSON; *out stays NULL when its language cannot be read here, and the server then
+ * has to tell whether it differs from what is stored.  The caller json_decref()s. */
+enum err cli_read_document(struct scope *, struct str text, bool yaml, json_t **out) NODISCARD;
+
+#endif

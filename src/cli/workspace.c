@@ -1,0 +1,38 @@
+#include "cli/commands.h"
+#include "cli/connect.h"
+#include "cli/reply.h"
+
+enum err command_workspace_create(struct cli *cli)
+{
+        struct body body;
+        enum err e = connect_server(cli);
+
+        if (e)
+                return e;
+        body_begin(&body);
+        body_text(&body, "name", cli->args[0]);
+        body_text(&body, "slug", cli_option(cli, "slug"));
+        return show_post(cli, "/v1/workspaces", body_end(cli, &body), NULL);
+}
+
+enum err command_workspace_list(struct cli *cli)
+{
+        static const struct column columns[] = {
+                { "ID", "id", SHOW_TEXT },
+                { "SLUG", "slug", SHOW_TEXT },
+                { "CREATED", "created_at", SHOW_AGE },
+                { "NAME", "name", SHOW_FREE },
+        };
+        struct path path = PATH_INIT(cli);
+        enum err e = connect_server(cli);
+
+        path_add(&path, "/v1/workspaces");
+        return e ? e : show_list(cli, &path, columns, LENGTH(columns));
+}
+
+enum err command_workspace_get(struct cli *cli)
+{
+        enum err e = connect_server(cli);
+
+        return e ? e : show_get(cli, path_of(cli, "/v1/workspaces/", cli->args[0], NULL));
+}
