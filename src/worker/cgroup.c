@@ -1,7 +1,9 @@
 #include "worker/cgroup.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -78,6 +80,21 @@ static bool set_limits(const struct cgroup_parent *parent, const char *dir, int6
         return *memory_set || *processes_set;
 }
 
+/* Groups of a spawner that was killed before it could remove them. */
+static void remove_stale(const char *parent)
+{
+        DIR *list = opendir(parent);
+        struct dirent *entry;
+        int pid, n;
+
+        while (list && (entry = readdir(list)))
+                if (sscanf(entry->d_name, "baton-%d-%n", &pid, &n) == 1 && kill(pid, 0) &&
+                    errno == ESRCH)
+                        (void)unlinkat(dirfd(list), entry->d_name, AT_REMOVEDIR);
+        if (list)
+                closedir(list);
+}
+
 /* Can a group be made here, and which bounds take effect? */
 static void try_parent(struct cgroup_parent *parent)
 {
@@ -98,6 +115,7 @@ static void try_parent(struct cgroup_parent *parent)
         (void)set_limits(parent, dir, INT64_C(1) << 30, 64, &memory, &pids);
         parent->memory = memory;
         parent->pids = pids;
+        remove_stale(parent->dir);
         if (rmdir(dir) || (!memory && !pids))
                 parent->dir[0] = 0;
 }

@@ -192,7 +192,7 @@ static bool read_piece(struct run *run, int stream)
 
 static void read_control(struct run *run)
 {
-        struct wire_reply reply;
+        struct wire_reply reply = { 0 };
         int got =
                 wire_receive(run->fds[CONTROL].fd, &reply, sizeof(reply), MSG_DONTWAIT, NULL, NULL);
 
@@ -327,6 +327,11 @@ static struct str profile(const struct run *run)
         return copy;
 }
 
+static struct str text_of(struct arena *arena, const struct buf *kept)
+{
+        return utf8_clean(arena, buf_view(kept), kept->n == kept->cap);
+}
+
 static enum err result(struct run *run, struct spawn_result *out)
 {
         const struct wire_reply *r = &run->reply;
@@ -354,8 +359,8 @@ static enum err result(struct run *run, struct spawn_result *out)
                 .truncated = run->truncated,
                 .output_exceeded = run->output_exceeded,
                 .oom = r->oom,
-                .out = utf8_clean(arena, buf_view(&run->kept[OUT]), run->truncated),
-                .err = utf8_clean(arena, buf_view(&run->kept[ERROR_OUT]), run->truncated),
+                .out = text_of(arena, &run->kept[OUT]),
+                .err = text_of(arena, &run->kept[ERROR_OUT]),
                 .duration_us = clock_now(run) - run->started,
                 .sandbox = profile(run),
         };

@@ -77,7 +77,7 @@ enum err spawner_start(struct scope *scope, const struct spawner_options *option
                        struct spawner **out)
 {
         struct spawner *spawner = xcalloc(1, sizeof(*spawner));
-        struct wire_reply hello;
+        struct wire_reply hello = { 0 };
         enum err e;
 
         spawner->socket = -1;
@@ -87,7 +87,7 @@ enum err spawner_start(struct scope *scope, const struct spawner_options *option
                    hello.kind != WIRE_HELLO))
                 e = fail(scope, ERR_UNAVAILABLE, "the spawner did not start");
         if (e) {
-                spawner_stop(spawner);
+                spawner_free(spawner);
                 return e;
         }
         spawner->bwrap = hello.bwrap;
@@ -98,13 +98,21 @@ enum err spawner_start(struct scope *scope, const struct spawner_options *option
 
 void spawner_stop(struct spawner *spawner)
 {
+        if (!spawner || spawner->pid <= 0)
+                return;
+        (void)shutdown(spawner->socket, SHUT_RDWR);
+        while (waitpid(spawner->pid, NULL, 0) < 0 && errno == EINTR)
+                ;
+        spawner->pid = 0;
+}
+
+void spawner_free(struct spawner *spawner)
+{
         if (!spawner)
                 return;
+        spawner_stop(spawner);
         if (spawner->socket >= 0)
                 close(spawner->socket);
-        if (spawner->pid > 0)
-                while (waitpid(spawner->pid, NULL, 0) < 0 && errno == EINTR)
-                        ;
         free(spawner);
 }
 
@@ -192,7 +200,7 @@ enum err spawner_send(struct scope *scope, struct spawner *spawner, const struct
 enum err spawner_finish(struct scope *scope, int control, struct wire_reply *figures)
 {
         struct pollfd wait = { .fd = control, .events = POLLIN };
-        struct wire_reply reply;
+        struct wire_reply reply = { 0 };
         enum err e = ERR_OK;
         bool told = !figures;
 

@@ -411,7 +411,7 @@ static void start(struct child *c, const struct wire_request *q, const int *fds,
 /* False: the server is gone. */
 static bool accept_request(struct child *c)
 {
-        struct wire_request q;
+        struct wire_request q = { 0 };
         int fds[WIRE_MAX_FDS];
         size_t n_fds = WIRE_MAX_FDS;
         int got = wire_receive(c->socket, &q, sizeof(q), MSG_DONTWAIT, fds, &n_fds);
@@ -448,7 +448,7 @@ static void try_sandbox(struct child *c, struct wire_reply *hello)
                                    .process_cap = 512,
                                    .parent = getpid() };
         int out[2], told[2], control[2], status = 0;
-        struct wire_reply fault;
+        struct wire_reply fault = { 0 };
         size_t n = 0;
         ssize_t got;
         pid_t pid;

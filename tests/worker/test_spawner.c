@@ -202,7 +202,7 @@ static int tear_down(void **state)
         char command[128];
 
         (void)state;
-        spawner_stop(f.spawner);
+        spawner_free(f.spawner);
         snprintf(command, sizeof(command), "chmod -R u+rwX %s && rm -rf %s", f.home, f.home);
         must(command);
         return 0;
@@ -422,6 +422,7 @@ static void output_is_bounded(void **state)
         assert_true(now_ms() - start < 5000);
         assert_int_equal(alive("987004"), 0);
 
+        scope_done(&c.scope);
         c = begin();
         seen = (struct seen){ 0 };
         c.spec.on_output = see;
@@ -773,12 +774,12 @@ static void without_bubblewrap_nothing_runs(void **state)
         c.spec.argv = argv;
         assert_int_equal(spawner_run(&c.scope, own, &c.spec, &c.result), ERR_UNAVAILABLE);
         assert_has(c.scope.fault.detail, "not installed");
-        spawner_stop(own);
+        spawner_free(own);
         options.bwrap = "/bin/false"; /* is there but does not work */
         assert_int_equal(spawner_start(&c.scope, &options, &own), ERR_OK);
         assert_str(spawner_runtime(own), "none");
         assert_true(spawner_runtime_problem(own).n > 0);
-        spawner_stop(own);
+        spawner_free(own);
         scope_done(&c.scope);
 }
 
@@ -796,22 +797,61 @@ static void run_for_long(const char *script)
         _exit(spawner_run(&c.scope, own, &c.spec, &c.result) ? 1 : 0);
 }
 
+/* Until the sandbox is being made, or further, until the command in it runs. */
+static pid_t start_for_long(const char *word, int processes)
+{
+        char script[128];
+        int64_t start = now_ms();
+        int seen = 0;
+        pid_t pid;
+
+        snprintf(script, sizeof(script), "(setsid sleep %s &); trap '' TERM; sleep %s", word, word);
+        pid = fork();
+        if (!pid)
+                run_for_long(script);
+        while (seen < processes && now_ms() - start < 5000)
+                seen = alive(word);
+        assert_true(seen >= processes);
+        return pid;
+}
+
 static void the_tree_dies_with_the_server(void **state)
 {
+        NEEDS_SANDBOX();
+        (void)state;
+        /* 1: bubblewrap has just begun; 5: both of it, the shell and its two commands. */
+        for (int processes = 1; processes <= 5; processes++) {
+                pid_t pid = start_for_long("987005", processes);
+
+                kill(pid, SIGKILL);
+                waitpid(pid, NULL, 0);
+                assert_true(dead_within("987005", 2000));
+        }
+}
+
+static void the_tree_dies_with_the_spawner(void **state)
+{
+        char path[64];
+        FILE *list;
+        int status = 0, spawner = 0;
         pid_t pid;
-        int64_t start = now_ms();
 
         NEEDS_SANDBOX();
         (void)state;
-        pid = fork();
-        if (!pid)
-                run_for_long("(setsid sleep 987005 &); trap '' TERM; sleep 987005");
-        while (!alive("987005") && now_ms() - start < 5000)
-                ;
-        assert_true(alive("987005") > 0);
-        kill(pid, SIGKILL);
-        waitpid(pid, NULL, 0);
-        assert_true(dead_within("987005", 2000));
+        pid = start_for_long("987007", 5);
+        snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
+        list = fopen(path, "r");
+        if (list) {
+                assert_int_equal(fscanf(list, "%d", &spawner), 1);
+                fclose(list);
+                kill(spawner, SIGKILL);
+                assert_true(dead_within("987007", 2000));
+        } else {
+                kill(pid, SIGKILL);
+        }
+        waitpid(pid, &status, 0);
+        if (list) /* it was told, and did not wait for ever */
+                assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 1);
 }
 
 struct threaded {
@@ -835,6 +875,8 @@ static void stopping_the_spawner_ends_a_run(void **state)
         struct threaded t = { .c = begin() };
         int64_t start = now_ms();
         pthread_t thread;
+        int exit_code;
+        enum err e;
 
         NEEDS_SANDBOX();
         (void)state;
@@ -845,8 +887,13 @@ static void stopping_the_spawner_ends_a_run(void **state)
                 ;
         spawner_stop(t.spawner);
         pthread_join(thread, NULL);
+        e = t.e;
+        exit_code = t.c.result.exit_code;
         assert_int_equal(alive("987006"), 0);
-        assert_true(t.e == ERR_UNAVAILABLE || (!t.e && t.c.result.exit_code == 137));
+        assert_int_equal(spawner_run(&t.c.scope, t.spawner, &t.c.spec, &t.c.result),
+                         ERR_UNAVAILABLE);
+        spawner_free(t.spawner);
+        assert_true(e == ERR_UNAVAILABLE || (!e && exit_code == 137));
         scope_done(&t.c.scope);
 }
 
@@ -1130,7 +1177,7 @@ static void a_workspace_has_a_quota(void **state)
         assert_int_equal(files_usage(&s, own, w, SPAWNER_FIRST_UID + 9, &bytes, &count), ERR_OK);
         assert_int_equal(bytes, 1000);
         assert_int_equal(count, 2);
-        spawner_stop(own);
+        spawner_free(own);
         scope_done(&s);
 }
 
@@ -1160,6 +1207,7 @@ int main(void)
                 cmocka_unit_test(only_paths_below_the_git_roots_are_allowed),
                 cmocka_unit_test(without_bubblewrap_nothing_runs),
                 cmocka_unit_test(the_tree_dies_with_the_server),
+                cmocka_unit_test(the_tree_dies_with_the_spawner),
                 cmocka_unit_test(stopping_the_spawner_ends_a_run),
                 cmocka_unit_test(many_threads_at_once),
                 cmocka_unit_test(a_sandbox_costs_little),
