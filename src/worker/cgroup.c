@@ -163,7 +163,7 @@ void cgroups_probe(struct cgroups *groups)
                 fclose(list);
 }
 
-void cgroup_make(struct cgroups *groups, struct cgroup *group, int64_t memory, int64_t processes)
+void cgroup_make(struct cgroups *groups, struct cgroup *group)
 {
         *group = (struct cgroup){ 0 };
         groups->made++;
@@ -172,16 +172,22 @@ void cgroup_make(struct cgroups *groups, struct cgroup *group, int64_t memory, i
                 char *dir = group->dirs[i];
                 int n;
 
-                if (!parent->dir[0] || (!parent->pids && memory <= 0))
+                if (!parent->dir[0])
                         continue;
                 n = snprintf(dir, CGROUP_PATH, "%s/baton-%d-%lu", parent->dir, (int)getpid(),
                              groups->made);
-                if (n < 0 || n >= CGROUP_PATH || mkdir(dir, 0755)) {
+                if (n < 0 || n >= CGROUP_PATH || mkdir(dir, 0755))
                         dir[0] = 0;
-                        continue;
-                }
-                (void)set_limits(parent, dir, memory, processes, &group->memory, &group->pids);
         }
+}
+
+void cgroup_limit(const struct cgroups *groups, struct cgroup *group, int64_t memory,
+                  int64_t processes)
+{
+        for (unsigned i = 0; i < LENGTH(groups->parents); i++)
+                if (group->dirs[i][0])
+                        (void)set_limits(&groups->parents[i], group->dirs[i], memory, processes,
+                                         &group->memory, &group->pids);
 }
 
 bool cgroup_enter(const struct cgroup *group)
