@@ -36,7 +36,7 @@ struct job {
         bool grouped;
 };
 
-/* A removed group that the kernel still held. */
+/* A group that is to be removed. */
 struct leftover {
         struct leftover *next;
         struct cgroup group;
@@ -58,10 +58,11 @@ struct child {
         int socket, signals, epoll;
         struct job *jobs;
         struct leftover *leftovers;
+        int n_leftovers;
         struct cgroups groups;
 };
 
-enum { LEFTOVER_MS = 20, SPARE_MS = 10, GRACE_S = 5 };
+enum { LEFTOVERS_MAX = 64, LEFTOVER_MS = 20, SPARE_MS = 1, GRACE_S = 5 };
 
 static void watch(struct child *c, int fd, void *tag)
 {
@@ -105,16 +106,15 @@ static void read_status(struct job *job)
 
 /* ---- ending ---- */
 
-static void remove_group(struct child *c, struct cgroup *group)
+/* Later, when there is time: while a spare enters its group the kernel lets nobody remove one. */
+static void remove_group(struct child *c, const struct cgroup *group)
 {
-        struct leftover *left;
+        struct leftover *left = xcalloc(1, sizeof(*left));
 
-        if (cgroup_remove(group))
-                return;
-        left = xcalloc(1, sizeof(*left));
         left->group = *group;
         left->next = c->leftovers;
         c->leftovers = left;
+        c->n_leftovers++;
 }
 
 static void remove_leftovers(struct child *c)
@@ -127,6 +127,7 @@ static void remove_leftovers(struct child *c)
                 if (cgroup_remove(&left->group)) {
                         *at = left->next;
                         free(left);
+                        c->n_leftovers--;
                 } else {
                         at = &left->next;
                 }
@@ -614,8 +615,10 @@ void spawner_child(int socket, struct sandbox *box)
         (void)wire_send(socket, &hello, sizeof(hello), NULL, 0);
         while (open) {
                 struct epoll_event events[16];
-                int idle = !c.spare.pid ? SPARE_MS : c.leftovers ? LEFTOVER_MS : -1;
-                int n = epoll_wait(c.epoll, events, LENGTH(events), hello.bwrap ? idle : -1);
+                int idle = !c.spare.pid && hello.bwrap ? SPARE_MS
+                           : c.leftovers             ? LEFTOVER_MS
+                                                     : -1;
+                int n = epoll_wait(c.epoll, events, LENGTH(events), idle);
                 bool died = false;
 
                 for (int i = 0; i < n; i++) {
@@ -633,9 +636,12 @@ void spawner_child(int socket, struct sandbox *box)
                 }
                 if (died)
                         reap(&c); /* last: it frees jobs that other events may name */
-                if (!n && !c.spare.pid)
+                if (n > 0 && c.n_leftovers < LEFTOVERS_MAX)
+                        continue;
+                if (n <= 0 && !c.spare.pid && hello.bwrap)
                         (void)make_spare(&c);
-                remove_leftovers(&c);
+                else
+                        remove_leftovers(&c);
         }
         kill_everything(&c);
         _exit(0);
