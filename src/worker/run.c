@@ -21,6 +21,7 @@ enum { PIECE = 64 * 1024, SIGNALED = 128, NO_COMMAND = 127, NOT_EXECUTABLE = 126
 
 struct run {
         struct scope *scope;
+        struct spawner *spawner;
         const struct spawn_spec *spec;
         struct pollfd fds[FDS]; /* -1 once at its end */
         struct buf kept[2];
@@ -310,7 +311,7 @@ static struct str profile(const struct run *run)
         json_key(&j, "runtime");
         json_put_text(&j, "bwrap");
         json_key(&j, "uid");
-        json_put_int(&j, geteuid() && !run->spec->uid ? (int64_t)geteuid() : run->spec->uid);
+        json_put_int(&j, spawner_uid(run->spawner, run->spec->uid));
         json_key(&j, "network");
         json_put_text(&j, "none");
         json_key(&j, "seccomp");
@@ -369,7 +370,7 @@ static enum err result(struct run *run, struct spawn_result *out)
 
 /* ---- all of it ---- */
 
-static enum err begin(struct run *run, struct spawner *spawner)
+static enum err begin(struct run *run)
 {
         struct wire_request q;
         struct buf body = BUF_INIT(WIRE_BODY_MAX);
@@ -393,7 +394,7 @@ static enum err begin(struct run *run, struct spawner *spawner)
         (void)fcntl(err[0], F_SETFL, O_NONBLOCK);
         ends[0] = out[1];
         ends[1] = err[1];
-        e = spawner_send(run->scope, spawner, &q, &body, ends, 2, &control);
+        e = spawner_send(run->scope, run->spawner, &q, &body, ends, 2, &control);
         if (!e)
                 run->fds[CONTROL] = (struct pollfd){ .fd = control, .events = POLLIN };
         close(out[1]);
@@ -413,6 +414,7 @@ enum err spawner_run(struct scope *scope, struct spawner *spawner, const struct 
 {
         struct run run = {
                 .scope = scope,
+                .spawner = spawner,
                 .spec = spec,
                 .fds = { { .fd = -1 }, { .fd = -1 }, { .fd = -1 } },
                 .kept = { BUF_INIT(kept_cap(spec->stdout_cap)),
@@ -426,7 +428,7 @@ enum err spawner_run(struct scope *scope, struct spawner *spawner, const struct 
                             STR_ARG(spawner_runtime_problem(spawner)));
         run.started = clock_now(&run);
         run.next_cancel_poll = run.started;
-        e = begin(&run, spawner);
+        e = begin(&run);
         if (!e) {
                 attend(&run);
                 e = result(&run, out);

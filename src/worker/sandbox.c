@@ -27,9 +27,9 @@ enum { FD_ARGS = 3, FD_FILTER, FD_STATUS, FD_PASSWD, FD_GROUP, FD_HOSTS, FD_GIT,
 enum { FD_ASIDE = 64 };
 
 /* Where our own mount namespace shows the two directories that may lie below closed parents. */
-#define STAGE "/tmp"
+#define STAGE           "/tmp"
 #define STAGE_WORKSPACE STAGE "/workspace"
-#define STAGE_SOURCE STAGE "/source"
+#define STAGE_SOURCE    STAGE "/source"
 
 #define GIT_CONFIG "/etc/gitconfig.source"
 
@@ -37,6 +37,7 @@ enum { NOFILE_SOFT = 1024, NOFILE_HARD = 4096 };
 /* RLIMIT_NPROC counts everything of a user: without a uid of our own, leave room for the rest. */
 enum { FOREIGN_PROCESSES = 4096 };
 
+/* clang-format off */
 static const char *const fixed_args[] = {
         /* The program files of the host, nothing else of it. */
         "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/sbin",
@@ -57,6 +58,7 @@ static const char *const fixed_args[] = {
         "--clearenv", "--setenv", "PATH", "/usr/bin:/bin", "--setenv", "HOME", "/home/agent",
         "--setenv", "LANG", "C.UTF-8",
 };
+/* clang-format on */
 static_assert(FD_PASSWD == 6 && FD_GROUP == 7 && FD_HOSTS == 8 && FD_FILTER == 4 && FD_STATUS == 5,
               "the numbers are spelled out in the arguments");
 
@@ -233,8 +235,8 @@ static void show(int fd, const char *place, int control)
  * As root: a mount namespace of our own, in which the workspace and the source appear where the
  * workspace's uid can reach them, whatever the modes of the directories above them.
  */
-static void stage(const struct sandbox *box, const struct sandbox_run *run,
-                  char source[PATH_MAX], char workspace[PATH_MAX])
+static void stage(const struct sandbox *box, const struct sandbox_run *run, char source[PATH_MAX],
+                  char workspace[PATH_MAX])
 {
         int workspace_fd = -1, source_fd = -1;
 

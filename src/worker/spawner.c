@@ -23,6 +23,7 @@ struct spawner {
         pid_t pid;
         int socket;
         int64_t quota;
+        uint32_t uid; /* the child's */
         bool bwrap;
         char problem[sizeof(((struct wire_reply *)0)->text)];
 };
@@ -91,6 +92,7 @@ enum err spawner_start(struct scope *scope, const struct spawner_options *option
                 return e;
         }
         spawner->bwrap = hello.bwrap;
+        spawner->uid = (uint32_t)hello.a;
         memcpy(spawner->problem, hello.text, sizeof(spawner->problem));
         *out = spawner;
         return ERR_OK;
@@ -129,6 +131,11 @@ struct str spawner_runtime_problem(const struct spawner *spawner)
 int64_t spawner_quota(const struct spawner *spawner)
 {
         return spawner->quota;
+}
+
+uint32_t spawner_uid(const struct spawner *spawner, uint32_t workspace_uid)
+{
+        return spawner->uid ? spawner->uid : workspace_uid;
 }
 
 enum err spawner_request(struct scope *scope, struct wire_request *q, enum wire_op op,

@@ -607,7 +607,7 @@ static void set_up(struct child *c)
 void spawner_child(int socket, struct sandbox *box)
 {
         struct child c = { .box = box, .socket = socket };
-        struct wire_reply hello = { .kind = WIRE_HELLO };
+        struct wire_reply hello = { .kind = WIRE_HELLO, .a = geteuid() };
         bool open = true;
 
         set_up(&c);
@@ -615,9 +615,7 @@ void spawner_child(int socket, struct sandbox *box)
         (void)wire_send(socket, &hello, sizeof(hello), NULL, 0);
         while (open) {
                 struct epoll_event events[16];
-                int idle = !c.spare.pid && hello.bwrap ? SPARE_MS
-                           : c.leftovers             ? LEFTOVER_MS
-                                                     : -1;
+                int idle = !c.spare.pid && hello.bwrap ? SPARE_MS : c.leftovers ? LEFTOVER_MS : -1;
                 int n = epoll_wait(c.epoll, events, LENGTH(events), idle);
                 bool died = false;
 

@@ -61,7 +61,7 @@ struct wire_reply {
         int32_t exit_code; /* as the sandbox reported it; -1 = it did not */
         bool oom, memory_group, pids_group;
         bool bwrap;   /* of a hello */
-        int64_t a, b; /* figures */
+        int64_t a, b; /* figures; a of a hello is the spawner's uid */
         char text[600];
 };
 

@@ -219,6 +219,7 @@ static int tear_down(void **state)
 static void a_command_runs_and_its_output_comes_back(void **state)
 {
         struct call c = begin();
+        char uid[32];
         const char *const argv[] = { "echo", "two words", "--", "-x", NULL };
 
         NEEDS_SANDBOX();
@@ -231,6 +232,8 @@ static void a_command_runs_and_its_output_comes_back(void **state)
         assert_false(c.result.truncated || c.result.timed_out || c.result.canceled);
         assert_has(c.result.sandbox, "{\"runtime\":\"bwrap\"");
         assert_has(c.result.sandbox, "\"network\":\"none\"");
+        snprintf(uid, sizeof(uid), "\"uid\":%u,", geteuid() ? geteuid() : uid_of(W1));
+        assert_has(c.result.sandbox, uid);
         sh(&c, "echo to-out; echo to-err >&2; whoami; pwd; id -u; cat; echo end");
         assert_str(c.result.out, "to-out\nagent\n/workspace\n1000\nend\n");
         assert_str(c.result.err, "to-err\n");
