@@ -1,7 +1,9 @@
 #include "worker/cgroup.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -78,6 +80,21 @@ static bool set_limits(const struct cgroup_parent *parent, const char *dir, int6
         return *memory_set || *processes_set;
 }
 
+/* Groups of a spawner that was killed before it could remove them. */
+static void remove_stale(const char *parent)
+{
+        DIR *list = opendir(parent);
+        struct dirent *entry;
+        int pid, n;
+
+        while (list && (entry = readdir(list)))
+                if (sscanf(entry->d_name, "baton-%d-%n", &pid, &n) == 1 && kill(pid, 0) &&
+                    errno == ESRCH)
+                        (void)unlinkat(dirfd(list), entry->d_name, AT_REMOVEDIR);
+        if (list)
+                closedir(list);
+}
+
 /* Can a group be made here, and which bounds take effect? */
 static void try_parent(struct cgroup_parent *parent)
 {
@@ -98,6 +115,7 @@ static void try_parent(struct cgroup_parent *parent)
         (void)set_limits(parent, dir, INT64_C(1) << 30, 64, &memory, &pids);
         parent->memory = memory;
         parent->pids = pids;
+        remove_stale(parent->dir);
         if (rmdir(dir) || (!memory && !pids))
                 parent->dir[0] = 0;
 }
@@ -145,7 +163,7 @@ void cgroups_probe(struct cgroups *groups)
                 fclose(list);
 }
 
-void cgroup_make(struct cgroups *groups, struct cgroup *group, int64_t memory, int64_t processes)
+void cgroup_make(struct cgroups *groups, struct cgroup *group)
 {
         *group = (struct cgroup){ 0 };
         groups->made++;
@@ -154,16 +172,22 @@ void cgroup_make(struct cgroups *groups, struct cgroup *group, int64_t memory, i
                 char *dir = group->dirs[i];
                 int n;
 
-                if (!parent->dir[0] || (!parent->pids && memory <= 0))
+                if (!parent->dir[0])
                         continue;
                 n = snprintf(dir, CGROUP_PATH, "%s/baton-%d-%lu", parent->dir, (int)getpid(),
                              groups->made);
-                if (n < 0 || n >= CGROUP_PATH || mkdir(dir, 0755)) {
+                if (n < 0 || n >= CGROUP_PATH || mkdir(dir, 0755))
                         dir[0] = 0;
-                        continue;
-                }
-                (void)set_limits(parent, dir, memory, processes, &group->memory, &group->pids);
         }
+}
+
+void cgroup_limit(const struct cgroups *groups, struct cgroup *group, int64_t memory,
+                  int64_t processes)
+{
+        for (unsigned i = 0; i < LENGTH(groups->parents); i++)
+                if (group->dirs[i][0])
+                        (void)set_limits(&groups->parents[i], group->dirs[i], memory, processes,
+                                         &group->memory, &group->pids);
 }
 
 bool cgroup_enter(const struct cgroup *group)

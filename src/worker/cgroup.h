@@ -30,8 +30,9 @@ struct cgroup {
 
 /* Finds out by making a group and removing it. */
 void cgroups_probe(struct cgroups *);
+void cgroup_make(struct cgroups *, struct cgroup *);
 /* A cap of 0 is none.  What could not be set is simply not marked in the group. */
-void cgroup_make(struct cgroups *, struct cgroup *, int64_t memory_cap, int64_t process_cap);
+void cgroup_limit(const struct cgroups *, struct cgroup *, int64_t memory_cap, int64_t process_cap);
 bool cgroup_enter(const struct cgroup *);                       /* in the child */
 bool cgroup_oom(const struct cgroups *, const struct cgroup *); /* did the kernel kill in it */
 /* False: something of it is still there (the kernel lags a little); ask again. */

@@ -65,7 +65,7 @@ enum err files_write(struct scope *scope, struct spawner *spawner, struct str wo
                      uint32_t uid, struct str path, struct str bytes, int64_t quota)
 {
         struct wire_request q;
-        struct wire_reply figures;
+        struct wire_reply figures = { 0 };
         enum err e = spawner_request(scope, &q, WIRE_WRITE, workspace_uuid, uid);
 
         if (e)
@@ -81,7 +81,7 @@ enum err files_list(struct scope *scope, struct spawner *spawner, struct str wor
                     uint32_t uid, struct str path, struct file_entry **entries, size_t *n)
 {
         struct wire_request q;
-        struct wire_reply figures;
+        struct wire_reply figures = { 0 };
         struct wire_reader r = { 0 };
         struct str bytes;
         struct file_entry *list;
@@ -114,7 +114,7 @@ enum err files_mkdir(struct scope *scope, struct spawner *spawner, struct str wo
                      uint32_t uid, struct str path)
 {
         struct wire_request q;
-        struct wire_reply figures;
+        struct wire_reply figures = { 0 };
         enum err e = spawner_request(scope, &q, WIRE_MKDIR, workspace_uuid, uid);
 
         return e ? e : work(scope, spawner, &q, path, STR(""), NULL, &figures);
@@ -124,7 +124,7 @@ enum err files_usage(struct scope *scope, struct spawner *spawner, struct str wo
                      uint32_t uid, int64_t *bytes, int64_t *count)
 {
         struct wire_request q;
-        struct wire_reply figures;
+        struct wire_reply figures = { 0 };
         enum err e = spawner_request(scope, &q, WIRE_USAGE, workspace_uuid, uid);
 
         if (!e)

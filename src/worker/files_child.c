@@ -160,11 +160,16 @@ static void usage(const struct helper *h, int64_t *bytes, int64_t *count)
         *bytes = *count = 0;
         if (fchdir(h->root) || !(walk = fts_open(roots, FTS_PHYSICAL | FTS_XDEV, NULL)))
                 refuse(h, "walk");
-        while ((entry = fts_read(walk)))
+        while ((entry = fts_read(walk))) {
+                if (entry->fts_info == FTS_DNR && entry->fts_errno == EACCES)
+                        /* Not counted would be a way around the quota. */
+                        wire_die(h->control, ERR_PERMISSION_DENIED,
+                                 "directory %s of the workspace cannot be read", entry->fts_path);
                 if (entry->fts_info == FTS_F) {
                         *bytes += entry->fts_statp->st_size;
                         ++*count;
                 }
+        }
         fts_close(walk);
 }
 

@@ -21,6 +21,7 @@ enum { PIECE = 64 * 1024, SIGNALED = 128, NO_COMMAND = 127, NOT_EXECUTABLE = 126
 
 struct run {
         struct scope *scope;
+        struct spawner *spawner;
         const struct spawn_spec *spec;
         struct pollfd fds[FDS]; /* -1 once at its end */
         struct buf kept[2];
@@ -192,7 +193,7 @@ static bool read_piece(struct run *run, int stream)
 
 static void read_control(struct run *run)
 {
-        struct wire_reply reply;
+        struct wire_reply reply = { 0 };
         int got =
                 wire_receive(run->fds[CONTROL].fd, &reply, sizeof(reply), MSG_DONTWAIT, NULL, NULL);
 
@@ -310,7 +311,7 @@ static struct str profile(const struct run *run)
         json_key(&j, "runtime");
         json_put_text(&j, "bwrap");
         json_key(&j, "uid");
-        json_put_int(&j, geteuid() && !run->spec->uid ? (int64_t)geteuid() : run->spec->uid);
+        json_put_int(&j, spawner_uid(run->spawner, run->spec->uid));
         json_key(&j, "network");
         json_put_text(&j, "none");
         json_key(&j, "seccomp");
@@ -325,6 +326,11 @@ static struct str profile(const struct run *run)
         copy = str_dup(&run->scope->arena, buf_view(&text));
         buf_done(&text);
         return copy;
+}
+
+static struct str text_of(struct arena *arena, const struct buf *kept)
+{
+        return utf8_clean(arena, buf_view(kept), kept->n == kept->cap);
 }
 
 static enum err result(struct run *run, struct spawn_result *out)
@@ -354,8 +360,8 @@ static enum err result(struct run *run, struct spawn_result *out)
                 .truncated = run->truncated,
                 .output_exceeded = run->output_exceeded,
                 .oom = r->oom,
-                .out = utf8_clean(arena, buf_view(&run->kept[OUT]), run->truncated),
-                .err = utf8_clean(arena, buf_view(&run->kept[ERROR_OUT]), run->truncated),
+                .out = text_of(arena, &run->kept[OUT]),
+                .err = text_of(arena, &run->kept[ERROR_OUT]),
                 .duration_us = clock_now(run) - run->started,
                 .sandbox = profile(run),
         };
@@ -364,7 +370,7 @@ static enum err result(struct run *run, struct spawn_result *out)
 
 /* ---- all of it ---- */
 
-static enum err begin(struct run *run, struct spawner *spawner)
+static enum err begin(struct run *run)
 {
         struct wire_request q;
         struct buf body = BUF_INIT(WIRE_BODY_MAX);
@@ -388,7 +394,7 @@ static enum err begin(struct run *run, struct spawner *spawner)
         (void)fcntl(err[0], F_SETFL, O_NONBLOCK);
         ends[0] = out[1];
         ends[1] = err[1];
-        e = spawner_send(run->scope, spawner, &q, &body, ends, 2, &control);
+        e = spawner_send(run->scope, run->spawner, &q, &body, ends, 2, &control);
         if (!e)
                 run->fds[CONTROL] = (struct pollfd){ .fd = control, .events = POLLIN };
         close(out[1]);
@@ -408,6 +414,7 @@ enum err spawner_run(struct scope *scope, struct spawner *spawner, const struct 
 {
         struct run run = {
                 .scope = scope,
+                .spawner = spawner,
                 .spec = spec,
                 .fds = { { .fd = -1 }, { .fd = -1 }, { .fd = -1 } },
                 .kept = { BUF_INIT(kept_cap(spec->stdout_cap)),
@@ -421,7 +428,7 @@ enum err spawner_run(struct scope *scope, struct spawner *spawner, const struct 
                             STR_ARG(spawner_runtime_problem(spawner)));
         run.started = clock_now(&run);
         run.next_cancel_poll = run.started;
-        e = begin(&run, spawner);
+        e = begin(&run);
         if (!e) {
                 attend(&run);
                 e = result(&run, out);

@@ -18,6 +18,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* Descriptors that bubblewrap gets; it closes them before the command runs. */
@@ -26,9 +27,9 @@ enum { FD_ARGS = 3, FD_FILTER, FD_STATUS, FD_PASSWD, FD_GROUP, FD_HOSTS, FD_GIT,
 enum { FD_ASIDE = 64 };
 
 /* Where our own mount namespace shows the two directories that may lie below closed parents. */
-#define STAGE "/tmp"
+#define STAGE           "/tmp"
 #define STAGE_WORKSPACE STAGE "/workspace"
-#define STAGE_SOURCE STAGE "/source"
+#define STAGE_SOURCE    STAGE "/source"
 
 #define GIT_CONFIG "/etc/gitconfig.source"
 
@@ -36,6 +37,7 @@ enum { NOFILE_SOFT = 1024, NOFILE_HARD = 4096 };
 /* RLIMIT_NPROC counts everything of a user: without a uid of our own, leave room for the rest. */
 enum { FOREIGN_PROCESSES = 4096 };
 
+/* clang-format off */
 static const char *const fixed_args[] = {
         /* The program files of the host, nothing else of it. */
         "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/sbin",
@@ -56,6 +58,7 @@ static const char *const fixed_args[] = {
         "--clearenv", "--setenv", "PATH", "/usr/bin:/bin", "--setenv", "HOME", "/home/agent",
         "--setenv", "LANG", "C.UTF-8",
 };
+/* clang-format on */
 static_assert(FD_PASSWD == 6 && FD_GROUP == 7 && FD_HOSTS == 8 && FD_FILTER == 4 && FD_STATUS == 5,
               "the numbers are spelled out in the arguments");
 
@@ -143,23 +146,97 @@ static int open_resolved(const char *path, int control)
         return fd;
 }
 
+static bool write_map(pid_t pid, const char *name, unsigned inside, unsigned outside)
+{
+        char path[64], line[64];
+        ssize_t written;
+        int fd, n;
+
+        snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+        n = snprintf(line, sizeof(line), "%u %u 1\n", inside, outside);
+        fd = open(path, O_WRONLY | O_CLOEXEC);
+        if (fd < 0)
+                return false;
+        written = write(fd, line, (size_t)n);
+        close(fd);
+        return written == n;
+}
+
+/* A user namespace that says: what belongs to the owner belongs to the workspace's uid; or -1. */
+static int owner_map(const struct stat *owner, uint32_t uid)
+{
+        int ready[2], fd = -1;
+        char path[64], byte = 0;
+        pid_t pid;
+
+        if (pipe2(ready, O_CLOEXEC))
+                return -1;
+        pid = fork();
+        if (!pid) {
+                (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+                if (unshare(CLONE_NEWUSER) || write(ready[1], &byte, 1) != 1)
+                        _exit(1);
+                for (;;)
+                        pause();
+        }
+        close(ready[1]);
+        snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
+        if (pid > 0 && read(ready[0], &byte, 1) == 1 &&
+            write_map(pid, "uid_map", owner->st_uid, uid) &&
+            write_map(pid, "gid_map", owner->st_gid, uid))
+                fd = open(path, O_RDONLY | O_CLOEXEC);
+        close(ready[0]);
+        if (pid > 0) {
+                kill(pid, SIGKILL);
+                (void)waitpid(pid, NULL, 0);
+        }
+        return fd;
+}
+
+/*
+ * Shows a directory with its owner's files as the workspace's own, so that private ones can be read
+ * and git finds nothing foreign.  Where the kernel or the file system cannot, the modes decide.
+ */
+static bool show_as_own(int fd, const char *place, uint32_t uid)
+{
+        struct mount_attr attr = { .attr_set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_RDONLY |
+                                               MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV };
+        struct stat owner;
+        bool shown = false;
+        int map, tree;
+
+        if (fstat(fd, &owner) || owner.st_uid == uid)
+                return false;
+        map = owner_map(&owner, uid);
+        tree = open_tree(fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+        if (map >= 0 && tree >= 0 && !(mkdir(place, 0755) && errno != EEXIST)) {
+                attr.userns_fd = (uint64_t)map;
+                shown = !mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) &&
+                        !move_mount(tree, "", AT_FDCWD, place, MOVE_MOUNT_F_EMPTY_PATH);
+        }
+        if (map >= 0)
+                close(map);
+        if (tree >= 0)
+                close(tree);
+        return shown;
+}
+
 static void show(int fd, const char *place, int control)
 {
         char from[64];
 
         snprintf(from, sizeof(from), "/proc/self/fd/%d", fd);
-        if (mkdir(place, 0755) || mount(from, place, NULL, MS_BIND, NULL))
+        if ((mkdir(place, 0755) && errno != EEXIST) || mount(from, place, NULL, MS_BIND, NULL))
                 wire_die(control, ERR_UNAVAILABLE, "cannot mount at %s: %s", place,
                          strerror(errno));
-        close(fd);
 }
 
 /*
  * As root: a mount namespace of our own, in which the workspace and the source appear where the
  * workspace's uid can reach them, whatever the modes of the directories above them.
  */
-static void stage(const struct sandbox *box, const struct sandbox_run *run,
-                  char source[PATH_MAX], char workspace[PATH_MAX])
+static void stage(const struct sandbox *box, const struct sandbox_run *run, char source[PATH_MAX],
+                  char workspace[PATH_MAX])
 {
         int workspace_fd = -1, source_fd = -1;
 
@@ -175,10 +252,13 @@ static void stage(const struct sandbox *box, const struct sandbox_run *run,
                          strerror(errno));
         if (workspace_fd >= 0) {
                 show(workspace_fd, STAGE_WORKSPACE, run->control);
+                close(workspace_fd);
                 strcpy(workspace, STAGE_WORKSPACE);
         }
         if (source_fd >= 0) {
-                show(source_fd, STAGE_SOURCE, run->control);
+                if (!show_as_own(source_fd, STAGE_SOURCE, run->uid))
+                        show(source_fd, STAGE_SOURCE, run->control);
+                close(source_fd);
                 strcpy(source, STAGE_SOURCE);
         }
 }

@@ -15,7 +15,7 @@
 #include "worker/wire.h"
 
 #define SANDBOX_WORKSPACE "/workspace"
-#define SANDBOX_SOURCE "/source"
+#define SANDBOX_SOURCE    "/source"
 
 /* What is the same for every run of a spawner. */
 struct sandbox {

@@ -22,6 +22,7 @@ enum { HELPER_MS = 60000 };
 struct spawner {
         pid_t pid;
         int socket;
+        uint32_t uid; /* the child's */
         bool bwrap;
         char problem[sizeof(((struct wire_reply *)0)->text)];
 };
@@ -76,7 +77,7 @@ enum err spawner_start(struct scope *scope, const struct spawner_options *option
                        struct spawner **out)
 {
         struct spawner *spawner = xcalloc(1, sizeof(*spawner));
-        struct wire_reply hello;
+        struct wire_reply hello = { 0 };
         enum err e;
 
         spawner->socket = -1;
@@ -85,10 +86,11 @@ enum err spawner_start(struct scope *scope, const struct spawner_options *option
                    hello.kind != WIRE_HELLO))
                 e = fail(scope, ERR_UNAVAILABLE, "the spawner did not start");
         if (e) {
-                spawner_stop(spawner);
+                spawner_free(spawner);
                 return e;
         }
         spawner->bwrap = hello.bwrap;
+        spawner->uid = (uint32_t)hello.a;
         memcpy(spawner->problem, hello.text, sizeof(spawner->problem));
         *out = spawner;
         return ERR_OK;
@@ -96,13 +98,21 @@ enum err spawner_start(struct scope *scope, const struct spawner_options *option
 
 void spawner_stop(struct spawner *spawner)
 {
+        if (!spawner || spawner->pid <= 0)
+                return;
+        (void)shutdown(spawner->socket, SHUT_RDWR);
+        while (waitpid(spawner->pid, NULL, 0) < 0 && errno == EINTR)
+                ;
+        spawner->pid = 0;
+}
+
+void spawner_free(struct spawner *spawner)
+{
         if (!spawner)
                 return;
+        spawner_stop(spawner);
         if (spawner->socket >= 0)
                 close(spawner->socket);
-        if (spawner->pid > 0)
-                while (waitpid(spawner->pid, NULL, 0) < 0 && errno == EINTR)
-                        ;
         free(spawner);
 }
 
@@ -114,6 +124,11 @@ struct str spawner_runtime(const struct spawner *spawner)
 struct str spawner_runtime_problem(const struct spawner *spawner)
 {
         return str_from(spawner->problem);
+}
+
+uint32_t spawner_uid(const struct spawner *spawner, uint32_t workspace_uid)
+{
+        return spawner->uid ? spawner->uid : workspace_uid;
 }
 
 enum err spawner_request(struct scope *scope, struct wire_request *q, enum wire_op op,
@@ -185,7 +200,7 @@ enum err spawner_send(struct scope *scope, struct spawner *spawner, const struct
 enum err spawner_finish(struct scope *scope, int control, struct wire_reply *figures)
 {
         struct pollfd wait = { .fd = control, .events = POLLIN };
-        struct wire_reply reply;
+        struct wire_reply reply = { 0 };
         enum err e = ERR_OK;
         bool told = !figures;
 

@@ -34,7 +34,10 @@ struct spawner_options {
 
 /* Forks.  Call before any thread exists. */
 enum err spawner_start(struct scope *, const struct spawner_options *, struct spawner **) NODISCARD;
-void spawner_stop(struct spawner *); /* kills what runs, waits for the child; NULL is fine */
+/* Kills what runs and waits for the child; runs in other threads return, later calls are
+ * ERR_UNAVAILABLE.  One thread, once or more; NULL is fine. */
+void spawner_stop(struct spawner *);
+void spawner_free(struct spawner *); /* stops too; when no other thread uses it any more */
 
 /* "bwrap" or "none": what this machine can do, and why not when it cannot. */
 struct str spawner_runtime(const struct spawner *);

@@ -5,14 +5,16 @@
 #include "worker/spawner.h"
 #include "worker/wire.h"
 
+/* What a workspace's processes run as: its own uid, or the program's when that is not root. */
+uint32_t spawner_uid(const struct spawner *, uint32_t workspace_uid);
+
 /* Fills in op, uid and the workspace's name; ERR_VALIDATION when it is none. */
 enum err spawner_request(struct scope *, struct wire_request *, enum wire_op, struct str workspace,
                          uint32_t uid) NODISCARD;
 /* Sends it with the body and the descriptors of the operation; the caller closes the control
  * socket, which kills what still runs. */
 enum err spawner_send(struct scope *, struct spawner *, const struct wire_request *,
-                      const struct buf *body, const int *fds, size_t n_fds,
-                      int *control) NODISCARD;
+                      const struct buf *body, const int *fds, size_t n_fds, int *control) NODISCARD;
 /* Waits for the end of a helper; its fault becomes ours.  Figures may be NULL. */
 enum err spawner_finish(struct scope *, int control, struct wire_reply *figures) NODISCARD;
 

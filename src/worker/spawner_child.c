@@ -32,25 +32,37 @@ struct job {
         int status;
         char told[1024];
         size_t n_told;
-        struct cgroup group;
-        bool oom, grouped;
+        struct cgroup group; /* when grouped */
+        bool grouped;
 };
 
-/* A removed group that the kernel still held. */
+/* A group that is to be removed. */
 struct leftover {
         struct leftover *next;
         struct cgroup group;
 };
 
+/*
+ * A process that stands ready in a group of its own and becomes the next run.  Entering a group
+ * makes the kernel wait for all processors, often ten milliseconds: nobody shall wait for that.
+ */
+struct spare {
+        pid_t pid; /* 0 = there is none */
+        int socket;
+        struct cgroup group;
+};
+
 struct child {
         struct sandbox *box;
+        struct spare spare;
         int socket, signals, epoll;
         struct job *jobs;
         struct leftover *leftovers;
+        int n_leftovers;
         struct cgroups groups;
 };
 
-enum { LEFTOVER_MS = 20, GRACE_S = 5 };
+enum { LEFTOVERS_MAX = 64, LEFTOVER_MS = 20, SPARE_MS = 1, GRACE_S = 5 };
 
 static void watch(struct child *c, int fd, void *tag)
 {
@@ -94,16 +106,15 @@ static void read_status(struct job *job)
 
 /* ---- ending ---- */
 
-static void remove_group(struct child *c, struct cgroup *group)
+/* Later, when there is time: while a spare enters its group the kernel lets nobody remove one. */
+static void remove_group(struct child *c, const struct cgroup *group)
 {
-        struct leftover *left;
+        struct leftover *left = xcalloc(1, sizeof(*left));
 
-        if (cgroup_remove(group))
-                return;
-        left = xcalloc(1, sizeof(*left));
         left->group = *group;
         left->next = c->leftovers;
         c->leftovers = left;
+        c->n_leftovers++;
 }
 
 static void remove_leftovers(struct child *c)
@@ -116,6 +127,7 @@ static void remove_leftovers(struct child *c)
                 if (cgroup_remove(&left->group)) {
                         *at = left->next;
                         free(left);
+                        c->n_leftovers--;
                 } else {
                         at = &left->next;
                 }
@@ -169,7 +181,7 @@ static bool is_of_a_job(const struct child *c, pid_t pid)
         for (const struct job *job = c->jobs; job; job = job->next)
                 if (job->pid == pid || job->inner == pid)
                         return true;
-        return false;
+        return c->spare.pid == pid;
 }
 
 /*
@@ -191,8 +203,19 @@ static void kill_strays(const struct child *c)
                 fclose(list);
 }
 
+static void drop_spare(struct child *c)
+{
+        close(c->spare.socket);
+        remove_group(c, &c->spare.group);
+        c->spare.pid = 0;
+}
+
 static void reaped(struct child *c, pid_t pid, int status)
 {
+        if (pid == c->spare.pid) {
+                drop_spare(c);
+                return;
+        }
         for (struct job *job = c->jobs; job; job = job->next) {
                 if (job->pid == pid) {
                         job->pid = 0;
@@ -236,6 +259,8 @@ static void kill_everything(struct child *c)
                 read_status(job);
                 kill_job(job);
         }
+        if (c->spare.pid)
+                kill(c->spare.pid, SIGKILL);
         while (time(NULL) < deadline) {
                 int status;
                 pid_t pid = waitpid(-1, &status, WNOHANG);
@@ -301,10 +326,10 @@ static char **read_list(struct wire_reader *r, uint32_t n)
         return list;
 }
 
-static void run_child(const struct child *c, const struct wire_request *q, const int *fds,
-                      int status, pid_t parent) NORETURN;
-static void run_child(const struct child *c, const struct wire_request *q, const int *fds,
-                      int status, pid_t parent)
+static void run_child(const struct sandbox *box, const struct wire_request *q, const int *fds,
+                      pid_t parent) NORETURN;
+static void run_child(const struct sandbox *box, const struct wire_request *q, const int *fds,
+                      pid_t parent)
 {
         struct wire_reader r = read_body(fds[WIRE_BODY], fds[WIRE_CONTROL]);
         struct sandbox_run run = { .workspace = q->workspace,
@@ -315,7 +340,7 @@ static void run_child(const struct child *c, const struct wire_request *q, const
                                    .control = fds[WIRE_CONTROL],
                                    .out = fds[WIRE_OUT],
                                    .err = fds[WIRE_ERR],
-                                   .status = status,
+                                   .status = fds[WIRE_STATUS],
                                    .parent = parent };
         struct str source;
 
@@ -328,7 +353,56 @@ static void run_child(const struct child *c, const struct wire_request *q, const
         run.env = r.bad ? NULL : read_list(&r, q->n_env);
         if (r.bad)
                 wire_die(run.control, ERR_INTERNAL, "the request's body is broken");
-        sandbox_exec(c->box, &run);
+        sandbox_exec(box, &run);
+}
+
+/* Enters the group, waits for a run and becomes it. */
+static void spare_child(const struct child *c, int socket, pid_t parent) NORETURN;
+static void spare_child(const struct child *c, int socket, pid_t parent)
+{
+        enum { OWN_SOCKET = 3, OWN_FILTER };
+        struct sandbox box = *c->box;
+        struct wire_request q = { 0 };
+        int fds[WIRE_MAX_FDS];
+        size_t n_fds = WIRE_MAX_FDS;
+        int filter, entered;
+
+        reset_signals();
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent)
+                _exit(1);
+        socket = fcntl(socket, F_DUPFD_CLOEXEC, OWN_FILTER + 1);
+        filter = fcntl(box.filter, F_DUPFD_CLOEXEC, OWN_FILTER + 1);
+        if (dup3(socket, OWN_SOCKET, O_CLOEXEC) < 0 || dup3(filter, OWN_FILTER, O_CLOEXEC) < 0)
+                _exit(1);
+        (void)close_range(OWN_FILTER + 1, ~0U, 0);
+        box.filter = OWN_FILTER;
+        entered = cgroup_enter(&c->spare.group) ? 0 : errno;
+        if (wire_receive(OWN_SOCKET, &q, sizeof(q), 0, fds, &n_fds) != 1 || n_fds != WIRE_MAX_FDS)
+                _exit(1);
+        if (entered)
+                wire_die(fds[WIRE_CONTROL], ERR_UNAVAILABLE, "control group: %s",
+                         strerror(entered));
+        run_child(&box, &q, fds, parent);
+}
+
+static bool make_spare(struct child *c)
+{
+        pid_t parent = getpid();
+        int ends[2];
+
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
+                return false;
+        cgroup_make(&c->groups, &c->spare.group);
+        c->spare.pid = fork();
+        if (!c->spare.pid)
+                spare_child(c, ends[1], parent);
+        close(ends[1]);
+        c->spare.socket = ends[0];
+        if (c->spare.pid > 0)
+                return true;
+        drop_spare(c);
+        return false;
 }
 
 static void work_child(const struct child *c, const struct wire_request *q, const int *fds,
@@ -353,7 +427,7 @@ static const char *refusal(const struct child *c, const struct wire_request *q, 
                 "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
         size_t n = strnlen(q->workspace, sizeof(q->workspace));
 
-        if (q->op >= WIRE_OPS || (q->op == WIRE_RUN && n_fds != WIRE_MAX_FDS))
+        if (q->op >= WIRE_OPS || (q->op == WIRE_RUN && n_fds != WIRE_RUN_FDS))
                 return "no such request";
         if (!n || n == sizeof(q->workspace) || strspn(q->workspace, letters) != n)
                 return "not the name of a workspace";
@@ -362,56 +436,70 @@ static const char *refusal(const struct child *c, const struct wire_request *q, 
         return NULL;
 }
 
+/* Hands the run to the spare. */
+static bool start_run(struct child *c, struct job *job, struct wire_request q, const int *fds)
+{
+        int all[WIRE_MAX_FDS], status[2];
+        bool sent;
+
+        if (pipe2(status, O_CLOEXEC))
+                return false;
+        (void)fcntl(status[0], F_SETFL, O_NONBLOCK);
+        if (!c->spare.pid && !make_spare(c)) {
+                close(status[0]);
+                close(status[1]);
+                return false;
+        }
+        job->pid = c->spare.pid;
+        job->group = c->spare.group;
+        job->grouped = true;
+        job->status_fd = status[0];
+        c->spare.pid = 0;
+        cgroup_limit(&c->groups, &job->group, q.memory_cap, q.process_cap);
+        if (job->group.memory)
+                q.memory_cap = 0; /* bounded for the whole tree already */
+        memcpy(all, fds, sizeof(*all) * WIRE_RUN_FDS);
+        all[WIRE_STATUS] = status[1];
+        sent = wire_send(c->spare.socket, &q, sizeof(q), all, WIRE_MAX_FDS);
+        close(c->spare.socket); /* the spare ends by itself when nothing came */
+        close(status[1]);
+        return sent;
+}
+
 static void start(struct child *c, const struct wire_request *q, const int *fds, size_t n_fds)
 {
         struct job *job = xcalloc(1, sizeof(*job));
-        int status[2] = { -1, -1 };
-        pid_t parent = getpid();
+        bool started;
 
         job->status_fd = -1;
-        if (q->op == WIRE_RUN) {
-                if (pipe2(status, O_CLOEXEC | O_NONBLOCK)) {
-                        wire_fault(fds[WIRE_CONTROL], ERR_UNAVAILABLE, "pipe: %s", strerror(errno));
-                        close(fds[WIRE_CONTROL]);
-                        free(job);
-                        return;
-                }
-                cgroup_make(&c->groups, &job->group, q->memory_cap, q->process_cap);
-                job->grouped = true;
-        }
-        job->pid = fork();
-        if (!job->pid) {
-                struct wire_request own = *q;
-
-                reset_signals();
-                if (q->op != WIRE_RUN)
-                        work_child(c, q, fds, n_fds);
-                if (!cgroup_enter(&job->group))
-                        wire_die(fds[WIRE_CONTROL], ERR_UNAVAILABLE, "control group: %s",
-                                 strerror(errno));
-                if (job->group.memory)
-                        own.memory_cap = 0; /* bounded for the whole tree already */
-                run_child(c, &own, fds, status[1], parent);
-        }
-        if (status[1] >= 0)
-                close(status[1]);
         job->control = fds[WIRE_CONTROL];
-        job->status_fd = status[0];
         job->next = c->jobs;
         c->jobs = job;
-        if (job->pid < 0) {
-                wire_fault(job->control, ERR_UNAVAILABLE, "fork: %s", strerror(errno));
+        if (q->op == WIRE_RUN) {
+                started = start_run(c, job, *q, fds);
+        } else {
+                job->pid = fork();
+                if (!job->pid) {
+                        reset_signals();
+                        work_child(c, q, fds, n_fds);
+                }
+                started = job->pid > 0;
+        }
+        if (!started)
+                wire_fault(job->control, ERR_UNAVAILABLE, "cannot start a process: %s",
+                           strerror(errno));
+        if (job->pid > 0) {
+                watch(c, job->control, job);
+        } else {
                 job->pid = 0;
                 finish(c, job);
-                return;
         }
-        watch(c, job->control, job);
 }
 
 /* False: the server is gone. */
 static bool accept_request(struct child *c)
 {
-        struct wire_request q;
+        struct wire_request q = { 0 };
         int fds[WIRE_MAX_FDS];
         size_t n_fds = WIRE_MAX_FDS;
         int got = wire_receive(c->socket, &q, sizeof(q), MSG_DONTWAIT, fds, &n_fds);
@@ -448,7 +536,7 @@ static void try_sandbox(struct child *c, struct wire_reply *hello)
                                    .process_cap = 512,
                                    .parent = getpid() };
         int out[2], told[2], control[2], status = 0;
-        struct wire_reply fault;
+        struct wire_reply fault = { 0 };
         size_t n = 0;
         ssize_t got;
         pid_t pid;
@@ -519,7 +607,7 @@ static void set_up(struct child *c)
 void spawner_child(int socket, struct sandbox *box)
 {
         struct child c = { .box = box, .socket = socket };
-        struct wire_reply hello = { .kind = WIRE_HELLO };
+        struct wire_reply hello = { .kind = WIRE_HELLO, .a = geteuid() };
         bool open = true;
 
         set_up(&c);
@@ -527,7 +615,8 @@ void spawner_child(int socket, struct sandbox *box)
         (void)wire_send(socket, &hello, sizeof(hello), NULL, 0);
         while (open) {
                 struct epoll_event events[16];
-                int n = epoll_wait(c.epoll, events, LENGTH(events), c.leftovers ? LEFTOVER_MS : -1);
+                int idle = !c.spare.pid && hello.bwrap ? SPARE_MS : c.leftovers ? LEFTOVER_MS : -1;
+                int n = epoll_wait(c.epoll, events, LENGTH(events), idle);
                 bool died = false;
 
                 for (int i = 0; i < n; i++) {
@@ -545,7 +634,12 @@ void spawner_child(int socket, struct sandbox *box)
                 }
                 if (died)
                         reap(&c); /* last: it frees jobs that other events may name */
-                remove_leftovers(&c);
+                if (n > 0 && c.n_leftovers < LEFTOVERS_MAX)
+                        continue;
+                if (n <= 0 && !c.spare.pid && hello.bwrap)
+                        (void)make_spare(&c);
+                else
+                        remove_leftovers(&c);
         }
         kill_everything(&c);
         _exit(0);

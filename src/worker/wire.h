@@ -27,8 +27,17 @@ enum wire_op {
 };
 
 /* Descriptors of a request, in this order; file operations carry WIRE_RESULT, runs the two pipes.
- */
-enum { WIRE_CONTROL, WIRE_BODY, WIRE_RESULT, WIRE_OUT = WIRE_RESULT, WIRE_ERR, WIRE_MAX_FDS };
+ * The spawner adds the status pipe when it hands a run on to a process of its own. */
+enum {
+        WIRE_CONTROL,
+        WIRE_BODY,
+        WIRE_RESULT,
+        WIRE_OUT = WIRE_RESULT,
+        WIRE_ERR,
+        WIRE_STATUS,
+        WIRE_RUN_FDS = WIRE_STATUS,
+        WIRE_MAX_FDS
+};
 
 #define WIRE_BODY_MAX  (INT64_C(80) << 20)
 #define WIRE_ITEMS_MAX 4096
@@ -52,7 +61,7 @@ struct wire_reply {
         int32_t exit_code; /* as the sandbox reported it; -1 = it did not */
         bool oom, memory_group, pids_group;
         bool bwrap;   /* of a hello */
-        int64_t a, b; /* figures */
+        int64_t a, b; /* figures; a of a hello is the spawner's uid */
         char text[600];
 };
 

@@ -202,7 +202,7 @@ static int tear_down(void **state)
         char command[128];
 
         (void)state;
-        spawner_stop(f.spawner);
+        spawner_free(f.spawner);
         snprintf(command, sizeof(command), "chmod -R u+rwX %s && rm -rf %s", f.home, f.home);
         must(command);
         return 0;
@@ -219,6 +219,7 @@ static int tear_down(void **state)
 static void a_command_runs_and_its_output_comes_back(void **state)
 {
         struct call c = begin();
+        char uid[32];
         const char *const argv[] = { "echo", "two words", "--", "-x", NULL };
 
         NEEDS_SANDBOX();
@@ -231,6 +232,8 @@ static void a_command_runs_and_its_output_comes_back(void **state)
         assert_false(c.result.truncated || c.result.timed_out || c.result.canceled);
         assert_has(c.result.sandbox, "{\"runtime\":\"bwrap\"");
         assert_has(c.result.sandbox, "\"network\":\"none\"");
+        snprintf(uid, sizeof(uid), "\"uid\":%u,", geteuid() ? geteuid() : uid_of(W1));
+        assert_has(c.result.sandbox, uid);
         sh(&c, "echo to-out; echo to-err >&2; whoami; pwd; id -u; cat; echo end");
         assert_str(c.result.out, "to-out\nagent\n/workspace\n1000\nend\n");
         assert_str(c.result.err, "to-err\n");
@@ -422,6 +425,7 @@ static void output_is_bounded(void **state)
         assert_true(now_ms() - start < 5000);
         assert_int_equal(alive("987004"), 0);
 
+        scope_done(&c.scope);
         c = begin();
         seen = (struct seen){ 0 };
         c.spec.on_output = see;
@@ -717,6 +721,7 @@ static void resources_are_bounded(void **state)
 static void a_checkout_below_a_closed_directory_is_shown_read_only(void **state)
 {
         struct call c = begin();
+        char command[256];
 
         NEEDS_SANDBOX();
         (void)state;
@@ -727,6 +732,15 @@ static void a_checkout_below_a_closed_directory_is_shown_read_only(void **state)
                "git -C /source log --format=%s; rm -rf repos/copy repos/copy2");
         assert_str(c.result.out, "hello\nhello\nhello\nfirst\n");
         assert_has(c.result.err, "Read-only file system");
+        /* A private umask: as root this takes a mount that maps the owner. */
+        snprintf(command, sizeof(command), "chmod -R go= %s", f.closed);
+        must(command);
+        sh(&c, "cat /source/README; git -C /source log --format=%s; ls -ln /source/README");
+        if (geteuid() == 0 && !c.result.out.n)
+                print_message("this file system cannot map owners: " STR_FMT "\n",
+                              STR_ARG(c.result.err));
+        else
+                assert_has(c.result.out, "hello\nfirst\n-rw------- 1 1000 1000 ");
         c.spec.git_source = STR_NONE;
         sh(&c, "ls /source; echo ${GIT_CONFIG_GLOBAL:-unset}");
         assert_str(c.result.out, "unset\n");
@@ -773,12 +787,12 @@ static void without_bubblewrap_nothing_runs(void **state)
         c.spec.argv = argv;
         assert_int_equal(spawner_run(&c.scope, own, &c.spec, &c.result), ERR_UNAVAILABLE);
         assert_has(c.scope.fault.detail, "not installed");
-        spawner_stop(own);
+        spawner_free(own);
         options.bwrap = "/bin/false"; /* is there but does not work */
         assert_int_equal(spawner_start(&c.scope, &options, &own), ERR_OK);
         assert_str(spawner_runtime(own), "none");
         assert_true(spawner_runtime_problem(own).n > 0);
-        spawner_stop(own);
+        spawner_free(own);
         scope_done(&c.scope);
 }
 
@@ -796,22 +810,61 @@ static void run_for_long(const char *script)
         _exit(spawner_run(&c.scope, own, &c.spec, &c.result) ? 1 : 0);
 }
 
+/* Until the sandbox is being made, or further, until the command in it runs. */
+static pid_t start_for_long(const char *word, int processes)
+{
+        char script[128];
+        int64_t start = now_ms();
+        int seen = 0;
+        pid_t pid;
+
+        snprintf(script, sizeof(script), "(setsid sleep %s &); trap '' TERM; sleep %s", word, word);
+        pid = fork();
+        if (!pid)
+                run_for_long(script);
+        while (seen < processes && now_ms() - start < 5000)
+                seen = alive(word);
+        assert_true(seen >= processes);
+        return pid;
+}
+
 static void the_tree_dies_with_the_server(void **state)
 {
+        NEEDS_SANDBOX();
+        (void)state;
+        /* 1: bubblewrap has just begun; 5: both of it, the shell and its two commands. */
+        for (int processes = 1; processes <= 5; processes++) {
+                pid_t pid = start_for_long("987005", processes);
+
+                kill(pid, SIGKILL);
+                waitpid(pid, NULL, 0);
+                assert_true(dead_within("987005", 2000));
+        }
+}
+
+static void the_tree_dies_with_the_spawner(void **state)
+{
+        char path[64];
+        FILE *list;
+        int status = 0, spawner = 0;
         pid_t pid;
-        int64_t start = now_ms();
 
         NEEDS_SANDBOX();
         (void)state;
-        pid = fork();
-        if (!pid)
-                run_for_long("(setsid sleep 987005 &); trap '' TERM; sleep 987005");
-        while (!alive("987005") && now_ms() - start < 5000)
-                ;
-        assert_true(alive("987005") > 0);
-        kill(pid, SIGKILL);
-        waitpid(pid, NULL, 0);
-        assert_true(dead_within("987005", 2000));
+        pid = start_for_long("987007", 5);
+        snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
+        list = fopen(path, "r");
+        if (list) {
+                assert_int_equal(fscanf(list, "%d", &spawner), 1);
+                fclose(list);
+                kill(spawner, SIGKILL);
+                assert_true(dead_within("987007", 2000));
+        } else {
+                kill(pid, SIGKILL);
+        }
+        waitpid(pid, &status, 0);
+        if (list) /* it was told, and did not wait for ever */
+                assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 1);
 }
 
 struct threaded {
@@ -835,6 +888,8 @@ static void stopping_the_spawner_ends_a_run(void **state)
         struct threaded t = { .c = begin() };
         int64_t start = now_ms();
         pthread_t thread;
+        int exit_code;
+        enum err e;
 
         NEEDS_SANDBOX();
         (void)state;
@@ -845,8 +900,13 @@ static void stopping_the_spawner_ends_a_run(void **state)
                 ;
         spawner_stop(t.spawner);
         pthread_join(thread, NULL);
+        e = t.e;
+        exit_code = t.c.result.exit_code;
         assert_int_equal(alive("987006"), 0);
-        assert_true(t.e == ERR_UNAVAILABLE || (!t.e && t.c.result.exit_code == 137));
+        assert_int_equal(spawner_run(&t.c.scope, t.spawner, &t.c.spec, &t.c.result),
+                         ERR_UNAVAILABLE);
+        spawner_free(t.spawner);
+        assert_true(e == ERR_UNAVAILABLE || (!e && exit_code == 137));
         scope_done(&t.c.scope);
 }
 
@@ -1131,7 +1191,7 @@ static void a_workspace_has_a_quota(void **state)
         assert_int_equal(files_usage(&s, own, w, SPAWNER_FIRST_UID + 9, &bytes, &count), ERR_OK);
         assert_int_equal(bytes, 1000);
         assert_int_equal(count, 2);
-        spawner_stop(own);
+        spawner_free(own);
         scope_done(&s);
 }
 
@@ -1161,6 +1221,7 @@ int main(void)
                 cmocka_unit_test(only_paths_below_the_git_roots_are_allowed),
                 cmocka_unit_test(without_bubblewrap_nothing_runs),
                 cmocka_unit_test(the_tree_dies_with_the_server),
+                cmocka_unit_test(the_tree_dies_with_the_spawner),
                 cmocka_unit_test(stopping_the_spawner_ends_a_run),
                 cmocka_unit_test(many_threads_at_once),
                 cmocka_unit_test(a_sandbox_costs_little),
