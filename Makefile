@@ -2,7 +2,7 @@
 BUILD ?= build
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all setup serve test crash-test cel-conformance bench asan tsan lint format install clean help
+.PHONY: all setup run serve test crash-test cel-conformance bench asan tsan lint format install clean help
 
 all: setup ## build; leaves build/baton
 	@ninja -C $(BUILD) --quiet
@@ -11,6 +11,9 @@ setup:
 	@tools/setup
 	@test -f $(BUILD)/build.ninja || meson setup $(BUILD) >$(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
 	@rm -f $(BUILD).log
+
+run: all ## build, then run examples/repo-audit.yaml on this checkout
+	@$(BUILD)/baton run examples/repo-audit.yaml --input repo=$(CURDIR) --data $(BUILD)/run-data
 
 serve: all ## run the server on 127.0.0.1:7420
 	$(BUILD)/baton serve

@@ -161,19 +161,7 @@ static void render_validation(struct request *r, struct json_out *j)
 {
         const struct document *d = r->reply_value;
 
-        json_begin_object(j);
-        json_key(j, "valid");
-        json_put_bool(j, d->problems.n == 0);
-        json_key(j, "problems");
-        json_begin_list(j);
-        for (size_t i = 0; i < d->problems.n; i++)
-                json_record(j, &problem_record, &d->problems.items[i]);
-        json_end_list(j);
-        if (d->sound) {
-                json_key(j, "graph");
-                definition_graph(&r->scope, j, d->definition);
-        }
-        json_end_object(j);
+        definition_report(&r->scope, j, &d->problems, d->sound ? d->definition : NULL);
 }
 
 static enum err validate_definition(struct request *r, struct tx *tx)

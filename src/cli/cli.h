@@ -10,20 +10,7 @@
 #ifndef BATON_CLI_CLI_H
 #define BATON_CLI_CLI_H
 
-#include <jansson.h>
-
-#include "core/buf.h"
-#include "core/scope.h"
-
 /* argv[1] is the first word of the command. */
 int cli_main(int argc, char **argv);
-
-/* Checks a document without a server: the reply of POST /v1/definitions/validate, as JSON. */
-enum err cli_validate_offline(struct scope *, struct str text, bool yaml, struct str name,
-                              struct buf *json_reply) NODISCARD;
-
-/* The document as JSON; *out stays NULL when its language cannot be read here, and the server then
- * has to tell whether it differs from what is stored.  The caller json_decref()s. */
-enum err cli_read_document(struct scope *, struct str text, bool yaml, json_t **out) NODISCARD;
 
 #endif

@@ -26,7 +26,7 @@ struct command {
         const char *notes;             /* further paragraphs of its help, or NULL */
 };
 
-enum cli_format { FORMAT_TABLE, FORMAT_JSON, FORMAT_JSONL };
+enum cli_format { OUTPUT_TABLE, OUTPUT_JSON, OUTPUT_JSONL };
 
 struct given {
         const struct cli_option *option;

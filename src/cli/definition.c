@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/connect.h"
 #include "cli/reply.h"
+#include "flow/definition.h"
 #include "json/json_in.h"
 
 enum { FILE_MAX = 16 << 20, NESTED_FILES = 32 };
@@ -41,10 +42,11 @@ enum err file_read(struct cli *cli, const char *file, struct str *out)
 }
 
 struct document {
-        const char *file, *base, *name; /* base: the file's name without its ending */
+        const char *file, *base; /* base: the file's name without its ending, or NULL */
         struct str text;
-        bool yaml;
-        json_t *spec; /* NULL: not readable here */
+        bool yaml, sound;
+        struct definition *definition;
+        struct problems problems;
 };
 
 static const char *base_name(struct cli *cli, const char *file)
@@ -59,36 +61,10 @@ static const char *base_name(struct cli *cli, const char *file)
         return strcmp(file, "-") == 0 ? NULL : str_c(&cli->scope.arena, base);
 }
 
-/* A scalar at the beginning of `s`: quoted, or up to what ends a plain one. */
-static struct str scalar(struct str s)
-{
-        size_t end;
-
-        s = str_trim(s);
-        if (s.n && (s.p[0] == '"' || s.p[0] == '\''))
-                return str_slice(s, 1, str_find(s, s.p[0], 1));
-        for (end = 0; end < s.n && !strchr(",}]\r\n", s.p[end]); end++)
-                if (s.p[end] == '#' && end && s.p[end - 1] == ' ')
-                        break;
-        return str_trim(str_slice(s, 0, end));
-}
-
-/* The name of a YAML document that cannot be read here: its member at the left edge. */
-static struct str name_in_text(struct str text)
-{
-        while (text.n) {
-                struct str line = str_cut(text, '\n', &text);
-
-                if (str_starts(line, "name:"))
-                        return scalar(str_slice(line, 5, line.n));
-        }
-        return STR_NONE;
-}
-
 static enum err document_read(struct cli *cli, const char *file, struct document *out)
 {
         const char *given = cli_option(cli, "name");
-        struct str name, start;
+        struct str start;
         enum err e;
 
         *out = (struct document){ .file = file, .base = base_name(cli, file) };
@@ -99,14 +75,18 @@ static enum err document_read(struct cli *cli, const char *file, struct document
                 out->base = given;
         start = str_trim(out->text);
         out->yaml = !str_ends(str_from(file), ".json") && !str_starts(start, "{");
-        e = cli_read_document(&cli->scope, out->text, out->yaml, &out->spec);
-        if (e)
-                return e;
-        if (out->spec)
-                json_array_append_new(cli->kept, out->spec);
-        name = out->spec ? member_text(out->spec, "name") : name_in_text(out->text);
-        out->name = name.n ? str_c(&cli->scope.arena, name) : out->base;
+        out->sound = !definition_parse(&cli->scope, out->text, out->yaml ? FORMAT_YAML : FORMAT_JSON,
+                                       out->base ? str_from(out->base) : STR_NONE,
+                                       &out->definition, &out->problems);
         return ERR_OK;
+}
+
+/* What cannot be stored is not sent: the first problem is the error. */
+static enum err document_read_sound(struct cli *cli, const char *file, struct document *out)
+{
+        enum err e = document_read(cli, file, out);
+
+        return e || out->sound ? e : cli->scope.fault.code;
 }
 
 static struct http_call document_call(struct cli *cli, const char *method, const char *path,
@@ -133,18 +113,15 @@ static enum err create(struct cli *cli, const struct document *d, struct http_re
 
 /* ---- storing what a run needs ---- */
 
-/* A document need not repeat its name, and the server may add it. */
-static bool same_spec(const json_t *a, const json_t *b)
+static bool same_spec(struct cli *cli, const struct document *d, const json_t *stored)
 {
-        json_t *left = json_copy((json_t *)(uintptr_t)a),
-               *right = json_copy((json_t *)(uintptr_t)b);
+        json_t *ours;
         bool same;
 
-        json_object_del(left, "name");
-        json_object_del(right, "name");
-        same = left && right && json_equal(left, right);
-        json_decref(left);
-        json_decref(right);
+        if (json_parse(&cli->scope, value_dump(&cli->scope, d->definition->document), &ours))
+                return false;
+        same = json_equal(ours, stored);
+        json_decref(ours);
         return same;
 }
 
@@ -165,7 +142,8 @@ static enum err replace(struct cli *cli, const struct document *d, const json_t 
 /* Somebody else may store the same document meanwhile: then look again. */
 static enum err store(struct cli *cli, const struct document *d, json_t **out)
 {
-        const char *path = path_of(cli, "/v1/definitions/", d->name, NULL);
+        const char *path = path_of(cli, "/v1/definitions/",
+                                   str_c(&cli->scope.arena, d->definition->name), NULL);
         struct http_response response;
         enum err e = ERR_OK;
 
@@ -175,7 +153,7 @@ static enum err store(struct cli *cli, const struct document *d, json_t **out)
                 e = get_json(cli, path, &stored);
                 if (e == ERR_NOT_FOUND)
                         e = create(cli, d, &response, out);
-                else if (!e && d->spec && same_spec(d->spec, json_object_get(stored, "spec")))
+                else if (!e && same_spec(cli, d, json_object_get(stored, "spec")))
                         *out = stored;
                 else if (!e)
                         e = replace(cli, d, stored, out);
@@ -236,26 +214,14 @@ static enum err ensure_reference(struct cli *cli, const char *file, struct str n
         return e == ERR_NOT_FOUND ? ensure(cli, other, nested, &stored) : e;
 }
 
-/* Found in the text, so that both languages are served alike. */
 static enum err ensure_references(struct cli *cli, const struct document *d, struct nested *nested)
 {
-        static const char word[] = "referenced_task_id";
-        struct str rest = d->text;
+        size_t n;
+        const struct str *names = definition_references(&cli->scope, d->definition, &n);
         enum err e = ERR_OK;
 
-        while (!e && rest.n) {
-                const char *at = memmem(rest.p, rest.n, word, sizeof(word) - 1);
-
-                if (!at)
-                        break;
-                rest = str_slice(rest, (size_t)(at - rest.p) + sizeof(word) - 1, rest.n);
-                if (rest.n && (rest.p[0] == '"' || rest.p[0] == '\''))
-                        rest = str_slice(rest, 1, rest.n);
-                rest = str_trim(rest);
-                if (rest.n && rest.p[0] == ':')
-                        e = ensure_reference(cli, d->file, scalar(str_slice(rest, 1, rest.n)),
-                                             nested);
-        }
+        for (size_t i = 0; !e && i < n; i++)
+                e = ensure_reference(cli, d->file, names[i], nested);
         return e;
 }
 
@@ -268,7 +234,7 @@ static enum err ensure(struct cli *cli, const char *file, struct nested *nested,
                 return fail(&cli->scope, ERR_GRAPH_LIMIT, "more than %d files refer to each other",
                             NESTED_FILES);
         nested->seen[nested->n++] = file;
-        e = document_read(cli, file, &d);
+        e = document_read_sound(cli, file, &d);
         if (!e)
                 e = ensure_references(cli, &d, nested);
         return e ? e : store(cli, &d, out);
@@ -292,7 +258,7 @@ enum err command_definition_create(struct cli *cli)
         struct http_response response;
         struct document d;
         json_t *reply;
-        enum err e = document_read(cli, cli->args[0], &d);
+        enum err e = document_read_sound(cli, cli->args[0], &d);
 
         if (!e)
                 e = connect_server(cli);
@@ -300,7 +266,7 @@ enum err command_definition_create(struct cli *cli)
                 e = create(cli, &d, &response, &reply);
         if (e)
                 return e;
-        if (cli->format == FORMAT_TABLE)
+        if (cli->format == OUTPUT_TABLE)
                 json_object_del(reply, "spec");
         show_object(cli, &response, reply);
         return ERR_OK;
@@ -352,7 +318,7 @@ enum err command_definition_get(struct cli *cli)
                 e = send_json(cli, &call, &response, &reply);
         if (e)
                 return e;
-        if (cli->format != FORMAT_TABLE) {
+        if (cli->format != OUTPUT_TABLE) {
                 show_object(cli, &response, reply);
                 return ERR_OK;
         }
@@ -378,18 +344,17 @@ static enum err validate_here(struct cli *cli, const struct document *d,
                               struct http_response *response, json_t **out)
 {
         struct buf reply = BUF_INIT(FILE_MAX);
-        enum err e = cli_validate_offline(&cli->scope, d->text, d->yaml,
-                                          str_from(d->base ? d->base : ""), &reply);
+        struct json_out j = { .out = &reply };
+        enum err e;
 
-        if (!e) {
-                *response = (struct http_response){
-                        .status = 200, .body = str_dup(&cli->scope.arena, buf_view(&reply))
-                };
-                e = json_parse(&cli->scope, response->body, out);
-                if (!e)
-                        json_array_append_new(cli->kept, *out);
-        }
+        definition_report(&cli->scope, &j, &d->problems, d->sound ? d->definition : NULL);
+        *response = (struct http_response){ .status = 200,
+                                            .body = str_dup(&cli->scope.arena,
+                                                            buf_view(&reply)) };
         buf_done(&reply);
+        e = json_parse(&cli->scope, response->body, out);
+        if (!e)
+                json_array_append_new(cli->kept, *out);
         return e;
 }
 
@@ -418,17 +383,14 @@ static void print_problems(struct cli *cli, const json_t *reply)
 enum err command_definition_validate(struct cli *cli)
 {
         struct http_response response;
-        struct document d = { .yaml = true };
+        struct document d;
         json_t *reply = NULL;
         bool valid;
-        enum err e = file_read(cli, cli->args[0], &d.text);
+        enum err e = document_read(cli, cli->args[0], &d);
 
         if (e)
                 return e;
-        /* Not document_read(): what cannot be read is for the checker to explain. */
-        d.file = cli->args[0];
-        d.base = cli_option(cli, "name") ? cli_option(cli, "name") : base_name(cli, d.file);
-        d.yaml = !str_ends(str_from(d.file), ".json") && !str_starts(str_trim(d.text), "{");
+        /* A server also knows which definitions there are to refer to. */
         if (server_is_there(cli))
                 e = validate_there(cli, &d, &response, &reply);
         else
@@ -436,11 +398,11 @@ enum err command_definition_validate(struct cli *cli)
         if (e)
                 return e;
         valid = json_is_true(json_object_get(reply, "valid"));
-        if (cli->format != FORMAT_TABLE)
+        if (cli->format != OUTPUT_TABLE)
                 show_object(cli, &response, reply);
         else if (valid)
                 fprintf(cli->out.to, "%s is valid\n", d.file);
-        if (cli->format == FORMAT_TABLE)
+        if (cli->format == OUTPUT_TABLE)
                 print_problems(cli, reply);
         cli->status = valid ? 0 : 2;
         return ERR_OK;

@@ -15,7 +15,7 @@ static enum err create(struct cli *cli, struct str body)
         if (e)
                 return e;
         show_object(cli, &response, reply);
-        if (cli->format == FORMAT_TABLE)
+        if (cli->format == OUTPUT_TABLE)
                 fprintf(cli->err.to, "keep the key: it is not shown again\n");
         return ERR_OK;
 }
@@ -74,7 +74,7 @@ enum err command_key_revoke(struct cli *cli)
         call.path = path_of(cli, "/v1/keys/", cli->args[0], NULL);
         if (!e)
                 e = send_call(cli, &call, &response);
-        if (!e && cli->format == FORMAT_TABLE)
+        if (!e && cli->format == OUTPUT_TABLE)
                 fprintf(cli->err.to, "revoked\n");
         return e;
 }

@@ -215,9 +215,9 @@ void show_object(struct cli *cli, const struct http_response *response, const js
 {
         if (!value)
                 return;
-        if (cli->format == FORMAT_JSON)
+        if (cli->format == OUTPUT_JSON)
                 print_body(cli, response);
-        else if (cli->format == FORMAT_JSONL)
+        else if (cli->format == OUTPUT_JSONL)
                 print_line(cli, value);
         else
                 object_print(&cli->out, value);
@@ -229,7 +229,7 @@ static void show_items(struct cli *cli, const struct column *columns, size_t n, 
         struct str cursor = member_text(reply, "next_cursor");
         size_t i;
 
-        if (cli->format == FORMAT_JSONL)
+        if (cli->format == OUTPUT_JSONL)
                 json_array_foreach(items, i, item)
                         print_line(cli, item);
         else
@@ -252,7 +252,7 @@ enum err show_list(struct cli *cli, struct path *path, const struct column *colu
         e = send_json(cli, &call, &response, &reply);
         if (e)
                 return e;
-        if (cli->format == FORMAT_JSON)
+        if (cli->format == OUTPUT_JSON)
                 print_body(cli, &response);
         else
                 show_items(cli, columns, n, reply);
@@ -279,7 +279,7 @@ enum err show_post(struct cli *cli, const char *path, struct str body, const cha
 
         if (e)
                 return e;
-        if (cli->format == FORMAT_TABLE && member && json_object_get(reply, member))
+        if (cli->format == OUTPUT_TABLE && member && json_object_get(reply, member))
                 reply = json_object_get(reply, member);
         show_object(cli, &response, reply);
         return ERR_OK;

@@ -218,7 +218,7 @@ enum err run_to_end(struct cli *cli, const json_t *started, bool shown)
         if (e || !run)
                 return e;
         cli->status = exit_status_of(member_text(run, "status"));
-        if (cli->format == FORMAT_TABLE)
+        if (cli->format == OUTPUT_TABLE)
                 print_end(cli, run);
         else
                 print_line(cli, run);

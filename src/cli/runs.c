@@ -66,7 +66,7 @@ static bool on_event(void *ctx, const struct http_event *event)
 
         if (json_parse(&tail->cli->scope, event->data, &value))
                 return true;
-        if (tail->cli->format == FORMAT_TABLE)
+        if (tail->cli->format == OUTPUT_TABLE)
                 tail->show(tail->cli, value);
         else
                 print_line(tail->cli, value);

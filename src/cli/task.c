@@ -22,7 +22,7 @@ enum err command_task_run(struct cli *cli)
                 return e;
         if (stream || wait)
                 return run_to_end(cli, started, stream);
-        if (cli->format == FORMAT_TABLE)
+        if (cli->format == OUTPUT_TABLE)
                 started = json_object_get(started, "run");
         show_object(cli, &response, started);
         return ERR_OK;

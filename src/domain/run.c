@@ -62,7 +62,7 @@ static const struct field run_fields[] = {
         { "parent_run_id", FIELD_ID, BOTH, AT(parent_run_id), "run" },
         { "parent_step_index", FIELD_INT, BOTH, AT(parent_step_index) },
         { "branch_index", FIELD_INT, BOTH, AT(branch_index) },
-        { "branch_name", FIELD_STR, FIELD_COLUMN, AT(branch_name) },
+        { "branch_name", FIELD_STR, BOTH, AT(branch_name) },
         { "path", FIELD_STR, FIELD_COLUMN, AT(path) },
         { "locals", FIELD_JSON, FIELD_COLUMN, AT(locals) },
         { "nesting", FIELD_INT, FIELD_COLUMN, AT(nesting) },

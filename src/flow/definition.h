@@ -99,6 +99,10 @@ enum err definition_input(struct scope *, const struct definition *, struct str 
 /* {"nodes":[{id,index,action,label?,parent?}],"edges":[{from,to,kind}]} for drawing. */
 void definition_graph(struct scope *, struct json_out *, const struct definition *);
 
+/* {"valid":…,"problems":[…],"graph":…}; a document with problems may have no definition. */
+void definition_report(struct scope *, struct json_out *, const struct problems *,
+                       const struct definition *);
+
 /* Checks values against the parameter table of an action: those that are constant when a document
  * is read, all of them (`rendered`) before they are used. */
 void parameters_check(struct problems *, struct str path, const struct action *, struct value map,

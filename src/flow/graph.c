@@ -107,3 +107,21 @@ void definition_graph(struct scope *scope, struct json_out *j, const struct defi
         json_end_list(j);
         json_end_object(j);
 }
+
+void definition_report(struct scope *scope, struct json_out *j, const struct problems *problems,
+                       const struct definition *definition)
+{
+        json_begin_object(j);
+        json_key(j, "valid");
+        json_put_bool(j, problems->n == 0);
+        json_key(j, "problems");
+        json_begin_list(j);
+        for (size_t i = 0; i < problems->n; i++)
+                json_record(j, &problem_record, &problems->items[i]);
+        json_end_list(j);
+        if (definition) {
+                json_key(j, "graph");
+                definition_graph(scope, j, definition);
+        }
+        json_end_object(j);
+}
