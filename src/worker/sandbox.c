@@ -88,15 +88,27 @@ void sandbox_change_uid(const struct sandbox *box, uint32_t uid, int control)
                          strerror(errno));
 }
 
+int sandbox_open_workspaces(const struct sandbox *box, int control)
+{
+        int fd = open(box->workspaces, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        struct stat st;
+
+        if (fd < 0 || fstat(fd, &st))
+                wire_die(control, ERR_UNAVAILABLE, "directory of workspaces %s: %s",
+                         box->workspaces, strerror(errno));
+        if (st.st_dev != box->device || st.st_ino != box->inode)
+                wire_die(control, ERR_UNAVAILABLE,
+                         "the directory of workspaces %s has been replaced", box->workspaces);
+        return fd;
+}
+
 int sandbox_open_workspace(const struct sandbox *box, const char *workspace, uint32_t uid,
                            int control)
 {
-        char path[PATH_MAX];
+        int above = sandbox_open_workspaces(box, control);
         struct stat st;
-        int fd;
+        int fd = openat(above, workspace, O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC);
 
-        snprintf(path, sizeof(path), "%s/%s", box->workspaces, workspace);
-        fd = open(path, O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0 && errno == ENOENT)
                 wire_die(control, ERR_NOT_FOUND, "workspace %s has no directory", workspace);
         if (fd < 0 || fstat(fd, &st))
@@ -106,6 +118,7 @@ int sandbox_open_workspace(const struct sandbox *box, const char *workspace, uin
                 wire_die(control, ERR_UNAVAILABLE,
                          "the directory of workspace %s belongs to uid %u, not to %u", workspace,
                          st.st_uid, box->root ? uid : getuid());
+        close(above);
         return fd;
 }
 
