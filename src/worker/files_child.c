@@ -381,16 +381,15 @@ void files_child_work(const struct sandbox *box, const struct wire_request *q,
 
 void files_child_workspace(const struct sandbox *box, const struct wire_request *q, int control)
 {
-        char path[PATH_MAX];
-        struct stat st;
         uid_t owner = box->root ? q->uid : getuid();
+        int above = sandbox_open_workspaces(box, control);
+        struct stat st;
         int fd;
 
-        snprintf(path, sizeof(path), "%s/%s", box->workspaces, q->workspace);
-        if (mkdir(path, 0700) && errno != EEXIST)
+        if (mkdirat(above, q->workspace, 0700) && errno != EEXIST)
                 wire_die(control, ERR_UNAVAILABLE, "directory of workspace %s: %s", q->workspace,
                          strerror(errno));
-        fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        fd = openat(above, q->workspace, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (fd < 0 || fstat(fd, &st))
                 wire_die(control, ERR_UNAVAILABLE, "directory of workspace %s: %s", q->workspace,
                          strerror(errno));

@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <linux/close_range.h>
 #include <linux/openat2.h>
+#include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -88,15 +89,27 @@ void sandbox_change_uid(const struct sandbox *box, uint32_t uid, int control)
                          strerror(errno));
 }
 
+int sandbox_open_workspaces(const struct sandbox *box, int control)
+{
+        int fd = open(box->workspaces, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        struct stat st;
+
+        if (fd < 0 || fstat(fd, &st))
+                wire_die(control, ERR_UNAVAILABLE, "directory of workspaces %s: %s",
+                         box->workspaces, strerror(errno));
+        if (st.st_dev != box->device || st.st_ino != box->inode)
+                wire_die(control, ERR_UNAVAILABLE,
+                         "the directory of workspaces %s has been replaced", box->workspaces);
+        return fd;
+}
+
 int sandbox_open_workspace(const struct sandbox *box, const char *workspace, uint32_t uid,
                            int control)
 {
-        char path[PATH_MAX];
+        int above = sandbox_open_workspaces(box, control);
         struct stat st;
-        int fd;
+        int fd = openat(above, workspace, O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC);
 
-        snprintf(path, sizeof(path), "%s/%s", box->workspaces, workspace);
-        fd = open(path, O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0 && errno == ENOENT)
                 wire_die(control, ERR_NOT_FOUND, "workspace %s has no directory", workspace);
         if (fd < 0 || fstat(fd, &st))
@@ -106,6 +119,7 @@ int sandbox_open_workspace(const struct sandbox *box, const char *workspace, uin
                 wire_die(control, ERR_UNAVAILABLE,
                          "the directory of workspace %s belongs to uid %u, not to %u", workspace,
                          st.st_uid, box->root ? uid : getuid());
+        close(above);
         return fd;
 }
 
@@ -165,31 +179,24 @@ static bool write_map(pid_t pid, const char *name, unsigned inside, unsigned out
 /* A user namespace that says: what belongs to the owner belongs to the workspace's uid; or -1. */
 static int owner_map(const struct stat *owner, uint32_t uid)
 {
-        int ready[2], fd = -1;
-        char path[64], byte = 0;
-        pid_t pid;
+        struct clone_args how = { .flags = CLONE_NEWUSER, .exit_signal = SIGCHLD };
+        pid_t pid = (pid_t)syscall(SYS_clone3, &how, sizeof(how));
+        char path[64];
+        int fd = -1;
 
-        if (pipe2(ready, O_CLOEXEC))
-                return -1;
-        pid = fork();
         if (!pid) {
                 (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-                if (unshare(CLONE_NEWUSER) || write(ready[1], &byte, 1) != 1)
-                        _exit(1);
                 for (;;)
                         pause();
         }
-        close(ready[1]);
+        if (pid < 0)
+                return -1;
         snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
-        if (pid > 0 && read(ready[0], &byte, 1) == 1 &&
-            write_map(pid, "uid_map", owner->st_uid, uid) &&
+        if (write_map(pid, "uid_map", owner->st_uid, uid) &&
             write_map(pid, "gid_map", owner->st_gid, uid))
                 fd = open(path, O_RDONLY | O_CLOEXEC);
-        close(ready[0]);
-        if (pid > 0) {
-                kill(pid, SIGKILL);
-                (void)waitpid(pid, NULL, 0);
-        }
+        kill(pid, SIGKILL);
+        (void)waitpid(pid, NULL, 0);
         return fd;
 }
 

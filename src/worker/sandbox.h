@@ -21,6 +21,7 @@
 struct sandbox {
         const char *bwrap;      /* path of the program; NULL = not found */
         const char *workspaces; /* absolute, without symbolic links */
+        uint64_t device, inode; /* of that directory when the program started */
         const char *const *git_roots;
         int filter; /* memfd with the system call filter */
         bool root;  /* started by uid 0: every run changes to a workspace's uid */
@@ -45,6 +46,9 @@ void sandbox_exec(const struct sandbox *, const struct sandbox_run *) NORETURN;
 /* For every child of the spawner that acts for a workspace. */
 bool sandbox_uid_allowed(const struct sandbox *, uint32_t uid);
 void sandbox_change_uid(const struct sandbox *, uint32_t uid, int control);
+/* A descriptor (O_PATH) of the directory of all of them.  Whoever the server has become may own a
+ * directory above it: it is checked to be the one that was there at the start. */
+int sandbox_open_workspaces(const struct sandbox *, int control);
 /* A descriptor of the workspace's directory (O_PATH), checked for its owner. */
 int sandbox_open_workspace(const struct sandbox *, const char *workspace, uint32_t uid,
                            int control);

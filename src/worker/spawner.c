@@ -44,10 +44,11 @@ static enum err start_child(struct scope *scope, const struct spawner_options *o
                             struct spawner *spawner)
 {
         char workspaces[PATH_MAX];
+        struct stat st;
         int ends[2];
 
         if ((mkdir(options->workspaces, 0700) && errno != EEXIST) ||
-            !realpath(options->workspaces, workspaces))
+            !realpath(options->workspaces, workspaces) || stat(workspaces, &st))
                 return fail(scope, ERR_UNAVAILABLE, "directory of workspaces %s: %s",
                             options->workspaces, strerror(errno));
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
@@ -56,6 +57,8 @@ static enum err start_child(struct scope *scope, const struct spawner_options *o
         if (!spawner->pid) {
                 struct sandbox box = { .bwrap = find_bwrap(options),
                                        .workspaces = workspaces,
+                                       .device = st.st_dev,
+                                       .inode = st.st_ino,
                                        .git_roots = options->git_roots,
                                        .root = geteuid() == 0,
                                        .first_uid = options->first_uid ? options->first_uid :

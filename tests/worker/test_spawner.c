@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
@@ -773,6 +774,30 @@ static void only_paths_below_the_git_roots_are_allowed(void **state)
 
 /* ---- life of the spawner ---- */
 
+/* The server may own a directory above; the spawner, perhaps root, must not be led astray. */
+static void a_replaced_directory_of_workspaces_is_noticed(void **state)
+{
+        char place[128], command[1024];
+        struct spawner_options options = { .workspaces = place };
+        struct scope s;
+        struct spawner *own;
+
+        (void)state;
+        scope_init(&s, &system_world);
+        snprintf(place, sizeof(place), "%s/movable", f.home);
+        assert_int_equal(spawner_start(&s, &options, &own), ERR_OK);
+        assert_int_equal(spawner_workspace(&s, own, W1, uid_of(W1)), ERR_OK);
+        snprintf(command, sizeof(command),
+                 "mv %s %s.old && mkdir -p %s.evil/victim && ln -s %s.evil %s", place, place, place,
+                 place, place);
+        must(command);
+        assert_int_equal(spawner_workspace(&s, own, STR("victim"), uid_of(W1)), ERR_UNAVAILABLE);
+        assert_int_equal(files_mkdir(&s, own, STR("victim"), uid_of(W1), STR("x")),
+                         ERR_UNAVAILABLE);
+        spawner_free(own);
+        scope_done(&s);
+}
+
 static void without_bubblewrap_nothing_runs(void **state)
 {
         struct spawner_options options = { .workspaces = f.workspaces, .bwrap = "/no/such/bwrap" };
@@ -808,6 +833,49 @@ static void run_for_long(const char *script)
                 _exit(1);
         c.spec.argv = argv;
         _exit(spawner_run(&c.scope, own, &c.spec, &c.result) ? 1 : 0);
+}
+
+/* In a process of its own, which does not come back from it. */
+static void drop_and_work(void)
+{
+        struct spawner_options options = { .workspaces = f.workspaces,
+                                           .server_uid = 4242,
+                                           .server_gid = 4242 };
+        const char *const argv[] = { "cat", "dropped", NULL };
+        struct spawner *own;
+        struct str bytes;
+        struct call c = begin();
+
+        if (spawner_start(&c.scope, &options, &own) || setgroups(0, NULL) ||
+            setresgid(4242, 4242, 4242) || setresuid(4242, 4242, 4242))
+                _exit(1);
+        c.spec.argv = argv;
+        if (!access(f.workspaces, F_OK) ||
+            files_write(&c.scope, own, W1, uid_of(W1), STR("dropped"), STR("yes")) ||
+            files_read(&c.scope, own, W1, uid_of(W1), STR("dropped"), 9, &bytes) ||
+            !str_is(bytes, "yes"))
+                _exit(2);
+        if (str_is(spawner_runtime(own), "bwrap") &&
+            (spawner_run(&c.scope, own, &c.spec, &c.result) || !str_is(c.result.out, "yes")))
+                _exit(3);
+        spawner_free(own);
+        scope_done(&c.scope);
+        _exit(0);
+}
+
+static void the_server_may_drop_its_privileges(void **state)
+{
+        int status = -1;
+        pid_t pid;
+
+        (void)state;
+        if (geteuid())
+                skip();
+        pid = fork();
+        if (!pid)
+                drop_and_work();
+        waitpid(pid, &status, 0);
+        assert_int_equal(status, 0);
 }
 
 /* Until the sandbox is being made, or further, until the command in it runs. */
@@ -1219,7 +1287,9 @@ int main(void)
                 cmocka_unit_test(resources_are_bounded),
                 cmocka_unit_test(a_checkout_below_a_closed_directory_is_shown_read_only),
                 cmocka_unit_test(only_paths_below_the_git_roots_are_allowed),
+                cmocka_unit_test(a_replaced_directory_of_workspaces_is_noticed),
                 cmocka_unit_test(without_bubblewrap_nothing_runs),
+                cmocka_unit_test(the_server_may_drop_its_privileges),
                 cmocka_unit_test(the_tree_dies_with_the_server),
                 cmocka_unit_test(the_tree_dies_with_the_spawner),
                 cmocka_unit_test(stopping_the_spawner_ends_a_run),
