@@ -458,7 +458,7 @@ static void stop(struct scope *scope, struct server *s)
                 api_free(s->api);
         if (s->store)
                 store_close(s->store);
-        spawner_stop(s->spawner);
+        spawner_free(s->spawner);
         if (s->definitions)
                 definition_cache_free(s->definitions);
         if (s->hub) {

@@ -363,7 +363,7 @@ def test_the_document_is_stored_once_and_replaced_when_it_differs(played, tmp_pa
     document.write_text('{"name": "d", "steps": [{"action": "noop"}]}')
     for _ in range(2):
         played("run", str(document))
-    document.write_text('{"name": "d", "steps": []}')
+    document.write_text('{"name": "d", "steps": [{"action": "noop"}, {"action": "noop"}]}')
     played("run", str(document))
     calls = [(method, path.split("?")[0]) for method, path, _, _ in played.server.state["calls"]]
     run = ("POST", "/v1/definitions/def_d/runs")
