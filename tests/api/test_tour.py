@@ -21,21 +21,25 @@ def test_the_tour_of_the_readme_works(tmp_path):
         s.bind(("127.0.0.1", 0))
         port = str(s.getsockname()[1])
     start, hand, claim, complete, look = [
-        c.replace("7420", port).replace("build/baton", BATON) for c in commands()]
+        c.replace("7420", port).replace("build/baton", BATON)
+        .replace("examples/", str(ROOT / "examples") + "/") for c in commands()]
     timeline, stream = look.splitlines()
-    server, prelude = start.split("\n", 1)
+    server, workflow = start.split("\n", 1)
+    prelude, hand = hand.rsplit("api -d", 1)[0], "api -d" + hand.rsplit("api -d", 1)[1]
     process = subprocess.Popen(["sh", "-c", "exec " + server.rstrip("& ")], cwd=tmp_path)
 
     def sh(text):
-        ended = subprocess.run(["bash", "-c", prelude + text], cwd=tmp_path, text=True,
+        ended = subprocess.run(["bash", "-c", text], cwd=tmp_path, text=True,
                                capture_output=True, timeout=20)
         assert ended.returncode in (0, 28), ended.stderr
         return ended.stdout
 
     try:
         wait_until(lambda: (tmp_path / "data" / "listen").exists())
-        made = json.loads(sh(hand))
-        granted = json.loads(sh(claim))["claims"][0]
+        said = sh(workflow)
+        assert "hello, you" in said and " completed" in said
+        made = json.loads(sh(prelude + hand))
+        granted = json.loads(sh(prelude + claim))["claims"][0]
         fill = {"btk_…": granted["claim_token"], "run_…": granted["run"]["id"],
                 "task_…": made["task"]["id"]}
 
@@ -44,10 +48,10 @@ def test_the_tour_of_the_readme_works(tmp_path):
                 text = text.replace(mark, value)
             return text
 
-        assert json.loads(sh(filled(complete)))["status"] == "completed"
-        types = [e["type"] for e in json.loads(sh(filled(timeline)))["items"]]
+        assert json.loads(sh(prelude + filled(complete)))["status"] == "completed"
+        types = [e["type"] for e in json.loads(sh(prelude + filled(timeline)))["items"]]
         assert types[0] == "task.created" and types[-1] == "task.status_changed"
-        followed = sh(filled(stream).replace("api -N", "api -N --max-time 1"))
+        followed = sh(prelude + filled(stream).replace("api -N", "api -N --max-time 1"))
         assert "event: run.completed" in followed and "id: 1\n" in followed
     finally:
         process.terminate()

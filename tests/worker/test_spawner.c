@@ -851,8 +851,10 @@ static void drop_and_work(void)
                 _exit(1);
         c.spec.argv = argv;
         if (!access(f.workspaces, F_OK) ||
-            files_write(&c.scope, own, W1, uid_of(W1), STR("dropped"), STR("yes")) ||
-            files_read(&c.scope, own, W1, uid_of(W1), STR("dropped"), 9, &bytes) ||
+            files_write(&c.scope, own, W1, uid_of(W1), STR("dropped"), STR("yes"),
+                        1 << 30) ||
+            files_read(&c.scope, own, W1, uid_of(W1), STR("dropped"), 9, &bytes,
+                       &(int64_t){ 0 }) ||
             !str_is(bytes, "yes"))
                 _exit(2);
         if (str_is(spawner_runtime(own), "bwrap") &&
