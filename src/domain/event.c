@@ -44,9 +44,41 @@ void events_add(struct tx *tx, struct events *events, enum event_type type, int6
         events->rows[events->n++] = (struct event_row){ type, task, run, payload };
 }
 
+/* Takes *n numbers of the tree; *n becomes the last of them. */
+static enum err advance_tree(struct tx *tx, int64_t tree, int64_t *n)
+{
+        int64_t head = 0;
+        enum err e = tx_number(tx, SQL_TREE_SEQ, &head, INT(tree));
+
+        *n += head;
+        return e ? e : tx_exec(tx, SQL_TREE_SET, INT(tree), INT(*n));
+}
+
+/* 1, 2, 4 or 8 rows, numbered from `first`. */
+static enum err add_rows(struct tx *tx, const struct events *events, const struct event_row *rows,
+                         size_t n, int64_t first)
+{
+        static const enum sql statements[] = { [1] = SQL_EVENT_ADD,
+                                               [2] = SQL_EVENT_ADD_2,
+                                               [4] = SQL_EVENT_ADD_4,
+                                               [8] = SQL_EVENT_ADD_8 };
+        struct arg args[4 + 8 * 5] = { INT(events->tree), NAME(events->by->actor),
+                                       NAME(events->by->origin), INT(tx_now(tx)) };
+        struct arg *at = args + 4;
+
+        for (size_t i = 0; i < n; i++) {
+                *at++ = INT(first + (int64_t)i);
+                *at++ = OPT(rows[i].task == events->tree ? 0 : rows[i].task);
+                *at++ = OPT(rows[i].run);
+                *at++ = INT(rows[i].type);
+                *at++ = TEXT(rows[i].payload);
+        }
+        return tx_write(tx, statements[n], NULL, args, (size_t)(at - args));
+}
+
 enum err events_append(struct tx *tx, struct events *events)
 {
-        int64_t last = (int64_t)events->n, now = tx_now(tx);
+        int64_t last = (int64_t)events->n;
         enum err e;
 
         if (!events->n)
@@ -54,16 +86,16 @@ enum err events_append(struct tx *tx, struct events *events)
         if (events->new_tree)
                 e = tx_exec(tx, SQL_TREE_ADD, INT(events->tree), INT(last));
         else
-                e = tx_number(tx, SQL_TREE_ADVANCE, &last, INT(events->tree), INT(last));
+                e = advance_tree(tx, events->tree, &last);
         events->new_tree = false;
-        for (size_t i = 0; !e && i < events->n; i++) {
-                const struct event_row *row = &events->rows[i];
+        for (size_t i = 0; !e && i < events->n;) {
+                size_t n = events->n - i >= 8 ? 8 :
+                           events->n - i >= 4 ? 4 :
+                           events->n - i >= 2 ? 2 :
+                                                1;
 
-                e = tx_exec(tx, SQL_EVENT_ADD, INT(events->tree),
-                            INT(last - (int64_t)(events->n - 1 - i)),
-                            OPT(row->task == events->tree ? 0 : row->task), OPT(row->run),
-                            INT(row->type), NAME(events->by->actor), NAME(events->by->origin),
-                            INT(now), TEXT(row->payload));
+                e = add_rows(tx, events, &events->rows[i], n, last - (int64_t)(events->n - 1 - i));
+                i += n;
         }
         if (!e)
                 tx_hint(tx, HINT_TREE, events->tree, last);

@@ -53,6 +53,7 @@ enum advance_move {
 
 struct advance {
         int64_t run_id, revision;
+        const struct run *known; /* what the caller last saw of it, or NULL */
         struct fence fence;
         const struct step_change *steps;
         size_t n_steps;

@@ -711,6 +711,7 @@ static struct planner start(struct scope *scope, struct progress *p, struct plan
 {
         *out = (struct plan){ .advance = { .run_id = p->snapshot->run->id,
                                            .revision = p->snapshot->run->revision,
+                                           .known = p->snapshot->run,
                                            .timeout_seconds = p->snapshot->n_frames == 1 ?
                                                                       p->definition->timeout_seconds :
                                                                       0 } };

@@ -311,11 +311,12 @@ static void work(struct slot *s)
                 if (e || !plan.perform)
                         return;
                 done = perform(s, plan.perform, plan.parameters);
-                if (slot_is_stopped(s)) {
-                        if (s->stop == SLOT_RELEASE)
-                                release(s);
+                if (!s->stop && s->worker->stopping)
+                        s->stop = SLOT_RELEASE;
+                if (s->stop == SLOT_RELEASE)
+                        release(s);
+                if (s->stop)
                         return;
-                }
         }
 }
 
