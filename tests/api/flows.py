@@ -16,7 +16,7 @@ def command(text, **fields):
     return {"action": "execute_command", "parameters": {"command": text}, **fields}
 
 
-def action(name, fields=None, **parameters):
+def action(name, fields=None, /, **parameters):
     """A step: `fields` are the step's own members, the others its parameters."""
     return {"action": name, "parameters": parameters, **(fields or {})}
 
