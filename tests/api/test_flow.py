@@ -672,6 +672,61 @@ def test_a_definition_is_tried_again_by_itself(api):
     assert [(r["attempt"], r["status"]) for r in runs] == [(2, "completed"), (1, "failed")]
 
 
+def test_a_branch_that_is_tried_again_is_joined_at_its_end(api):
+    child = define(api, command("echo x >> log; test $(wc -l < log) -ge 2"), noop("second"), retry={"max_attempts": 2, "delay_ms": 20})
+    run = completed(api, action("sub_task", referenced_task_id=child["id"]))
+    assert outputs(api, run) == ["second"] and run["attempt"] == 1
+    result(api, command("rm log"))
+    run = completed(api, parallel({"referenced_task_id": child["id"]}, [noop(1)]))
+    assert [b["output"] for b in outputs(api, run)[0]["branches"]] == ["second", 1]
+
+
+@pytest.mark.parametrize("wrap", [
+    lambda step: parallel([step]), lambda step: action("for_each", items=[1], steps=[step])], ids=["parallel", "for_each"])
+def test_control_steps_are_tried_again(api, wrap):
+    step = {**wrap(command("echo x >> log; test $(wc -l < log) -ge 2")), "retry": {"max_attempts": 2, "delay_ms": 20}}
+    run = completed(api, step)
+    assert steps_of(api, run)[0]["attempt"] == 2
+
+
+def test_a_sub_task_is_tried_again_by_its_step(api):
+    child = define(api, command("echo x >> log; test $(wc -l < log) -ge 2"))
+    run = completed(api, action("sub_task", {"retry": {"max_attempts": 2, "delay_ms": 20}}, referenced_task_id=child["id"]))
+    assert steps_of(api, run)[0]["attempt"] == 2
+
+
+def test_a_sub_task_keeps_its_own_deadline(api):
+    child = define(api, action("delay", seconds=60), timeout_seconds=1)
+    run = ended(api, launch(api, action("sub_task", referenced_task_id=child["id"])), 6)
+    assert run["status"] in ("failed", "timed_out") and children_of(api, run)[0]["status"] == "timed_out"
+
+
+def test_a_run_that_waits_to_be_tried_again_can_be_canceled(api):
+    run = launch(api, command("exit 1", retry={"max_attempts": 5, "delay_ms": 60000}))
+    wait_until(lambda: "run.step_failed" in types_of(api, run) or steps_of(api, run)[0]["attempt"] == 2)
+    cancel(api, run)
+    reaches(api, run, "canceled", 5)
+
+
+def test_cancels_that_race_with_the_work_leave_order(api):
+    made = define(api, noop(1), command("true"), parallel([noop(1)], [command("true")]), noop(2))
+    runs = []
+    for n in range(16):
+        run = api.post(f"/v1/definitions/{made['id']}/runs")["run"]
+        deadline = time.monotonic() + n * 0.01
+        wait_until(lambda: time.monotonic() > deadline)
+        answer = api.request("POST", f"/v1/runs/{run['id']}/cancel", {})
+        assert answer.status_code in (200, 409)
+        runs.append((run, answer.status_code))
+    for run, status in runs:
+        run = ended(api, run)
+        assert run["status"] == ("canceled" if status == 200 else "completed")
+        assert types_of(api, run)[-1] == "run." + run["status"]
+        wait_until(lambda: all(c["status"] in OVER for c in children_of(api, run)), 5)
+        items = api.get(f"/v1/tasks/{run['task_id']}/timeline?limit=500")["items"]
+        assert sorted(e["sequence"] for e in items) == list(range(1, len(items) + 1))
+
+
 # What is not here.
 
 @pytest.mark.parametrize("step", [
@@ -749,6 +804,23 @@ def test_an_expression_that_builds_a_gigabyte_is_stopped(api, expression):
     assert int(rss.split()[1]) < 300000
 
 
+@pytest.mark.parametrize("expression", ["0.0 / 0.0", "1.0 / 0.0", "[0.0 / 0.0]", "9223372036854775807 + 1", "1 % 0",
+                                        "duration('90s')", "timestamp('2024-01-01T00:00:00Z')", "{1: 'a'}", "type(1)"])
+def test_values_that_json_does_not_know_do_not_spoil_the_answer(api, expression):
+    def refuse(name):
+        raise AssertionError(name)
+    run = ended(api, launch(api, noop("${{ %s }}" % expression), noop("${{ string(1) }} ${{ %s }}" % expression, on_error="continue")))
+    assert run["status"] == "completed" or run["failure_kind"] == "condition_error"
+    text = api.request("GET", f"/v1/runs/{run['id']}/steps", status=200).text
+    assert json.loads(text, parse_constant=refuse)["items"]
+
+
+@pytest.mark.parametrize("value", [9223372036854775807, -9223372036854775808, 0.1, 1e300, "\u20ac\U0001f600", "", {}, [], "a\nb\t\"\\", {"": 1}])
+def test_values_pass_through_unchanged(api, value):
+    run = completed(api, noop(value), noop("${{ last.output }}"))
+    assert outputs(api, run) == [value, value]
+
+
 # What is told.
 
 def test_the_events_of_a_run_are_in_order(api):
@@ -796,6 +868,16 @@ def test_steps_are_listed_before_they_begin(api):
     assert all(s["run_id"] == run["id"] for s in steps) and steps[0]["label"] == "First"
     assert "started_at" not in steps[2] and "output" not in steps[2]
     decide(api, approval, "deny")
+
+
+def test_explain_says_what_a_waiting_run_waits_for(api):
+    for step in (action("delay", seconds=60), parallel([action("delay", seconds=60)])):
+        run = launch(api, step)
+        wait_until(lambda: run_of(api, run)["status"] in ("sleeping", "awaiting_parallel"))
+        told = api.get(f"/v1/runs/{run['id']}/explain")
+        assert told["status"] == run_of(api, run)["status"]
+        assert told["reasons"][0]["code"] == "waiting" and told["reasons"][0]["detail"]
+        cancel(api, run)
 
 
 def test_the_inputs_of_steps_are_shown_as_evaluated(api):
