@@ -7,7 +7,7 @@ import time
 import pytest
 import requests
 from conftest import Client, Server, wait_until
-from flows import (action, approval_of, children_of, command, completed, decide, define, ended, failed,
+from flows import (action, approval_of, children_of, completed, decide, define, ended, failed,
                    launch, noop, outputs, reaches, result, run_of, step_is, steps_of, types_of)
 
 

@@ -7,7 +7,7 @@ import pytest
 from conftest import Client, Server, wait_until
 from flows import (OVER, action, approval_of, children_of, command, completed, decide, define,
                    elapsed_since, ended, events_of, failed, launch, noop, outputs, reaches, result,
-                   run_of, step_is, steps_of, types_of)
+                   run_of, steps_of, types_of)
 
 
 @pytest.fixture(scope="module")
