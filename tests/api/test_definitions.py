@@ -441,7 +441,7 @@ def test_of_two_saves_that_close_a_circle_one_is_refused(api):
 
 # Expressions.
 
-@pytest.mark.parametrize("text", ["${{ 1 + }}", "${{ }}", "${{ a", "${{ 'x }}", "x ${{ [1, }} y"])
+@pytest.mark.parametrize("text", ["${{ 1 + }}", "${{ }}", "${{ a", "${{ 'x }}", "x ${{ [1, }} y", "${{ nosuch(1) }}"])
 def test_broken_expressions_are_refused_with_their_place(api, text):
     assert any("steps[1]" in p["path"] for p in problems(api, noop(1), noop(text)))
 
