@@ -305,6 +305,39 @@ def test_links_that_stay_inside_may_be_followed_or_not_but_never_harm(api):
     assert run["status"] in ("completed", "failed")
 
 
+def test_pipes_in_the_workspace_block_nobody(api):
+    result(api, shell("mkfifo pipe; mkdir full"))
+    began = time.monotonic()
+    for step in (action("read_file", path="pipe"), action("write_file", path="pipe", content="x"), action("list_directory", path="pipe")):
+        run = ended(api, launch(api, step), 5)
+        assert run["status"] == "failed" or step["action"] == "write_file"
+    assert time.monotonic() - began < 5
+
+
+def test_odd_trees_block_nobody(api):
+    result(api, shell("i=0; while [ $i -lt 1500 ]; do mkdir d; cd d; i=$((i+1)); done; touch end"))
+    result(api, shell("mkdir many; cd many; seq -f 'a-rather-long-name-of-a-file-number-%g' 20000 | xargs touch; printf x > \"$(printf 'bad\\377\\nname')\""))
+    space = api.session.headers["X-Workspace-ID"]
+    assert api.get(f"/v1/workspaces/{space}/usage")["files"] >= 20000
+    run = ended(api, launch(api, action("list_directory", path="many")), 10)
+    if run["status"] == "completed":
+        listing = outputs(api, run)[0]
+        assert len(listing["entries"]) == 20001 == listing["count"] or listing.get("truncated") is True
+    else:
+        assert run["error"]
+
+
+@pytest.mark.parametrize("parameters", [
+    '{ command: "echo a\\0b" }', '{ argv: [echo, "a\\0b"] }', '{ command: "true", env: { A: "x\\0y" } }', '{ command: "true", cwd: "a\\0b" }'])
+def test_a_nul_does_not_cut_anything(api, parameters):
+    text = "name: nul\nretry: { max_attempts: 1 }\nsteps: [ { action: execute_command, parameters: %s } ]" % parameters
+    answer = api.request("POST", "/v1/definitions", data=text, headers={"Content-Type": "application/yaml"})
+    if answer.status_code == 201:
+        reaches(api, api.post("/v1/definitions/nul/runs")["run"], "failed")
+    else:
+        assert answer.status_code == 400
+
+
 # Git.
 
 def test_a_repository_is_cloned(api, repos):
@@ -330,6 +363,17 @@ def test_a_second_clone_brings_what_is_new(api, repos, tmp_path_factory):
     run = completed(api, step, shell("cat file", cwd=first["repo_path"]))
     assert first["cached"] is False and outputs(api, run)[0]["cached"] is True
     assert outputs(api, run)[1]["stdout"] == "fresh\n"
+
+
+def test_repositories_of_one_name_are_not_confused(api, repos):
+    other = repos / "root" / ("other%d" % time.monotonic_ns()) / "project"
+    other.parent.mkdir()
+    subprocess.run(["git", "clone", "-q", str(repos / "root/project"), str(other)], check=True, capture_output=True)
+    (other / "file").write_text("other\n")
+    git(other, "commit", "-qam", "other")
+    result(api, action("git_clone", repo=str(repos / "root/project")))
+    run = ended(api, launch(api, action("git_clone", {"id": "c"}, repo=str(other)), shell("cat file", cwd="${{ steps.c.output.repo_path }}")))
+    assert run["status"] == "failed" or outputs(api, run)[1]["stdout"] == "other\n"
 
 
 def test_a_branch_may_be_chosen(api, repos):

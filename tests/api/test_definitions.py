@@ -392,6 +392,16 @@ def test_the_number_of_steps_is_bounded(api):
     refused(api, *[noop(1)] * 101)
 
 
+def test_the_number_of_branches_is_bounded(api):
+    refused(api, action("parallel", branches=[{"steps": [noop(1)]}] * 1001))
+    valid(api, action("parallel", branches=[{"steps": [noop(1)]}] * 1000))
+
+
+@pytest.mark.parametrize("name", ["", "x" * 2000, 7, None, ["a"]])
+def test_names_are_short_texts(api, name):
+    api.problem("POST", "/v1/definitions", 400, "validation_failed", {"name": name, "steps": [noop()]})
+
+
 def test_references_must_exist(api):
     for step in (sub("nobody"), sub("def_0000000000000"), action("for_each", items=[1], referenced_task_id="nobody"),
                  action("parallel", branches=[{"referenced_task_id": "nobody"}])):
