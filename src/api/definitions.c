@@ -314,6 +314,8 @@ enum err request_bind_definition(struct request *r, struct tx *tx, struct str na
         e = retry_parse(&r->scope, spec->retry, &retry);
         if (!e && !spec->max_attempts)
                 spec->max_attempts = retry.max_attempts;
+        spec->required_capabilities = definition_capabilities(&r->scope, d,
+                                                              spec->required_capabilities);
         if (!e)
                 e = definition_input(&r->scope, d, spec->input, &spec->input);
         definition_cache_release(api_options(r->api)->definitions, d);

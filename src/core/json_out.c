@@ -249,11 +249,16 @@ static bool has_null(const struct field *f)
 
 void json_members(struct json_out *j, const struct record *record, const void *base)
 {
+        bool written = false;
+
         for (size_t i = 0; i < record->n; i++) {
                 const struct field *f = &record->fields[i];
                 bool empty = field_is_empty(f, base);
 
-                if (!(f->flags & FIELD_WIRE) || (empty && !(f->flags & FIELD_ALWAYS)))
+                written = (f->flags & FIELD_WIRE) &&
+                          (!empty || (f->flags & FIELD_ALWAYS) ||
+                           (written && (f->flags & FIELD_FOLLOWS)));
+                if (!written)
                         continue;
                 json_key(j, f->name);
                 if (empty && has_null(f))

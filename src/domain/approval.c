@@ -58,6 +58,7 @@ enum err approval_open(struct tx *tx, const struct run *run, int64_t step,
                                   .step_index = step,
                                   .risk_level = spec->risk_level,
                                   .summary = spec->message,
+                                  .arguments_digest = spec->arguments_digest,
                                   .requested_by = task.created_by,
                                   .created_at = tx_now(tx),
                                   .expires_at = tx_now(tx) + spec->expires_in_seconds * US_PER_S };

@@ -27,6 +27,7 @@ extern const struct record approval_record;
 
 struct approval_spec {
         struct str message;
+        struct str arguments_digest; /* of what is to be done, or absent */
         int risk_level;
         int64_t expires_in_seconds;
 };

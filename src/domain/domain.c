@@ -170,8 +170,9 @@ static enum err wake_one(struct tx *tx, struct domain *d, struct run *run)
         struct events events = { .by = &d->daemon, .tree = run->tree_id };
         enum err e;
 
-        if (run->status == RUN_SLEEPING) {
-                e = run_wake(tx, run, "awake", &events);
+        if (run_is_waiting(run->status)) { /* it has slept enough, or its step has waited too long */
+                e = run_wake(tx, run, run->status == RUN_SLEEPING ? "awake" : "waited_too_long",
+                             &events);
                 return e ? e : events_append(tx, &events);
         }
         run->hold &= ~HOLD_BACKOFF;

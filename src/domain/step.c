@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "domain/cancel.h"
 #include "domain/definition.h"
 #include "domain/domain.h"
 #include "domain/join.h"
@@ -122,6 +123,41 @@ static enum err put_steps(struct tx *tx, const struct advance *a, const struct s
 
 /* ---- the moves ---- */
 
+static bool is_tried_again(const struct advance *a, const struct run *run)
+{
+        return run->kind != RUN_ROOT && run->attempt < a->retry.max_attempts &&
+               outcome_is_retried(a->outcome);
+}
+
+/* The next attempt of a child run takes its place in the join. */
+static enum err try_again(struct tx *tx, const struct advance *a, const struct run *run,
+                          struct events *events)
+{
+        struct run parent, next;
+        struct task task;
+        uint32_t dice;
+        struct run_spec spec = { .kind = (enum run_kind)run->kind,
+                                 .executor = (enum executor)run->executor,
+                                 .attempt = run->attempt + 1,
+                                 .previous_run_id = run->id,
+                                 .parent = &parent,
+                                 .parent_step_index = run->parent_step_index,
+                                 .branch_index = run->branch_index,
+                                 .branch_name = run->branch_name,
+                                 .definition_id = run->definition_id,
+                                 .definition_version = run->definition_version,
+                                 .input = run->input };
+        enum err e = run_load(tx, run->parent_run_id, &parent);
+
+        if (!e)
+                e = tx_one(tx, SQL_TASK_GET, &task, INT(run->task_id));
+        if (e)
+                return e;
+        scope_random(tx_scope(tx), &dice, sizeof(dice));
+        spec.wake_at = tx_now(tx) + retry_delay_us(&a->retry, run->attempt, dice / 4294967296.0);
+        return run_create(tx, &task, &spec, events, &next);
+}
+
 static enum err finish(struct tx *tx, const struct advance *a, struct run *run, bool begun,
                        struct events *events)
 {
@@ -140,6 +176,8 @@ static enum err finish(struct tx *tx, const struct advance *a, struct run *run, 
 
         run->revision++;
         e = run_move(tx, run, &change, events);
+        if (!e && !ok && is_tried_again(a, run))
+                return try_again(tx, a, run, events);
         return e ? e : run_ended(tx, run, events);
 }
 
@@ -151,9 +189,7 @@ static enum err wait(struct tx *tx, const struct advance *a, struct run *run, bo
                                      .fence = &a->fence,
                                      .begun = begun,
                                      .payload = payload,
-                                     .wake_at = a->move == ADVANCE_SLEEP ?
-                                                        tx_now(tx) + a->wake_in :
-                                                        0 };
+                                     .wake_at = a->wake_in ? tx_now(tx) + a->wake_in : 0 };
 
         run->revision++;
         return run_move(tx, run, &change, events);
@@ -198,7 +234,7 @@ static enum err start_children(struct tx *tx, const struct advance *a, struct ru
                 const struct child_spec *c = &a->children[i];
                 struct run_spec spec = { .kind = a->subtask ? RUN_SUBTASK : RUN_BRANCH,
                                          .executor = EXECUTOR_WORKER,
-                                         .attempt = a->step_attempt,
+                                         .attempt = 1,
                                          .parent = run,
                                          .parent_step_index = a->at,
                                          .branch_index = c->branch_index,
@@ -276,7 +312,7 @@ static bool goes_on(struct tx *tx, const struct advance *a, struct run *run, str
         unsigned char digest[32];
         int64_t changed = 0;
 
-        if (a->move != ADVANCE_GO_ON || !a->known || a->known->status != RUN_RUNNING ||
+        if (a->move != ADVANCE_GO_ON || a->cancel_children || !a->known || a->known->status != RUN_RUNNING ||
             !token_digest(a->fence.token, digest))
                 return false;
         *run = *a->known;
@@ -328,6 +364,10 @@ enum err run_advance(struct tx *tx, const struct advance *a, struct run *run)
                         e = task_project(tx, &task, RUN_RUNNING, &events);
         }
         run->current_step = a->at;
+        if (!e && a->cancel_children)
+                e = cancel_children(tx, run, "step_timed_out", &events);
+        if (!e && a->cancel_children)
+                e = approvals_close(tx, run->id);
         if (!e && a->move == ADVANCE_APPROVAL)
                 e = ask(tx, a, run, &events, &approval);
         for (size_t i = 0; i < a->n_steps; i++)
@@ -393,7 +433,7 @@ enum err snapshot_read(struct tx *tx, struct run *run, struct task *task, struct
                 if (steps[i].index != run->current_step || steps[i].status != STEP_WAITING)
                         continue;
                 e = tx_all(tx, SQL_STEP_CHILDREN, &out->children, INT(run->id),
-                           INT(steps[i].index), INT(steps[i].attempt));
+                           INT(steps[i].index));
                 if (!e && steps[i].approval_id) {
                         out->approval = arena_new(&tx_scope(tx)->arena, struct approval);
                         e = approval_load(tx, steps[i].approval_id, out->approval);

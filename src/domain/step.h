@@ -8,6 +8,7 @@
 
 #include "domain/approval.h"
 #include "domain/claim.h"
+#include "domain/retry.h"
 
 struct step {
         int64_t run_id, index;
@@ -67,7 +68,9 @@ struct advance {
         const struct child_spec *children;
         size_t n_children;
         bool join_any, fail_fast, subtask;
-        int64_t max_concurrency, step_attempt;
+        int64_t max_concurrency;
+        bool cancel_children;    /* a wait for them is over before they are */
+        struct task_retry retry; /* of a child run with a definition of its own */
         int64_t timeout_seconds; /* of a child run with a definition of its own; 0 = none */
 };
 

@@ -296,11 +296,24 @@ static int text_compare(const void *a, const void *b)
         return str_cmp(*(const struct str *)a, *(const struct str *)b);
 }
 
+static struct str joined(struct scope *scope, struct str *names, size_t n)
+{
+        struct buf out = BUF_INIT(65536);
+        struct str text = STR_NONE;
+
+        qsort(names, n, sizeof(*names), text_compare);
+        for (size_t i = 0; i < n; i++)
+                buf_printf(&out, "%s" STR_FMT, i ? "," : "", STR_ARG(names[i]));
+        if (n)
+                text = str_dup(&scope->arena, buf_view(&out));
+        buf_done(&out);
+        return text;
+}
+
 static struct str capabilities_of(struct reader *r, struct str path, struct value map)
 {
         struct value v = member(map, "required_capabilities");
-        struct buf out = BUF_INIT(65536);
-        struct str sorted[32], text = STR_NONE;
+        struct str sorted[32];
         size_t n = 0;
 
         if (v.kind == VALUE_NULL)
@@ -320,13 +333,7 @@ static struct str capabilities_of(struct reader *r, struct str path, struct valu
                         problem_add(r->problems, path_item(r->scope, path, i), "type", NULL,
                                     "must be a name: letters, digits and _-.:/");
         }
-        qsort(sorted, n, sizeof(*sorted), text_compare);
-        for (size_t i = 0; i < n; i++)
-                buf_printf(&out, "%s" STR_FMT, i ? "," : "", STR_ARG(sorted[i]));
-        if (n)
-                text = str_dup(&r->scope->arena, buf_view(&out));
-        buf_done(&out);
-        return text;
+        return joined(r->scope, sorted, n);
 }
 
 static void read_parameters(struct reader *r, struct str path, struct value step_map, int depth,
@@ -660,6 +667,42 @@ struct str *definition_references(struct scope *scope, const struct definition *
         collect(scope, &d->steps, &found);
         *n = found.n;
         return found.items;
+}
+
+struct names_found {
+        struct str items[256];
+        size_t n;
+};
+
+static void add_names(struct names_found *found, struct str list)
+{
+        while (list.n && found->n < LENGTH(found->items)) {
+                struct str name = str_cut(list, ',', &list);
+                size_t k = 0;
+
+                while (k < found->n && !str_eq(found->items[k], name))
+                        k++;
+                if (k == found->n)
+                        found->items[found->n++] = name;
+        }
+}
+
+static void capabilities_of_steps(const struct step_list *list, struct names_found *found)
+{
+        for (size_t i = 0; i < list->n; i++) {
+                add_names(found, list->steps[i].required_capabilities);
+                for (size_t b = 0; b < list->steps[i].n_branches; b++)
+                        capabilities_of_steps(&list->steps[i].branches[b].inline_steps, found);
+        }
+}
+
+struct str definition_capabilities(struct scope *scope, const struct definition *d, struct str given)
+{
+        struct names_found found = { .n = 0 };
+
+        add_names(&found, given);
+        capabilities_of_steps(&d->steps, &found);
+        return joined(scope, found.items, found.n);
 }
 
 enum err definition_input(struct scope *scope, const struct definition *d, struct str input,

@@ -92,6 +92,10 @@ const struct step_list *definition_steps_at(const struct definition *, struct st
 /* Every definition that the steps name, once each, in order. */
 struct str *definition_references(struct scope *, const struct definition *, size_t *n);
 
+/* What a worker must have for its steps and those of its inline branches: sorted "a,b" with those
+ * given, or absent. */
+struct str definition_capabilities(struct scope *, const struct definition *, struct str given);
+
 /* Checks an input against the schema and fills in defaults: *out is the JSON to store. */
 enum err definition_input(struct scope *, const struct definition *, struct str input,
                           struct str *out) NODISCARD;

@@ -1,6 +1,7 @@
 #include "flow/plan.h"
 
 #include <math.h>
+#include <sodium.h>
 #include <string.h>
 
 #include "flow/environment.h"
@@ -321,7 +322,7 @@ static void wait_for_children(struct planner *pl, const struct step_spec *spec,
         a->fail_fast = !spec->wait_all;
         a->subtask = spec->action->kind == ACTION_SUB_TASK;
         a->max_concurrency = spec->max_concurrency;
-        a->step_attempt = pl->p->steps[spec->index].attempt;
+        a->wake_in = spec->timeout_us;
 }
 
 static void begin_parallel(struct planner *pl, const struct step_spec *spec, struct value parameters)
@@ -380,13 +381,11 @@ static void begin_sub_task(struct planner *pl, const struct step_spec *spec, str
         wait_for_children(pl, spec, shown, child, 1);
 }
 
-static void ask(struct planner *pl, struct str message, int risk, int64_t expires_in_seconds)
+static void ask(struct planner *pl, const struct step_spec *spec, const struct approval_spec *what)
 {
         decide(pl, ADVANCE_APPROVAL);
-        pl->out->advance.approval = (struct approval_spec){ .message = message,
-                                                            .risk_level = risk,
-                                                            .expires_in_seconds =
-                                                                    expires_in_seconds };
+        pl->out->advance.approval = *what;
+        pl->out->advance.wake_in = spec->timeout_us;
 }
 
 enum { APPROVAL_SECONDS = 86400 };
@@ -396,10 +395,15 @@ static void begin_approval(struct planner *pl, const struct step_spec *spec, str
         struct value risk = param(parameters, "risk_level");
         struct value expires = param(parameters, "expires_in_seconds");
 
+        const struct approval_spec what = {
+                .message = param(parameters, "message").text,
+                .risk_level = risk.kind == VALUE_STRING ? names_find(&risk_level_names, risk.text) :
+                                                          RISK_MEDIUM,
+                .expires_in_seconds = expires.kind == VALUE_INT ? expires.number : APPROVAL_SECONDS,
+        };
+
         begin_waiting(pl, spec, parameters);
-        ask(pl, param(parameters, "message").text,
-            risk.kind == VALUE_STRING ? names_find(&risk_level_names, risk.text) : RISK_MEDIUM,
-            expires.kind == VALUE_INT ? expires.number : APPROVAL_SECONDS);
+        ask(pl, spec, &what);
 }
 
 static double number_of(struct value v)
@@ -417,7 +421,7 @@ static void begin_delay(struct planner *pl, const struct step_spec *spec, struct
                 return;
         }
         begin_waiting(pl, spec, parameters);
-        sleep_for(pl, us);
+        sleep_for(pl, spec->timeout_us && spec->timeout_us < us ? spec->timeout_us : us);
 }
 
 static void begin_checkpoint(struct planner *pl, const struct step_spec *spec,
@@ -479,10 +483,9 @@ static begin_action *const begin_by_kind[] = {
         [ACTION_DELAY] = begin_delay,       [ACTION_CHECKPOINT] = begin_checkpoint,
 };
 
-static void begin(struct planner *pl, const struct step_spec *spec)
+/* Whether this worker can perform the step at all. */
+static bool is_able(struct planner *pl, const struct step_spec *spec)
 {
-        struct value parameters;
-
         if (!spec->action->landed)
                 step_wrong(pl, spec, OUTCOME_NO_PROVIDER,
                            arena_printf(&pl->scope->arena, "no provider for %s is configured",
@@ -492,8 +495,31 @@ static void begin(struct planner *pl, const struct step_spec *spec)
                            arena_printf(&pl->scope->arena,
                                         "this worker lacks one of the capabilities " STR_FMT,
                                         STR_ARG(spec->required_capabilities)));
-        else if (render(pl, spec, &parameters))
+        else
+                return true;
+        return false;
+}
+
+static void begin(struct planner *pl, const struct step_spec *spec)
+{
+        struct value parameters;
+
+        if (is_able(pl, spec) && render(pl, spec, &parameters))
                 begin_by_kind[spec->action->kind](pl, spec, parameters);
+}
+
+/* SHA-256 of action and rendered parameters: what a person allowed. */
+static struct str digest_of(struct scope *scope, const struct step_spec *spec,
+                            struct value parameters)
+{
+        struct str text = arena_printf(&scope->arena, "%s " STR_FMT, spec->action->name,
+                                       STR_ARG(value_dump(scope, parameters)));
+        unsigned char digest[crypto_hash_sha256_BYTES];
+        char *hex = arena_alloc(&scope->arena, 2 * sizeof(digest) + 1, 1);
+
+        crypto_hash_sha256(digest, (const unsigned char *)text.p, text.n);
+        sodium_bin2hex(hex, 2 * sizeof(digest) + 1, digest, sizeof(digest));
+        return str_from(hex);
 }
 
 /* Before the first attempt of a step that a person must allow.  It has no input yet: that is how
@@ -501,15 +527,33 @@ static void begin(struct planner *pl, const struct step_spec *spec)
 static void ask_first(struct planner *pl, const struct step_spec *spec)
 {
         struct step_change c = change_of(pl, spec, STEP_WAITING);
+        struct approval_spec what = { .risk_level = RISK_MEDIUM,
+                                      .expires_in_seconds = APPROVAL_SECONDS };
+        struct value parameters;
 
+        if (!is_able(pl, spec) || !render(pl, spec, &parameters))
+                return;
+        what.arguments_digest = digest_of(pl->scope, spec, parameters);
+        what.message = arena_printf(&pl->scope->arena, "run step %d (" STR_FMT "): %s%s" STR_FMT,
+                                    spec->index, STR_ARG(spec->id), spec->action->name,
+                                    spec->label.p ? ", " : "", STR_ARG(spec->label));
         change(pl, &c);
-        ask(pl,
-            arena_printf(&pl->scope->arena, "run step %d (" STR_FMT "): %s" STR_FMT, spec->index,
-                         STR_ARG(spec->id), spec->action->name,
-                         STR_ARG(spec->label.p ? arena_printf(&pl->scope->arena, ", " STR_FMT,
-                                                              STR_ARG(spec->label)) :
-                                                 STR(""))),
-            RISK_MEDIUM, APPROVAL_SECONDS);
+        ask(pl, spec, &what);
+}
+
+/* What was allowed is what is done, or nothing is. */
+static void begin_allowed(struct planner *pl, const struct step_spec *spec)
+{
+        struct value parameters;
+
+        if (!is_able(pl, spec) || !render(pl, spec, &parameters))
+                return;
+        if (str_eq(digest_of(pl->scope, spec, parameters),
+                   pl->p->snapshot->approval->arguments_digest))
+                begin_by_kind[spec->action->kind](pl, spec, parameters);
+        else
+                step_wrong(pl, spec, OUTCOME_POLICY,
+                           STR("its parameters are not those that were approved"));
 }
 
 /* ---- the end of a wait ---- */
@@ -527,11 +571,24 @@ static struct value decision_of(struct scope *scope, const struct approval *appr
         return v;
 }
 
-static struct performed decided(struct planner *pl)
+/* Woken by its time-out: what it waits for has not come.  Children that still run are canceled. */
+static struct performed waited_too_long(struct planner *pl, const struct step_spec *spec)
+{
+        pl->out->advance.cancel_children = true;
+        return (struct performed){
+                .outcome = OUTCOME_TIMED_OUT,
+                .message = arena_printf(&pl->scope->arena, "no end within %lld s",
+                                        (long long)(spec->timeout_us / US_PER_S)),
+        };
+}
+
+static struct performed decided(struct planner *pl, const struct step_spec *spec)
 {
         const struct approval *approval = pl->p->snapshot->approval;
         struct performed done = { .outcome = OUTCOME_OK };
 
+        if (approval->status == APPROVAL_OPEN)
+                return waited_too_long(pl, spec);
         done.output = decision_of(pl->scope, approval);
         if (approval->status == APPROVAL_YES)
                 return done;
@@ -588,14 +645,17 @@ static struct performed joined(struct planner *pl, const struct step_spec *spec)
         const struct list *children = &pl->p->snapshot->children;
         const struct run *child = children->items, *bad = NULL;
         struct performed done = { .outcome = OUTCOME_OK };
-        size_t completed = 0;
+        size_t completed = 0, open = 0;
 
         for (size_t i = 0; i < children->n; i++) {
                 completed += child[i].status == RUN_COMPLETED;
+                open += !run_is_terminal(child[i].status);
                 /* a sibling that was canceled because of another's failure is not the reason */
                 if (child[i].status != RUN_COMPLETED && (!bad || bad->status == RUN_CANCELED))
                         bad = &child[i];
         }
+        if (open)
+                return waited_too_long(pl, spec);
         done.output = branches_of(pl->scope, children);
         if (!bad || (spec->join_any && completed))
                 return done;
@@ -620,6 +680,8 @@ static struct performed sub_task_ended(struct planner *pl, const struct step_spe
                 done.message = STR("the sub-task's run is not there any more");
                 return done;
         }
+        if (!run_is_terminal(child->status))
+                return waited_too_long(pl, spec);
         if (child->status == RUN_COMPLETED) {
                 done.output = value_from_text(pl->scope, child->result);
                 return done;
@@ -635,27 +697,38 @@ static struct performed sub_task_ended(struct planner *pl, const struct step_spe
         return done;
 }
 
+static struct performed slept(struct planner *pl, const struct step_spec *spec)
+{
+        struct performed done = { .outcome = OUTCOME_OK };
+
+        done.output = value_from_text(pl->scope, pl->p->steps[spec->index].input);
+        if (spec->timeout_us &&
+            number_of(param(done.output, "seconds")) * 1e6 > (double)spec->timeout_us)
+                return waited_too_long(pl, spec);
+        return done;
+}
+
 static void resume(struct planner *pl, const struct step_spec *spec)
 {
         struct step *step = &pl->p->steps[spec->index];
         struct performed done = { .outcome = OUTCOME_OK };
 
         if (!step->input.p && pl->p->snapshot->approval) { /* asked first */
-                done = decided(pl);
+                done = decided(pl, spec);
                 if (done.outcome == OUTCOME_OK)
-                        begin(pl, spec);
+                        begin_allowed(pl, spec);
                 else
                         settle(pl, spec, &done);
                 return;
         }
         if (spec->action->kind == ACTION_APPROVAL && pl->p->snapshot->approval)
-                done = decided(pl);
+                done = decided(pl, spec);
         else if (spec->action->kind == ACTION_SUB_TASK)
                 done = sub_task_ended(pl, spec);
         else if (spec->action->kind == ACTION_PARALLEL || spec->action->kind == ACTION_FOR_EACH)
                 done = joined(pl, spec);
         else
-                done.output = value_from_text(pl->scope, step->input);
+                done = slept(pl, spec);
         settle(pl, spec, &done);
 }
 
@@ -715,6 +788,10 @@ static struct planner start(struct scope *scope, struct progress *p, struct plan
                                            .timeout_seconds = p->snapshot->n_frames == 1 ?
                                                                       p->definition->timeout_seconds :
                                                                       0 } };
+        /* Attempts of a root run are the task's matter, those of a branch its parent's. */
+        if (p->snapshot->run->kind != RUN_ROOT && p->snapshot->n_frames == 1 &&
+            p->definition->retry.p && retry_parse(scope, p->definition->retry, &out->advance.retry))
+                scope->fault = (struct fault){ 0 };
         return (struct planner){ .scope = scope, .p = p, .out = out };
 }
 

@@ -14,6 +14,30 @@ static const struct field problem_fields[] = {
 const struct record problem_record = { "Problem", problem_fields, LENGTH(problem_fields),
                                        sizeof(struct problem), -1 };
 
+/* What to do about a problem whose place says nothing better. */
+static const struct {
+        const char *code, *hint;
+} remedies[] = {
+        { "required", "add it" },
+        { "type", "give a value of that kind" },
+        { "limit", "stay within the bounds" },
+        { "duplicate", "choose another one" },
+        { "target", "name a later step of the same list by its id or index" },
+        { "unknown_field", "leave it out" },
+        { "invalid_condition", "expressions are CEL: see docs/DEFINITIONS.md" },
+        { "invalid_yaml", "check indentation, quotes and colons at that place" },
+        { "invalid_json", "check commas, quotes and braces at that place" },
+        { "subtask_cycle", "let the inner definition end without starting the outer one" },
+};
+
+static const char *remedy(const char *code)
+{
+        for (size_t i = 0; i < LENGTH(remedies); i++)
+                if (strcmp(remedies[i].code, code) == 0)
+                        return remedies[i].hint;
+        return NULL;
+}
+
 void problem_add(struct problems *problems, struct str path, const char *code, const char *hint,
                  const char *fmt, ...)
 {
@@ -32,7 +56,7 @@ void problem_add(struct problems *problems, struct str path, const char *code, c
                 .path = path,
                 .code = str_from(code),
                 .message = str_dup(arena, str_from(text)),
-                .hint = hint ? str_dup(arena, str_from(hint)) : STR_NONE,
+                .hint = str_dup(arena, str_from(hint ? hint : remedy(code))),
         };
 }
 

@@ -19,7 +19,7 @@ struct problems {
         size_t n;
 };
 
-/* The hint may be NULL. */
+/* Without a hint, the code's usual remedy is given. */
 void problem_add(struct problems *, struct str path, const char *code, const char *hint,
                  const char *fmt, ...) PRINTF(5, 6);
 struct str path_member(struct scope *, struct str path, struct str name);

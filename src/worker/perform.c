@@ -18,7 +18,7 @@ enum {
 #define LOG_EVERY (200 * US_PER_MS)
 /* The quota is looked at before a command and now and then while it runs, the rarer the longer a
  * look takes. */
-#define QUOTA_EVERY (2 * US_PER_S)
+#define QUOTA_EVERY (200 * US_PER_MS)
 enum { QUOTA_SHARE = 20 };
 
 typedef struct performed performer(struct slot *, const struct step_spec *, struct value);
@@ -74,6 +74,7 @@ struct output {
         struct buf pending[2];
         int64_t flushed; /* boot clock */
         int64_t quota_due; /* boot clock */
+        int64_t used;      /* bytes of the workspace when last looked at */
         bool over_quota;
 };
 
@@ -129,15 +130,15 @@ static void on_output(void *ctx, int stream, struct str bytes)
 static bool is_over_quota(struct output *o)
 {
         struct slot *s = o->slot;
-        int64_t bytes = 0, files, now = worker_boot_now(s->worker), took;
+        int64_t files, now = worker_boot_now(s->worker), took;
         struct scope scope;
 
         if (now < o->quota_due)
                 return false;
         scope_init(&scope, s->worker->options.world);
         o->over_quota = !files_usage(&scope, s->worker->options.spawner, s->workspace.id,
-                                     (uint32_t)s->workspace.uid, &bytes, &files) &&
-                        bytes >= s->workspace.quota_bytes;
+                                     (uint32_t)s->workspace.uid, &o->used, &files) &&
+                        o->used >= s->workspace.quota_bytes;
         scope_done(&scope);
         took = worker_boot_now(s->worker) - now;
         o->quota_due = now + (took * QUOTA_SHARE > QUOTA_EVERY ? took * QUOTA_SHARE : QUOTA_EVERY);
@@ -153,10 +154,11 @@ static bool is_canceled(void *ctx)
         return slot_is_stopped(o->slot) || is_over_quota(o);
 }
 
-static enum err over_quota(struct slot *s)
+static enum err over_quota(struct slot *s, int64_t used)
 {
-        return fail_limit(&s->scope, "workspace", ERR_QUOTA_EXCEEDED, s->workspace.quota_bytes,
-                          s->workspace.quota_bytes, "bytes of a workspace");
+        return fail(&s->scope, ERR_QUOTA_EXCEEDED,
+                    "the workspace holds %lld bytes, its quota is %lld; remove files",
+                    (long long)used, (long long)s->workspace.quota_bytes);
 }
 
 static enum err run_command(struct slot *s, const struct step_spec *step, struct spawn_spec *spec,
@@ -177,14 +179,17 @@ static enum err run_command(struct slot *s, const struct step_spec *step, struct
         spec->ctx = &o;
         o.flushed = worker_boot_now(s->worker);
         if (!e && is_over_quota(&o))
-                e = over_quota(s);
+                e = over_quota(s, o.used);
+        /* One file cannot outgrow the quota between two looks. */
+        if (s->workspace.quota_bytes - o.used < SPAWN_FILE_SIZE)
+                spec->file_size_cap = s->workspace.quota_bytes - o.used;
         if (!e)
                 e = spawner_run(&s->scope, s->worker->options.spawner, spec, result);
         flush(&o, true);
         buf_done(&o.pending[0]);
         buf_done(&o.pending[1]);
-        if (!e && o.over_quota)
-                e = over_quota(s);
+        if (!e && (o.over_quota || (o.quota_due = 0, is_over_quota(&o))))
+                e = over_quota(s, o.used);
         return e;
 }
 

@@ -649,13 +649,16 @@ def _witnesses(w, recorded):
 
 
 def _joined(w):
-    """(parent, step, join row, children of the latest round) of every join."""
+    """(parent, join row, the newest child of each branch) of every join."""
     for join in w.db.join_point:
         parent = w.db.runs.get(join["run_id"])
         children = [c for c in w.db.children.get(join["run_id"], [])
                     if c["parent_step_index"] == join["step_index"]]
-        latest = max([c["attempt"] for c in children], default=0)
-        yield parent, join, [c for c in children if c["attempt"] == latest]
+        newest = {}
+        for c in children:  # another round, or a child's own next attempt, takes its branch's place
+            if c["branch_index"] not in newest or newest[c["branch_index"]]["id"] < c["id"]:
+                newest[c["branch_index"]] = c
+        yield parent, join, list(newest.values())
 
 
 def _decided(join, children):
