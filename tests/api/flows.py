@@ -1,5 +1,6 @@
 """What the tests of definitions, flow and commands share: define, run, wait, look."""
 import itertools
+import pathlib
 import time
 
 from conftest import wait_until
@@ -115,3 +116,29 @@ def decide(api, approval, decision, **fields):
 
 def elapsed_since(began):
     return time.monotonic() - began
+
+
+def found(mark):
+    """Processes of this machine that have the mark among their arguments."""
+    pids = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if mark.encode() in path.read_bytes():
+                pids.append(path.parent.name)
+        except OSError:
+            pass
+    return pids
+
+
+def asleep(mark):
+    """Those of them that are the sleep itself: what comes before it in the command is done."""
+    return [pid for pid in found(mark) if pathlib.Path("/proc", pid, "comm").read_text() == "sleep\n"]
+
+
+def begun(mark):
+    def look():
+        try:
+            return asleep(mark)
+        except OSError:
+            return None
+    return wait_until(look)

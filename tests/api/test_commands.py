@@ -1,13 +1,12 @@
 import json
 import os
-import pathlib
 import subprocess
 import time
 
 import pytest
 import requests
 from conftest import Client, Server, wait_until
-from flows import (action, approval_of, children_of, completed, decide, define, ended, failed,
+from flows import (action, approval_of, begun, children_of, completed, decide, define, ended, failed, found,
                    launch, noop, outputs, reaches, result, run_of, step_is, steps_of, types_of)
 
 
@@ -136,18 +135,6 @@ def test_a_command_that_leaves_processes_behind_ends(api):
     got = result(api, shell(f"(setsid sleep {mark} >/dev/null 2>&1 &) ; echo done"))
     assert got["stdout"] == "done\n" and time.monotonic() - began < 5
     wait_until(lambda: not found(mark), 2)
-
-
-def found(mark):
-    """Processes of this machine that have the mark among their arguments."""
-    pids = []
-    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if mark.encode() in path.read_bytes():
-                pids.append(path.parent.name)
-        except OSError:
-            pass
-    return pids
 
 
 def test_a_command_has_no_input_to_read(api):
@@ -560,7 +547,7 @@ def test_a_killed_server_goes_on_where_it_was(mortal):
     api, mark = Client(mortal), "302.%d" % time.monotonic_ns()
     run = launch(api, shell("echo x >> once"), shell(f"echo x >> twice; test $(wc -l < twice) -ge 2 || sleep {mark}", {"id": "long"}),
                  shell("echo x >> after"))
-    wait_until(lambda: found(mark))
+    begun(mark)
     first = steps_of(api, run)[0]
     api = restarted(mortal)
     wait_until(lambda: not found(mark), 4)
@@ -574,7 +561,7 @@ def test_a_killed_server_goes_on_where_it_was(mortal):
 def test_a_step_that_may_not_run_twice_fails_after_a_crash(mortal):
     api, mark = Client(mortal), "303.%d" % time.monotonic_ns()
     run = launch(api, shell("echo x >> once"), shell(f"echo x >> risky; sleep {mark}", {"on_interrupt": "fail"}), noop(1))
-    wait_until(lambda: found(mark))
+    begun(mark)
     api = restarted(mortal)
     run = reaches(api, run, "failed", 20)
     assert [s["status"] for s in steps_of(api, run)] == ["completed", "failed", "pending"]
@@ -584,7 +571,7 @@ def test_a_step_that_may_not_run_twice_fails_after_a_crash(mortal):
 def test_an_interrupted_step_may_be_passed_over(mortal):
     api, mark = Client(mortal), "304.%d" % time.monotonic_ns()
     run = launch(api, shell(f"sleep {mark}", {"on_interrupt": "fail", "on_error": "continue"}), noop("on"))
-    wait_until(lambda: found(mark))
+    begun(mark)
     api = restarted(mortal)
     assert outputs(api, reaches(api, run, "completed", 20))[1] == "on"
 
@@ -597,7 +584,7 @@ def test_what_waits_survives_a_crash(mortal):
         {"steps": [noop("done")]}, {"steps": [shell(f"echo x >> n; test $(wc -l < n) -ge 2 || sleep {mark}"), noop("again")]}]))
     approval = approval_of(api, asking)
     reaches(api, sleeping, "sleeping")
-    wait_until(lambda: found(mark))
+    begun(mark)
     wait_until(lambda: children_of(api, fan)[0]["status"] == "completed")
     before = children_of(api, fan)
     api = restarted(mortal)
@@ -613,7 +600,7 @@ def test_what_waits_survives_a_crash(mortal):
 def test_a_cancel_before_the_crash_holds_after_it(mortal):
     api, mark = Client(mortal), "306.%d" % time.monotonic_ns()
     run = launch(api, shell(f"sleep {mark}"))
-    wait_until(lambda: found(mark))
+    begun(mark)
     api.post(f"/v1/runs/{run['id']}/cancel", {}, 200)
     api = restarted(mortal)
     assert reaches(api, run, "canceled", 5) and not found(mark)
@@ -622,7 +609,7 @@ def test_a_cancel_before_the_crash_holds_after_it(mortal):
 def test_the_log_survives_a_crash(mortal):
     api, mark = Client(mortal), "307.%d" % time.monotonic_ns()
     run = launch(api, shell("echo kept"), shell(f"echo begun; echo x >> n; test $(wc -l < n) -ge 2 || sleep {mark}"))
-    wait_until(lambda: found(mark))
+    begun(mark)
     wait_until(lambda: b"begun" in logs(api, run))
     api = restarted(mortal)
     run = reaches(api, run, "completed")

@@ -1,12 +1,11 @@
 import datetime
 import json
-import pathlib
 import time
 
 import pytest
 from conftest import Client, Server, wait_until
-from flows import (OVER, action, approval_of, children_of, command, completed, decide, define,
-                   elapsed_since, ended, events_of, failed, launch, noop, outputs, reaches, result,
+from flows import (OVER, action, approval_of, begun, children_of, command, completed, decide, define,
+                   elapsed_since, ended, events_of, failed, found, launch, noop, outputs, reaches, result,
                    run_of, steps_of, types_of)
 
 
@@ -38,18 +37,6 @@ def statuses(api, run):
 
 def cancel(api, run):
     return api.post(f"/v1/runs/{run['id']}/cancel", {}, 200)
-
-
-def alive(mark):
-    """Processes of this machine that have the mark among their arguments."""
-    found = []
-    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if mark.encode() in path.read_bytes():
-                found.append(path.parent.name)
-        except OSError:
-            pass
-    return found
 
 
 def moment(text):
@@ -203,7 +190,7 @@ def test_any_ends_with_the_first_and_stops_the_others(api):
     branches = outputs(api, run)[0]["branches"]
     assert [b["status"] for b in branches][2] == "completed" and branches[2]["output"] == "first"
     wait_until(lambda: [c["status"] for c in children_of(api, run)] == ["canceled", "canceled", "completed"], 5)
-    wait_until(lambda: not alive(mark), 4)
+    wait_until(lambda: not found(mark), 4)
 
 
 def test_any_survives_a_branch_that_fails(api):
@@ -547,7 +534,7 @@ def test_a_step_that_takes_too_long_is_killed(api):
     assert elapsed_since(began) < 6
     assert run["status"] in ("failed", "timed_out") and run["failure_kind"] == "timed_out"
     assert steps_of(api, run)[0]["error"]["kind"] == "timed_out"
-    wait_until(lambda: not alive(mark), 2)
+    wait_until(lambda: not found(mark), 2)
 
 
 def test_a_step_that_took_too_long_may_be_passed_over(api):
@@ -578,7 +565,7 @@ def test_a_run_has_a_deadline(api):
     run = ended(api, launch(api, step, timeout_seconds=1))
     assert run["status"] == "timed_out" and run["failure_kind"] == "timed_out"
     assert types_of(api, run)[-1] == "run.timed_out"
-    wait_until(lambda: not alive(mark), 2)
+    wait_until(lambda: not found(mark), 2)
     assert api.get("/v1/tasks/" + run["task_id"])["status"] == "failed"
 
 
@@ -599,10 +586,10 @@ def test_the_deadline_may_come_with_the_run(api):
 def test_canceling_kills_the_command_within_two_seconds(api):
     mark, step = sleeper()
     run = launch(api, step, noop(1))
-    wait_until(lambda: len(alive(mark)) >= 2)
+    begun(mark)
     began = time.monotonic()
     cancel(api, run)
-    wait_until(lambda: not alive(mark), 2)
+    wait_until(lambda: not found(mark), 2)
     assert elapsed_since(began) < 2
     run = reaches(api, run, "canceled", 5)
     assert steps_of(api, run)[1]["status"] == "pending"
@@ -615,10 +602,10 @@ def test_canceling_reaches_the_children(api):
     mark, step = sleeper()
     child = define(api, parallel([step], [action("delay", seconds=60)], [ask()]))
     run = launch(api, action("sub_task", referenced_task_id=child["id"]))
-    wait_until(lambda: alive(mark))
+    begun(mark)
     kid, = children_of(api, run)
     cancel(api, run)
-    wait_until(lambda: not alive(mark), 2)
+    wait_until(lambda: not found(mark), 2)
     reaches(api, run, "canceled", 5)
     for child in [kid] + children_of(api, kid):
         assert reaches(api, child, "canceled", 5)
@@ -628,10 +615,10 @@ def test_canceling_reaches_the_children(api):
 def test_canceling_the_task_ends_its_run(api):
     mark, step = sleeper()
     run = launch(api, step)
-    wait_until(lambda: alive(mark))
+    begun(mark)
     assert api.post(f"/v1/tasks/{run['task_id']}/cancel", {}, 200)["status"] == "canceled"
     reaches(api, run, "canceled", 5)
-    wait_until(lambda: not alive(mark), 2)
+    wait_until(lambda: not found(mark), 2)
     assert api.request("POST", f"/v1/tasks/{run['task_id']}/retry", {}).status_code == 409
 
 
