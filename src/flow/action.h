@@ -30,6 +30,7 @@ enum param_type {
         PARAM_TEXTS,
         PARAM_INTS,
         PARAM_TEXT_MAP,
+        PARAM_ENVIRONMENT,
         PARAM_MAP,
         PARAM_LIST,
         PARAM_ANY,

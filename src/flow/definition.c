@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "core/id.h"
 #include "flow/schema.h"
 #include "flow/yaml.h"
 
@@ -247,6 +246,16 @@ static void read_child(struct reader *r, struct str path, struct value p, int de
                 read_steps(r, at(r, path, "steps"), steps, depth + 1, &b->inline_steps);
 }
 
+static bool is_taken(struct str name)
+{
+        static const char *const taken[] = { "input", "steps", "last", "run", "task", "index" };
+
+        for (size_t i = 0; i < LENGTH(taken); i++)
+                if (str_is(name, taken[i]))
+                        return true;
+        return false;
+}
+
 static void read_control(struct reader *r, struct str path, struct value p, int depth,
                          struct step_spec *step)
 {
@@ -267,6 +276,9 @@ static void read_control(struct reader *r, struct str path, struct value p, int 
                 if (!is_name(step->as, 64, "") || (step->as.p[0] >= '0' && step->as.p[0] <= '9'))
                         problem_add(r->problems, at(r, path, "as"), "type", NULL,
                                     "must be a name: letters, digits and _");
+                else if (is_taken(step->as))
+                        problem_add(r->problems, at(r, path, "as"), "duplicate", NULL,
+                                    "is a name that expressions have already");
         }
         v = member(p, "condition");
         if (step->action->kind == ACTION_CONDITIONAL && v.kind == VALUE_STRING &&
@@ -490,18 +502,16 @@ static void read_steps(struct reader *r, struct str path, struct value v, int de
 static void read_name(struct reader *r, struct value map, struct str default_name,
                       struct definition *d)
 {
-        int64_t number;
-
         d->name = text_of(r, STR_NONE, map, "name", DEFINITION_MAX_NAME);
         if (member(map, "name").kind == VALUE_NULL)
                 d->name = default_name;
         if (!d->name.p && member(map, "name").kind == VALUE_NULL)
                 problem_add(r->problems, STR("name"), "required", NULL, "a definition needs a name");
         else if (d->name.p && (!is_name(d->name, DEFINITION_MAX_NAME, "-.") ||
-                               id_parse("def", d->name, &number)))
+                               str_starts(d->name, "def_")))
                 problem_add(r->problems, STR("name"), "type", NULL,
                             "must be letters, digits, _ - and ., begin with a letter or digit, and"
-                            " not look like an id");
+                            " not with def_, as ids do");
 }
 
 /* config.steps is another place for steps. */

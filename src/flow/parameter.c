@@ -56,6 +56,27 @@ static bool is_text_map(struct value v)
         return true;
 }
 
+/* A name of POSIX: letters, digits and _, not beginning with a digit. */
+static bool is_variable(struct str name)
+{
+        for (size_t i = 0; i < name.n; i++) {
+                char c = name.p[i];
+
+                if (!(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z') && c != '_' &&
+                    !(c >= '0' && c <= '9' && i > 0))
+                        return false;
+        }
+        return name.n > 0;
+}
+
+static bool is_environment(struct value v)
+{
+        for (size_t i = 0; v.kind == VALUE_MAP && i < v.map->n; i++)
+                if (!is_variable(v.map->entries[i].key.text))
+                        return false;
+        return is_text_map(v);
+}
+
 static bool is_risk(struct value v)
 {
         return v.kind == VALUE_STRING && names_find(&risk_level_names, v.text) >= 0;
@@ -83,6 +104,10 @@ static const char *type_problem(enum param_type type, struct value v)
                 return is_text_map(v) ? NULL : "must be an object whose values are texts";
         case PARAM_MAP:
                 return v.kind == VALUE_MAP ? NULL : "must be an object";
+        case PARAM_ENVIRONMENT:
+                return is_environment(v) ? NULL :
+                                           "must be an object of texts whose names are letters,"
+                                           " digits and _";
         case PARAM_LIST:
         case PARAM_STEPS:
         case PARAM_BRANCHES:

@@ -154,21 +154,22 @@ static bool is_canceled(void *ctx)
         return slot_is_stopped(o->slot) || is_over_quota(o);
 }
 
-static enum err over_quota(struct slot *s, int64_t used)
+/* How a command that ran ended. */
+struct ended {
+        struct spawn_result r;
+        struct str over_quota; /* why, when that is what stopped it */
+};
+
+static struct str quota_message(struct slot *s, int64_t used)
 {
-        return fail(&s->scope, ERR_QUOTA_EXCEEDED,
-                    "the workspace holds %lld bytes, its quota is %lld; remove files",
-                    (long long)used, (long long)s->workspace.quota_bytes);
+        return arena_printf(&s->scope.arena,
+                            "the workspace holds %lld bytes, its quota is %lld; remove files",
+                            (long long)used, (long long)s->workspace.quota_bytes);
 }
 
-static enum err run_command(struct slot *s, const struct step_spec *step, struct spawn_spec *spec,
-                            int64_t seconds, struct spawn_result *result)
+static void prepare(struct slot *s, const struct step_spec *step, struct spawn_spec *spec,
+                    int64_t seconds, struct output *o)
 {
-        struct output o = { .slot = s,
-                            .step = step->index,
-                            .pending = { BUF_INIT(LOG_BUFFER + 8), BUF_INIT(LOG_BUFFER + 8) } };
-        enum err e = have_directory(s);
-
         spec->workspace_uuid = s->workspace.id;
         spec->uid = (uint32_t)s->workspace.uid;
         spec->timeout_us = step->timeout_us ? step->timeout_us : seconds * US_PER_S;
@@ -176,20 +177,34 @@ static enum err run_command(struct slot *s, const struct step_spec *step, struct
         spec->stderr_cap = STDERR_KEPT;
         spec->on_output = on_output;
         spec->canceled = is_canceled;
-        spec->ctx = &o;
-        o.flushed = worker_boot_now(s->worker);
-        if (!e && is_over_quota(&o))
-                e = over_quota(s, o.used);
+        spec->ctx = o;
         /* One file cannot outgrow the quota between two looks. */
-        if (s->workspace.quota_bytes - o.used < SPAWN_FILE_SIZE)
-                spec->file_size_cap = s->workspace.quota_bytes - o.used;
-        if (!e)
-                e = spawner_run(&s->scope, s->worker->options.spawner, spec, result);
+        if (s->workspace.quota_bytes - o->used < SPAWN_FILE_SIZE)
+                spec->file_size_cap = s->workspace.quota_bytes - o->used;
+}
+
+static enum err run_command(struct slot *s, const struct step_spec *step, struct spawn_spec *spec,
+                            int64_t seconds, struct ended *out)
+{
+        struct output o = { .slot = s,
+                            .step = step->index,
+                            .pending = { BUF_INIT(LOG_BUFFER + 8), BUF_INIT(LOG_BUFFER + 8) },
+                            .flushed = worker_boot_now(s->worker) };
+        enum err e = have_directory(s);
+
+        *out = (struct ended){ .over_quota = STR_NONE };
+        if (!e && is_over_quota(&o))
+                e = fail(&s->scope, ERR_QUOTA_EXCEEDED, STR_FMT, STR_ARG(quota_message(s, o.used)));
+        if (e)
+                return e;
+        prepare(s, step, spec, seconds, &o);
+        e = spawner_run(&s->scope, s->worker->options.spawner, spec, &out->r);
         flush(&o, true);
         buf_done(&o.pending[0]);
         buf_done(&o.pending[1]);
-        if (!e && (o.over_quota || (o.quota_due = 0, is_over_quota(&o))))
-                e = over_quota(s, o.used);
+        o.quota_due = 0;
+        if (!e && (o.over_quota || is_over_quota(&o)))
+                out->over_quota = quota_message(s, o.used);
         return e;
 }
 
@@ -221,13 +236,17 @@ static struct str last_line(struct str text)
 
 /* Why a command that ran did not end well; OUTCOME_OK when its exit code is a good one. */
 static struct performed judge(struct slot *s, const struct step_spec *step,
-                              const struct spawn_result *r, bool good)
+                              const struct ended *ended, bool good)
 {
+        const struct spawn_result *r = &ended->r;
         struct arena *a = &s->scope.arena;
         struct performed done = { .outcome = OUTCOME_OK, .sandbox = r->sandbox };
         struct str line = last_line(r->err);
 
-        if (r->canceled) {
+        if (ended->over_quota.p) {
+                done.outcome = OUTCOME_POLICY;
+                done.message = ended->over_quota;
+        } else if (r->canceled) {
                 done.outcome = OUTCOME_CANCELED;
                 done.message = STR("it was stopped");
         } else if (r->timed_out) {
@@ -295,15 +314,15 @@ static struct performed execute_command(struct slot *s, const struct step_spec *
                 .env = variables(&s->scope, param(parameters, "env")),
                 .cwd = text_param(parameters, "cwd", STR("")),
         };
-        struct spawn_result result;
+        struct ended ended;
         struct performed done;
-        enum err e = run_command(s, step, &spec, COMMAND_SECONDS, &result);
+        enum err e = run_command(s, step, &spec, COMMAND_SECONDS, &ended);
 
         if (e)
                 return refused(s, e);
-        done = judge(s, step, &result,
-                     is_ok_exit(param(parameters, "ok_exit_codes"), result.exit_code));
-        done.output = command_output(s, &result, 0);
+        done = judge(s, step, &ended,
+                     is_ok_exit(param(parameters, "ok_exit_codes"), ended.r.exit_code));
+        done.output = command_output(s, &ended.r, 0);
         return done;
 }
 
@@ -377,13 +396,16 @@ static bool is_branch_name(struct str b)
 }
 
 static struct performed clone_result(struct slot *s, const struct step_spec *step, struct str path,
-                                     const struct spawn_result *r)
+                                     const struct ended *ended)
 {
-        struct performed done = judge(s, step, r, r->exit_code == 0);
-        struct str rest, cached = str_cut(r->out, '\n', &rest);
+        struct performed done = judge(s, step, ended, ended->r.exit_code == 0);
+        struct str rest, cached = str_cut(ended->r.out, '\n', &rest);
         struct str commit = str_cut(rest, '\n', &rest), branch = str_cut(rest, '\n', &rest);
+        struct spawn_result shown = ended->r;
 
-        done.output = command_output(s, r, 4);
+        if (done.outcome == OUTCOME_OK)
+                shown.out = STR(""); /* the script's own lines are told below */
+        done.output = command_output(s, &shown, 4);
         if (done.outcome != OUTCOME_OK)
                 return done;
         value_put(done.output, STR("repo_path"), value_text(path));
@@ -401,7 +423,7 @@ static struct performed git_clone(struct slot *s, const struct step_spec *step,
         struct str path = text_param(parameters, "path", STR_NONE);
         struct value shallow = param(parameters, "shallow");
         struct spawn_spec spec = { 0 };
-        struct spawn_result result;
+        struct ended ended;
         enum err e;
 
         if (str_starts(repo, "file://"))
@@ -423,8 +445,8 @@ static struct performed git_clone(struct slot *s, const struct step_spec *step,
                 shallow.kind != VALUE_BOOL || shallow.truth ? "--depth=1" : "", NULL
         };
         spec.git_source = repo;
-        e = run_command(s, step, &spec, CLONE_SECONDS, &result);
-        return e ? refused(s, e) : clone_result(s, step, path, &result);
+        e = run_command(s, step, &spec, CLONE_SECONDS, &ended);
+        return e ? refused(s, e) : clone_result(s, step, path, &ended);
 }
 
 /* ---- files ---- */
