@@ -8,9 +8,10 @@
 #include "core/log.h"
 #include "domain/idempotency.h"
 #include "domain/key.h"
+#include "domain/run.h"
 #include "domain/workspace.h"
 
-enum { CACHE_SLOTS = 512, SEGMENTS_MAX = 8 };
+enum { CACHE_SLOTS = 512, SEGMENTS_MAX = 8, REPLY_MAX = 64 << 20 };
 #define CACHE_AGE US_PER_S
 
 /* A key that was looked up not long ago. */
@@ -305,19 +306,27 @@ static enum err parse_body(struct request *r)
 
 /* ---- on a store thread ---- */
 
+/* The reply as text; absent when it would be larger than REPLY_MAX. */
 static struct str render(struct request *r)
 {
-        struct buf text = BUF_INIT(64 << 20);
+        struct buf text = BUF_INIT(REPLY_MAX);
         struct json_out j = { .out = &text };
-        struct str copy;
+        struct str copy = STR_NONE;
 
         if (r->render)
                 r->render(r, &j);
         else if (r->reply)
                 json_record(&j, r->reply, r->reply_value);
-        copy = str_dup(&r->scope.arena, buf_view(&text));
+        if (!text.full)
+                copy = str_dup(&r->scope.arena, buf_view(&text));
         buf_done(&text);
         return copy;
+}
+
+static enum err too_much(struct request *r)
+{
+        return fail_limit(&r->scope, "limit", ERR_TOO_LARGE, REPLY_MAX, REPLY_MAX + 1,
+                          "bytes of one answer; ask for fewer items");
 }
 
 static struct str request_digest(struct request *r)
@@ -328,6 +337,11 @@ static struct str request_digest(struct request *r)
         crypto_hash_sha256_init(&state);
         crypto_hash_sha256_update(&state, (const unsigned char *)r->path.p, r->path.n);
         crypto_hash_sha256_update(&state, (const unsigned char *)"\n", 1);
+        crypto_hash_sha256_update(&state, (const unsigned char *)r->query.p, r->query.n);
+        crypto_hash_sha256_update(&state, (const unsigned char *)"\n", 1);
+        if (r->route->prepare) /* bodies of several languages */
+                crypto_hash_sha256_update(&state, (const unsigned char *)r->content_type.p,
+                                          r->content_type.n);
         crypto_hash_sha256_update(&state, (const unsigned char *)r->raw_body.p, r->raw_body.n);
         crypto_hash_sha256_final(&state, digest);
         return str_dup(&r->scope.arena, (struct str){ (char *)digest, sizeof(digest) });
@@ -353,6 +367,8 @@ static enum err run_keyed(struct request *r, struct tx *tx)
                 return e;
         record.status = r->status;
         record.response = r->text = render(r);
+        if (!r->text.p)
+                return too_much(r);
         r->text_type = "application/json";
         return idempotency_keep(tx, &r->by, operation, r->idempotency_key, &record);
 }
@@ -402,6 +418,11 @@ static void reply(struct request *r)
         }
         if (!r->text.p)
                 r->text = render(r);
+        if (!r->text.p) {
+                too_much(r);
+                exchange_fail(x, &r->scope.fault);
+                return;
+        }
         exchange_reply(x, r->status, r->text_type ? r->text_type : "application/json", r->text);
 }
 
@@ -605,6 +626,35 @@ void api_handle(void *app, struct exchange *x)
 }
 
 /* ---- for handlers ---- */
+
+struct str request_listed(struct request *r, struct str json)
+{
+        struct buf text = BUF_INIT(16384);
+        struct json_out j = { .out = &text };
+
+        if (json.n <= LISTED_MAX)
+                return json;
+        json_begin_object(&j);
+        json_key(&j, "preview");
+        json_put_str(&j, str_whole(str_slice(json, 0, 1024)));
+        json_key(&j, "truncated");
+        json_put_bool(&j, true);
+        json_end_object(&j);
+        json = str_dup(&r->scope.arena, buf_view(&text));
+        buf_done(&text);
+        return json;
+}
+
+void request_show_runs(struct request *r, struct tx *tx, struct list runs)
+{
+        struct run *run = runs.items;
+
+        for (size_t i = 0; i < runs.n; i++) {
+                run_show(tx, &run[i]);
+                run[i].result = request_listed(r, run[i].result);
+                run[i].input = request_listed(r, run[i].input);
+        }
+}
 
 enum err request_reply(struct request *r, int status, const struct record *record, const void *value)
 {

@@ -251,7 +251,6 @@ static enum err list_definition_runs(struct request *r, struct tx *tx)
         struct run_filter f = { .status = -1 };
         struct definition_row *row;
         struct list items;
-        struct run *run;
         int limit;
         enum err e = query_page(r, &limit, &f.before);
 
@@ -262,13 +261,12 @@ static enum err list_definition_runs(struct request *r, struct tx *tx)
         if (e)
                 return e;
         f.definition_id = row->id;
+        f.of_definition = true;
         f.limit = limit + 1;
         e = run_list(tx, &r->by, &f, &items);
         if (e)
                 return e;
-        run = items.items;
-        for (size_t i = 0; i < items.n; i++)
-                run_show(tx, &run[i]);
+        request_show_runs(r, tx, items);
         return request_reply_list(r, &run_record, items, limit, offsetof(struct run, id));
 }
 

@@ -77,6 +77,12 @@ enum err request_reply(struct request *, int status, const struct record *, cons
 enum err request_reply_list(struct request *, const struct record *, struct list, int limit,
                             size_t id_offset);
 
+/* In a list, a text beyond LISTED_MAX bytes is shown by its beginning: {"preview","truncated"}. */
+enum { LISTED_MAX = 65536 };
+struct str request_listed(struct request *, struct str json);
+/* The same for a list of runs, made ready to be shown. */
+void request_show_runs(struct request *, struct tx *, struct list runs);
+
 /* A path parameter as an id; 404 with the resource's name when it is none. */
 enum err request_id(struct request *, int param, const char *prefix, const char *resource,
                     int64_t *out) NODISCARD;

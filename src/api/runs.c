@@ -100,8 +100,10 @@ static enum err claim(struct request *r, struct tx *tx, int64_t run)
         bool first = !request->lease_seconds;
         enum err e;
 
-        if (r->claim.gone)
-                return ERR_EMPTY; /* nobody is there to take it */
+        if (r->claim.gone) { /* nobody is there to take it */
+                waiting_pass_on(tx, &r->claim);
+                return ERR_EMPTY;
+        }
         *request = (struct claim_request){
                 .lease_seconds = b->lease_seconds ? b->lease_seconds : LEASE_DEFAULT,
                 .max = b->max ? (int)b->max : 1,
@@ -458,7 +460,6 @@ static enum err list_runs(struct request *r, struct tx *tx)
 {
         struct run_filter f = { .status = -1 };
         struct list items;
-        struct run *run;
         int limit;
         enum err e = query_page(r, &limit, &f.before);
 
@@ -480,9 +481,7 @@ static enum err list_runs(struct request *r, struct tx *tx)
                 e = run_list(tx, &r->by, &f, &items);
         if (e)
                 return e;
-        run = items.items;
-        for (size_t i = 0; i < items.n; i++)
-                run_show(tx, &run[i]);
+        request_show_runs(r, tx, items);
         return request_reply_list(r, &run_record, items, limit, offsetof(struct run, id));
 }
 

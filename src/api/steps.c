@@ -14,6 +14,8 @@ static enum err find_run(struct request *r, struct tx *tx, struct run *run)
 
 /* ---- steps ---- */
 
+enum { STEPS_WHOLE = 16 << 20 };
+
 /* One row for each step of the definition, recorded or not. */
 static void merge(struct request *r, const struct step_list *list, int64_t run,
                   const struct list *rows, struct list *out)
@@ -81,6 +83,20 @@ static enum err read_all(struct request *r, struct tx *tx, const struct run *run
         return add_children(r, tx, run->id, out);
 }
 
+/* Whole, as long as all of them are not more than a reader can use. */
+static void shorten(struct request *r, struct list *steps)
+{
+        struct step *step = steps->items;
+        size_t bytes = 0;
+
+        for (size_t i = 0; i < steps->n; i++)
+                bytes += step[i].input.n + step[i].output.n;
+        for (size_t i = 0; bytes > STEPS_WHOLE && i < steps->n; i++) {
+                step[i].input = request_listed(r, step[i].input);
+                step[i].output = request_listed(r, step[i].output);
+        }
+}
+
 static enum err list_steps(struct request *r, struct tx *tx)
 {
         struct list items = { 0 };
@@ -89,6 +105,8 @@ static enum err list_steps(struct request *r, struct tx *tx)
 
         if (!e)
                 e = read_all(r, tx, &run, &items);
+        if (!e)
+                shorten(r, &items);
         return e ? e :
                    request_reply_list(r, &step_record, items, (int)items.n,
                                       offsetof(struct step, index));

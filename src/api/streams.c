@@ -12,7 +12,8 @@
 #include "domain/run.h"
 #include "domain/sql.h"
 
-enum { PAGE = 200, BUFFERED_MAX = 256 * 1024, PING_MS = 15000 };
+/* A piece of a log has up to 64 KiB: their pages are shorter. */
+enum { PAGE = 200, LOG_PAGE = 4, BUFFERED_MAX = 256 * 1024, PING_MS = 15000 };
 
 struct stream {
         struct call call; /* first: reads a page */
@@ -35,14 +36,19 @@ struct loop_streams {
         struct stream *first;
 };
 
+static void read_more(struct stream *s);
+
 static void ping_all(void *arg)
 {
         struct loop_streams *all = arg;
 
         for (struct stream *s = all->first, *next; s; s = next) {
                 next = s->next;
-                if (!s->closed && !s->blocked)
-                        exchange_stream_write(s->exchange, STR(": ping\n\n"));
+                if (s->closed || s->blocked)
+                        continue;
+                exchange_stream_write(s->exchange, STR(": ping\n\n"));
+                if (s->again && !s->reading)
+                        read_more(s);
         }
 }
 
@@ -88,7 +94,7 @@ static enum err read_page(struct call *call, struct tx *tx)
         if (s->log) {
                 e = run_load(tx, s->run, &run);
                 s->run_over = !e && run_is_terminal(run.status);
-                return e ? e : log_read(tx, s->run, s->cursor, PAGE, &s->page);
+                return e ? e : log_read(tx, s->run, s->cursor, LOG_PAGE, &s->page);
         }
         return events_read(tx, s->tree, s->cursor, s->task, s->run, false, 0, PAGE, &s->page);
 }
@@ -154,7 +160,7 @@ static bool write_log(struct stream *s, size_t *waiting)
 {
         const struct log_line *line = s->page.items;
         struct buf out = BUF_INIT(64 << 20);
-        bool over = s->run_over && s->page.n < PAGE;
+        bool over = s->run_over && s->page.n < LOG_PAGE;
 
         for (size_t i = 0; i < s->page.n; i++) {
                 s->cursor = line[i].position + (int64_t)line[i].text.n;
@@ -191,6 +197,7 @@ static void on_page(struct http_task *task)
         struct stream *s =
                 (struct stream *)(void *)((char *)task - offsetof(struct stream, page_task));
         size_t waiting;
+        bool more;
 
         s->reading = false;
         if (s->closed) {
@@ -207,7 +214,10 @@ static void on_page(struct http_task *task)
                 return;
         }
         s->blocked = waiting > BUFFERED_MAX;
-        if (s->page.n == PAGE || s->again)
+        more = s->page.n == (s->log ? LOG_PAGE : PAGE) || s->again;
+        s->page = (struct list){ 0 };
+        scope_reset(&s->scope);
+        if (more)
                 read_more(s);
 }
 
@@ -336,8 +346,8 @@ enum err stream_log(struct request *r, struct tx *tx)
                 e = fail_field(&r->scope, "after", ERR_INVALID_CURSOR,
                                "the cursor must be a byte offset: a whole number");
         if (!e)
-                e = tx_number(tx, SQL_LOG_END, &end, INT(id));
-        if (e && e != ERR_EMPTY)
+                e = log_end(tx, id, &end);
+        if (e)
                 return e;
         if (after > end)
                 return fail_limit(&r->scope, "after", ERR_CURSOR_AHEAD, end, after,
@@ -362,7 +372,7 @@ static enum err stream_task(struct request *r, struct tx *tx)
 static enum err stream_run(struct request *r, struct tx *tx)
 {
         struct run run;
-        int64_t id, owner, last = 0, cursor;
+        int64_t id, owner, last = 0, head = 0, cursor;
         enum err e = request_id(r, 1, "run", "run", &id);
 
         if (!e)
@@ -376,10 +386,12 @@ static enum err stream_run(struct request *r, struct tx *tx)
                 e = read_cursor(r, &cursor);
                 if (!e)
                         e = tx_number(tx, SQL_EVENT_LAST_OF_RUN, &last, INT(run.tree_id), INT(id));
+                if (!e)
+                        e = events_head(tx, run.tree_id, &head);
                 if (e)
                         return e;
                 r->status = 204;
-                if (cursor == last)
+                if (cursor >= last && cursor <= head)
                         return ERR_OK;
         }
         return open_stream(r, tx, run.tree_id, 0, id);

@@ -272,7 +272,6 @@ static enum err list_tasks(struct request *r, struct tx *tx)
 static enum err get_task(struct request *r, struct tx *tx)
 {
         struct task *task = arena_new(&r->scope.arena, struct task);
-        struct run *run;
         int64_t id;
         enum err e = request_id(r, 0, "task", "task", &id);
 
@@ -284,9 +283,7 @@ static enum err get_task(struct request *r, struct tx *tx)
                 e = tx_all(tx, SQL_RUN_LATEST, &task->runs, INT(id), INT(20));
         if (e)
                 return e;
-        run = task->runs.items;
-        for (size_t i = 0; i < task->runs.n; i++)
-                run_show(tx, &run[i]);
+        request_show_runs(r, tx, task->runs);
         e = tx_all(tx, SQL_TASK_CHILDREN, &task->children, INT(id), INT(64));
         task->dependencies = (struct list){ arena_alloc(&r->scope.arena, 0, 16), 0 };
         return e ? e : request_reply(r, 200, &task_record, task);
@@ -365,7 +362,6 @@ static enum err list_task_runs(struct request *r, struct tx *tx)
         struct run_filter f = { .status = -1 };
         struct task task;
         struct list items;
-        struct run *run;
         int limit;
         enum err e = query_page(r, &limit, &f.before);
 
@@ -380,9 +376,7 @@ static enum err list_task_runs(struct request *r, struct tx *tx)
                 e = run_list(tx, &r->by, &f, &items);
         if (e)
                 return e;
-        run = items.items;
-        for (size_t i = 0; i < items.n; i++)
-                run_show(tx, &run[i]);
+        request_show_runs(r, tx, items);
         return request_reply_list(r, &run_record, items, limit, offsetof(struct run, id));
 }
 

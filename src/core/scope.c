@@ -60,7 +60,7 @@ static struct str sentence(struct scope *scope, const char *fmt, va_list args)
         BUG_ON(n < 0);
         if ((size_t)n >= sizeof(text))
                 n = sizeof(text) - 1;
-        return str_dup(&scope->arena, (struct str){ text, (size_t)n });
+        return str_dup(&scope->arena, str_whole((struct str){ text, (size_t)n }));
 }
 
 enum err fail(struct scope *scope, enum err e, const char *fmt, ...)

@@ -176,3 +176,19 @@ bool str_is_utf8(struct str s)
         }
         return true;
 }
+
+struct str str_whole(struct str s)
+{
+        size_t at = s.n;
+
+        while (at > 0 && s.n - at < 3 && ((unsigned char)s.p[at - 1] & 0xc0) == 0x80)
+                at--;
+        if (at > 0) {
+                unsigned char lead = (unsigned char)s.p[at - 1];
+                size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1;
+
+                if (length > s.n - at + 1)
+                        s.n = at - 1;
+        }
+        return s;
+}

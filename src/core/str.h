@@ -42,6 +42,9 @@ struct str str_dup(struct arena *, struct str);
 char *str_c(struct arena *, struct str);
 struct str str_lower(struct arena *, struct str);
 
+/* UTF-8 that was cut somewhere: without the character that is not whole at its end. */
+struct str str_whole(struct str);
+
 /* The whole text must be a decimal number in range. */
 bool str_to_int(struct str, int64_t *out);
 /* Strict UTF-8 (RFC 3629) without NUL. */

@@ -51,6 +51,17 @@ enum err definition_find(struct tx *tx, const struct principal *by, struct str i
         return e;
 }
 
+enum err definition_referred(struct tx *tx, const struct principal *by, int64_t from,
+                             struct str reference, struct definition_row *out)
+{
+        enum err e = tx_one(tx, SQL_REFERENCE_BY_NAME, out, INT(from), TEXT(reference));
+        if (e == ERR_EMPTY)
+                e = definition_find(tx, by, reference, out);
+        if (!e && out->archived_at)
+                return fail_missing(tx_scope(tx), "definition");
+        return e;
+}
+
 enum err definition_document(struct tx *tx, struct definition_row *row, int64_t version)
 {
         struct definition_version_row found;
@@ -75,33 +86,42 @@ enum err definition_reaches(struct tx *tx, int64_t from, int64_t to, bool *out)
         return e == ERR_EMPTY ? ERR_OK : e;
 }
 
-/* Edges of the new document; refuses what would lead back to the definition itself. */
-static enum err refer(struct tx *tx, const struct principal *by, const struct definition_row *row,
-                      const struct definition_text *text)
+/* What the references mean now; everything is read before anything is written. */
+static enum err resolve(struct tx *tx, const struct principal *by, int64_t own, struct str name,
+                        const struct definition_text *text, int64_t *ids)
 {
-        enum err e = tx_exec(tx, SQL_REFERENCE_DROP, INT(row->id));
+        enum err e = ERR_OK;
 
         for (size_t i = 0; !e && i < text->n_references; i++) {
-                struct definition_row to;
-                bool back;
+                struct str reference = text->references[i];
+                struct definition_row to = { 0 };
+                bool back = str_eq(reference, name);
 
-                e = definition_find(tx, by, text->references[i], &to);
-                if (e == ERR_NOT_FOUND)
+                if (!back)
+                        e = definition_find(tx, by, reference, &to);
+                if (e == ERR_NOT_FOUND || (!e && to.archived_at))
                         return fail_field(tx_scope(tx), "steps", ERR_VALIDATION,
                                           "a step refers to the definition \"" STR_FMT
                                           "\", which does not exist; create it first",
-                                          STR_ARG(text->references[i]));
-                if (e)
-                        return e;
-                e = definition_reaches(tx, to.id, row->id, &back);
+                                          STR_ARG(reference));
+                if (!e && !back && own)
+                        e = definition_reaches(tx, to.id, own, &back);
                 if (!e && back)
                         return fail_field(tx_scope(tx), "steps", ERR_SUBTASK_CYCLE,
                                           "the sub-task \"" STR_FMT "\" leads back to \"" STR_FMT
                                           "\": definitions must not form a cycle",
-                                          STR_ARG(to.name), STR_ARG(row->name));
-                if (!e)
-                        e = tx_exec(tx, SQL_REFERENCE_ADD, INT(row->id), INT(to.id));
+                                          STR_ARG(reference), STR_ARG(name));
+                ids[i] = to.id;
         }
+        return e;
+}
+
+static enum err refer(struct tx *tx, const struct definition_row *row, const int64_t *ids, size_t n)
+{
+        enum err e = tx_exec(tx, SQL_REFERENCE_DROP, INT(row->id));
+
+        for (size_t i = 0; !e && i < n; i++)
+                e = tx_exec(tx, SQL_REFERENCE_ADD, INT(row->id), INT(ids[i]));
         return e;
 }
 
@@ -131,8 +151,11 @@ static enum err add_version(struct tx *tx, const struct principal *by,
 enum err definition_create(struct tx *tx, const struct principal *by,
                            const struct definition_text *text, struct definition_row *out)
 {
+        int64_t *ids = arena_array(&tx_scope(tx)->arena, int64_t, text->n_references + 1);
         enum err e = name_is_free(tx, by, text->name, 0);
 
+        if (!e)
+                e = resolve(tx, by, 0, text->name, text, ids);
         if (e)
                 return e;
         *out = (struct definition_row){ .id = scope_id(tx_scope(tx)),
@@ -146,13 +169,14 @@ enum err definition_create(struct tx *tx, const struct principal *by,
         e = tx_insert(tx, SQL_DEFINITION_ADD, out);
         if (!e)
                 e = add_version(tx, by, text, out);
-        return e ? e : refer(tx, by, out, text);
+        return e ? e : refer(tx, out, ids, text->n_references);
 }
 
 enum err definition_update(struct tx *tx, const struct principal *by, struct str id,
                            int64_t expected, const struct definition_text *text,
                            struct definition_row *out)
 {
+        int64_t *ids = arena_array(&tx_scope(tx)->arena, int64_t, text->n_references + 1);
         enum err e = definition_find(tx, by, id, out);
 
         if (e)
@@ -164,6 +188,8 @@ enum err definition_update(struct tx *tx, const struct principal *by, struct str
                             "the newest version is %lld; read it and send If-Match: \"%lld\"",
                             (long long)out->version, (long long)out->version);
         e = name_is_free(tx, by, text->name, out->id);
+        if (!e)
+                e = resolve(tx, by, out->id, text->name, text, ids);
         if (e)
                 return e;
         out->version++;
@@ -174,7 +200,7 @@ enum err definition_update(struct tx *tx, const struct principal *by, struct str
                     TEXT(out->description), INT(out->updated_at), TEXT(out->name));
         if (!e)
                 e = add_version(tx, by, text, out);
-        return e ? e : refer(tx, by, out, text);
+        return e ? e : refer(tx, out, ids, text->n_references);
 }
 
 enum err definition_archive(struct tx *tx, const struct principal *by, struct str id)

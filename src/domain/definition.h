@@ -39,6 +39,10 @@ enum err definition_archive(struct tx *, const struct principal *, struct str id
 /* By id text (def_…) or name; without the document. */
 enum err definition_find(struct tx *, const struct principal *, struct str id,
                          struct definition_row *) NODISCARD;
+/* What a step of definition `from` means by a reference: what it meant when that was saved, so that a
+ * name that is used again later cannot close a cycle.  Archived ones are missing. */
+enum err definition_referred(struct tx *, const struct principal *, int64_t from,
+                             struct str reference, struct definition_row *) NODISCARD;
 /* Fills spec; version 0 = the newest. */
 enum err definition_document(struct tx *, struct definition_row *, int64_t version) NODISCARD;
 /* Whether the sub-tasks of one lead to the other. */

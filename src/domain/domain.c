@@ -37,9 +37,16 @@ void domain_free(struct domain *d)
         free(d);
 }
 
+void domain_committed(struct domain *d)
+{
+        lanes_committed(d->lanes);
+        d->served_workspace = d->last_workspace;
+}
+
 void domain_rolled_back(struct domain *d)
 {
         lanes_rolled_back(d->lanes);
+        d->last_workspace = d->served_workspace;
 }
 
 struct lane_table *lane_table_of(struct tx *tx)
@@ -153,6 +160,9 @@ enum err domain_boot(struct tx *tx, void *context)
 
 /* ---- tick ---- */
 
+/* Each of these reads what is due and then looks at every row once more: dealing with one may have
+ * changed the next (a parent and its child that are due together). */
+
 static enum err expire_leases(struct tx *tx, struct domain *d)
 {
         struct list runs;
@@ -160,8 +170,11 @@ static enum err expire_leases(struct tx *tx, struct domain *d)
         enum err e = tx_all(tx, SQL_RUN_EXPIRED, &runs, INT(lease_now(d)), INT(TICK_ROWS));
 
         run = runs.items;
-        for (size_t i = 0; !e && i < runs.n; i++)
-                e = claim_expire(tx, &run[i], false);
+        for (size_t i = 0; !e && i < runs.n; i++) {
+                e = run_load(tx, run[i].id, &run[i]);
+                if (!e && run_is_leased(run[i].status) && run[i].lease_until <= lease_now(d))
+                        e = claim_expire(tx, &run[i], false);
+        }
         return e;
 }
 
@@ -191,8 +204,11 @@ static enum err wake_runs(struct tx *tx, struct domain *d)
         enum err e = tx_all(tx, SQL_RUN_AWAKE, &runs, INT(tx_now(tx)), INT(TICK_ROWS));
 
         run = runs.items;
-        for (size_t i = 0; !e && i < runs.n; i++)
-                e = wake_one(tx, d, &run[i]);
+        for (size_t i = 0; !e && i < runs.n; i++) {
+                e = run_load(tx, run[i].id, &run[i]);
+                if (!e && run[i].wake_at && run[i].wake_at <= tx_now(tx))
+                        e = wake_one(tx, d, &run[i]);
+        }
         return e;
 }
 
@@ -203,8 +219,11 @@ static enum err time_out_runs(struct tx *tx)
         enum err e = tx_all(tx, SQL_RUN_OVERDUE, &runs, INT(tx_now(tx)), INT(TICK_ROWS));
 
         run = runs.items;
-        for (size_t i = 0; !e && i < runs.n; i++)
-                e = run_time_out(tx, &run[i]);
+        for (size_t i = 0; !e && i < runs.n; i++) {
+                e = run_load(tx, run[i].id, &run[i]);
+                if (!e && !run_is_terminal(run[i].status))
+                        e = run_time_out(tx, &run[i]);
+        }
         return e;
 }
 
@@ -215,8 +234,11 @@ static enum err expire_approvals(struct tx *tx)
         enum err e = tx_all(tx, SQL_APPROVAL_DUE, &rows, INT(tx_now(tx)), INT(TICK_ROWS));
 
         approval = rows.items;
-        for (size_t i = 0; !e && i < rows.n; i++)
-                e = approval_expire(tx, &approval[i]);
+        for (size_t i = 0; !e && i < rows.n; i++) {
+                e = approval_load(tx, approval[i].id, &approval[i]);
+                if (!e && approval[i].status == APPROVAL_OPEN)
+                        e = approval_expire(tx, &approval[i]);
+        }
         return e;
 }
 

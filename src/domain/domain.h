@@ -24,6 +24,7 @@ struct domain {
         int64_t lease_saved;          /* high-water mark in the database */
         int64_t next_trim;
         int64_t last_workspace;       /* served last by a claimer of all workspaces */
+        int64_t served_workspace;     /* the same as of the last commit */
         struct principal daemon;      /* the server itself, as an actor */
 };
 
@@ -35,6 +36,8 @@ void domain_free(struct domain *);
 enum err domain_boot(struct tx *, void *domain) NODISCARD;
 /* What is due: leases, wakes, deadlines, approvals, retention; in bounded pieces. */
 enum err domain_tick(struct domain *, struct tx *) NODISCARD;
+/* What is kept beside the database follows it. */
+void domain_committed(struct domain *);
 void domain_rolled_back(struct domain *);
 
 int64_t lease_now(const struct domain *);

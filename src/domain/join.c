@@ -77,7 +77,8 @@ enum err join_child_ended(struct tx *tx, const struct run *child, struct events 
         if (e)
                 return e == ERR_EMPTY ? ERR_OK : e;
         if (!is_decided(&join))
-                return join.max_concurrency ? admit_next(tx, &join) : ERR_OK;
+                return join.max_concurrency && !(child->hold & HOLD_LIMIT) ? admit_next(tx, &join) :
+                                                                             ERR_OK;
         e = run_load(tx, join.run_id, &parent);
         if (e)
                 return e;

@@ -15,6 +15,15 @@ static const struct field log_line_fields[] = {
 const struct record log_line_record = { "LogLine", log_line_fields, LENGTH(log_line_fields),
                                         sizeof(struct log_line), -1 };
 
+enum err log_end(struct tx *tx, int64_t run, int64_t *out)
+{
+        enum err e;
+
+        *out = 0;
+        e = tx_number(tx, SQL_LOG_END, out, INT(run));
+        return e == ERR_EMPTY ? ERR_OK : e;
+}
+
 enum err log_append(struct tx *tx, const struct fence *fence, int64_t id, int64_t step, int stream,
                     struct str text)
 {
@@ -26,8 +35,8 @@ enum err log_append(struct tx *tx, const struct fence *fence, int64_t id, int64_
                 e = run_check_fence(tx, &run, fence);
         if (e)
                 return e;
-        e = tx_number(tx, SQL_LOG_END, &end, INT(id));
-        if (e && e != ERR_EMPTY)
+        e = log_end(tx, id, &end);
+        if (e)
                 return e;
         tx_hint(tx, HINT_TREE, run.tree_id, 0);
         return tx_exec(tx, SQL_LOG_ADD, INT(id), INT(end), INT(step), INT(stream), INT(tx_now(tx)),

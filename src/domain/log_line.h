@@ -13,6 +13,8 @@ extern const struct record log_line_record;
 /* Appends a piece; fenced by the run's token. */
 enum err log_append(struct tx *, const struct fence *, int64_t run, int64_t step, int stream,
                     struct str text) NODISCARD;
+/* Bytes that a run's log has. */
+enum err log_end(struct tx *, int64_t run, int64_t *out) NODISCARD;
 /* Pieces from a byte offset on, the first one cut to begin there. */
 enum err log_read(struct tx *, int64_t run, int64_t from, int limit, struct list *) NODISCARD;
 

@@ -265,7 +265,8 @@ enum err run_list(struct tx *tx, const struct principal *by, const struct run_fi
                   struct list *out)
 {
         bool open = f->status >= 0 && !run_is_terminal(f->status);
-        enum sql statement = f->task_id            ? SQL_RUN_LIST_TASK :
+        enum sql statement = f->of_definition      ? SQL_RUN_LIST_DEFINITION :
+                             f->task_id            ? SQL_RUN_LIST_TASK :
                              open                  ? SQL_RUN_LIST_OPEN :
                                                      SQL_RUN_LIST;
         const struct arg args[] = { NAME(by->workspace),
@@ -402,8 +403,7 @@ static void apply_target(struct tx *tx, struct run *run, const struct run_change
                 run->failure_kind = change->failure_kind;
                 run->error = change->error;
                 run->result = change->result;
-                run->lease_until = 0;
-                run->hold = 0;
+                run->lease_until = 0; /* hold stays, in memory only: a join asks what it was */
         }
 }
 
@@ -478,6 +478,17 @@ static enum err leave_lane(struct tx *tx, const struct run *run)
                                    INT(run->id));
 }
 
+/* Somebody else than its holder has ended the run: what was under way in it is over too. */
+static enum err end_steps(struct tx *tx, const struct run *run)
+{
+        const char *kind = outcome_names.text[run->failure_kind];
+
+        return tx_exec(tx, SQL_STEP_END_OPEN, INT(run->id), INT(tx_now(tx)),
+                       TEXT(arena_printf(&tx_scope(tx)->arena,
+                                         "{\"kind\":\"%s\",\"message\":\"the run has ended\"}",
+                                         kind)));
+}
+
 enum err run_move(struct tx *tx, struct run *run, const struct run_change *change,
                   struct events *events)
 {
@@ -503,8 +514,10 @@ enum err run_move(struct tx *tx, struct run *run, const struct run_change *chang
                 e = enter_lane(tx, run);
         if (e)
                 return e;
-        if (run_is_terminal(run->status) && run_is_leased(before.status))
-                tx_hint(tx, HINT_RUN_CANCELED, run->id, run->status);
+        if (run_is_terminal(run->status) && run->executor == EXECUTOR_WORKER && !change->fence)
+                e = end_steps(tx, run);
+        if (e)
+                return e;
         if (change->event)
                 events_add(tx, events, change->event, run->task_id, run->id, change->payload);
         return ERR_OK;

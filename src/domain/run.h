@@ -31,7 +31,7 @@ enum hold { HOLD_BLOCKED = 1, HOLD_PAUSED = 2, HOLD_BACKOFF = 4, HOLD_CLEANUP = 
 
 extern const struct names run_status_names, run_kind_names;
 
-enum { MAX_RECOVERIES = 3, LEASE_DEFAULT = 300, LEASE_MAX = 86400, NESTING_MAX = 8 };
+enum { MAX_RECOVERIES = 3, LEASE_DEFAULT = 300, LEASE_MAX = 86400, NESTING_MAX = 8, RUNS_MAX = 20000 /* of a task, children too */ };
 
 static inline bool run_is_terminal(int status)
 {
@@ -103,6 +103,7 @@ struct run_filter {
         int64_t task_id, definition_id, parent_run_id, created_after, created_before, before;
         struct str session_id;
         int limit;
+        bool of_definition; /* its root runs; else definition_id only narrows */
 };
 enum err run_list(struct tx *, const struct principal *, const struct run_filter *,
                   struct list *) NODISCARD;

@@ -32,6 +32,21 @@ static const struct field step_fields[] = {
 const struct record step_record = { "Step", step_fields, LENGTH(step_fields), sizeof(struct step),
                                     -1 };
 
+#undef AT
+#define AT(member) offsetof(struct child_result, member)
+static const struct field child_fields[] = {
+        { "id", FIELD_ID, FIELD_COLUMN, AT(id), "run" },
+        { "branch_index", FIELD_INT, FIELD_COLUMN, AT(branch_index) },
+        { "branch_name", FIELD_STR, FIELD_COLUMN, AT(branch_name) },
+        { "status", FIELD_ENUM, FIELD_COLUMN, AT(status), &run_status_names },
+        { "failure_kind", FIELD_ENUM, FIELD_COLUMN, AT(failure_kind), &outcome_names },
+        { "error", FIELD_STR, FIELD_COLUMN, AT(error) },
+        { "result", FIELD_JSON, FIELD_COLUMN, AT(result) },
+        { "ended_at", FIELD_TIME, FIELD_COLUMN, AT(ended_at) },
+};
+const struct record child_result_record = { "ChildResult", child_fields, LENGTH(child_fields),
+                                            sizeof(struct child_result), -1 };
+
 static bool is_over(int status)
 {
         return status >= STEP_COMPLETED;
@@ -207,7 +222,7 @@ static enum err resolve(struct tx *tx, const struct run *parent, const struct ch
                 spec->definition_version = parent->definition_version;
                 return ERR_OK;
         }
-        e = definition_find(tx, &by, child->reference, &row);
+        e = definition_referred(tx, &by, parent->definition_id, child->reference, &row);
         if (e)
                 return e;
         spec->definition_id = row.id;
@@ -226,8 +241,13 @@ static enum err start_children(struct tx *tx, const struct advance *a, struct ru
                                    .total = (int64_t)a->n_children,
                                    .pending = (int64_t)a->n_children,
                                    .max_concurrency = a->max_concurrency };
+        int64_t there = 0;
         enum err e = join_open(tx, &join);
 
+        if (!e)
+                e = tx_number(tx, SQL_RUN_COUNT_OF_TASK, &there, INT(run->task_id), INT(RUNS_MAX + 1));
+        if (!e && there + (int64_t)a->n_children > RUNS_MAX)
+                return fail(tx_scope(tx), ERR_GRAPH_LIMIT, "a task has at most %d runs", RUNS_MAX);
         if (!e && run->nesting >= NESTING_MAX)
                 return fail(tx_scope(tx), ERR_GRAPH_LIMIT, "runs nest at most %d deep", NESTING_MAX);
         for (size_t i = 0; !e && i < a->n_children; i++) {
@@ -419,6 +439,22 @@ static enum err read_frames(struct tx *tx, const struct run *run, struct snapsho
         }
 }
 
+/* Whole, if all results fit together; else each gets its share, half of it for quotes that the
+ * preview of a JSON text needs. */
+static enum err read_children(struct tx *tx, int64_t run, int64_t step, struct list *out)
+{
+        int64_t sizes[2] = { 0 }, whole = JOINED_MAX, shown = 0;
+        const struct arg args[] = { INT(run), INT(step) };
+        enum err e = tx_numbers(tx, SQL_STEP_CHILDREN_SIZE, sizes, 2, args, LENGTH(args));
+
+        if (!e && sizes[0] > 0 && sizes[1] + 300 * sizes[0] > JOINED_MAX) {
+                whole = JOINED_MAX / sizes[0] - 300;
+                shown = whole > 200 ? (whole - 100) / 2 : 0;
+        }
+        return e ? e :
+                   tx_all(tx, SQL_STEP_CHILDREN, out, INT(run), INT(step), INT(whole), INT(shown));
+}
+
 enum err snapshot_read(struct tx *tx, struct run *run, struct task *task, struct snapshot *out)
 {
         const struct step *steps;
@@ -432,8 +468,7 @@ enum err snapshot_read(struct tx *tx, struct run *run, struct task *task, struct
         for (size_t i = 0; i < out->frames[out->n_frames - 1].steps.n; i++) {
                 if (steps[i].index != run->current_step || steps[i].status != STEP_WAITING)
                         continue;
-                e = tx_all(tx, SQL_STEP_CHILDREN, &out->children, INT(run->id),
-                           INT(steps[i].index));
+                e = read_children(tx, run->id, steps[i].index, &out->children);
                 if (!e && steps[i].approval_id) {
                         out->approval = arena_new(&tx_scope(tx)->arena, struct approval);
                         e = approval_load(tx, steps[i].approval_id, out->approval);

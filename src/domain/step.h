@@ -79,6 +79,18 @@ enum err run_advance(struct tx *, const struct advance *, struct run *) NODISCAR
 
 enum err steps_read(struct tx *, int64_t run, struct list *) NODISCARD;
 
+/* How a child run ended, in what a join keeps of it: results that are too large for all of them
+ * together are cut to a preview. */
+struct child_result {
+        int64_t id, branch_index;
+        struct str branch_name;
+        int status, failure_kind;
+        struct str error, result;
+        int64_t ended_at;
+};
+extern const struct record child_result_record;
+enum { JOINED_MAX = 983040 /* bytes: 1 MiB less some room */ };
+
 /* Everything a plan needs of a run. */
 enum { SNAPSHOT_FRAMES = NESTING_MAX + 1 };
 struct snapshot {
@@ -89,7 +101,7 @@ struct snapshot {
                 struct list steps; /* struct step */
         } frames[SNAPSHOT_FRAMES]; /* the run's own last, its inline parents before */
         int n_frames;
-        struct list children;      /* struct run: of the step that waits */
+        struct list children;      /* struct child_result: of the step that waits */
         struct approval *approval; /* of the step that waits, or NULL */
 };
 enum err snapshot_read(struct tx *, struct run *, struct task *, struct snapshot *) NODISCARD;

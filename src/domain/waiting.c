@@ -28,6 +28,7 @@ void waiting_free(struct waiting *w)
 
 void waiting_park(struct waiting *w, struct claim_call *c)
 {
+        c->woken_by = 0;
         c->next = NULL;
         c->link = w->last;
         *w->last = c;
@@ -46,16 +47,26 @@ static void leave(struct waiting *w, struct claim_call *c)
         store_resubmit(*w->store, &c->call);
 }
 
+void waiting_pass_on(struct tx *tx, const struct claim_call *c)
+{
+        if (c->woken_by)
+                tx_hint(tx, HINT_LANE, c->woken_by, 0);
+}
+
 void waiting_lane(struct waiting *w, int64_t id)
 {
         const struct lane *lane = lane_get(w->domain->lanes, id);
 
-        /* One run, one waiter: the first in line that may take it. */
-        for (struct claim_call *c = w->first; lane && c; c = c->next)
-                if (lane_allows(lane, &c->request.criteria)) {
-                        leave(w, c);
+        /* One run, one waiter: the first in line that may take it and is still there. */
+        for (struct claim_call *c = w->first, *next; lane && c; c = next) {
+                next = c->next;
+                if (!lane_allows(lane, &c->request.criteria))
+                        continue;
+                c->woken_by = c->gone ? 0 : id;
+                leave(w, c);
+                if (c->woken_by)
                         return;
-                }
+        }
 }
 
 void waiting_tick(struct waiting *w, int64_t boot_now)

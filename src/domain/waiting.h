@@ -14,6 +14,7 @@ struct claim_call {
         struct call call;
         struct claim_request request;
         int64_t wait_until;  /* boot clock; 0 = do not wait */
+        int64_t woken_by;    /* lane whose run it was sent back for; 0 = none */
         _Atomic bool gone;   /* set by any thread: nobody is there to take it any more */
         struct claim_call *next, **link;
 };
@@ -23,6 +24,8 @@ struct waiting *waiting_new(struct store **store, struct domain *);
 void waiting_free(struct waiting *);
 /* The store's park hook. */
 void waiting_park(struct waiting *, struct claim_call *);
+/* A call that finds its client gone passes the wake-up on. */
+void waiting_pass_on(struct tx *, const struct claim_call *);
 /* After a commit: a lane has gained a run. */
 void waiting_lane(struct waiting *, int64_t lane);
 /* Sends back those whose time is over or whose client has left. */

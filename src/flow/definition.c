@@ -23,6 +23,11 @@ static const char *const branch_fields[] = { "name", "steps", "referenced_task_i
 
 /* ---- helpers ---- */
 
+static int text_compare(const void *a, const void *b)
+{
+        return str_cmp(*(const struct str *)a, *(const struct str *)b);
+}
+
 static struct value member(struct value map, const char *name)
 {
         const struct value *v = value_member(map, str_from(name));
@@ -148,6 +153,16 @@ static struct template *template_of(struct reader *r, struct str path, struct va
         return NULL;
 }
 
+/* An object, or an expression that will give one. */
+static struct template *input_template(struct reader *r, struct str path, struct value v)
+{
+        struct template *t = template_of(r, path, v);
+
+        if (t && v.kind != VALUE_MAP && template_is_constant(t))
+                is_map(r, path, v);
+        return t;
+}
+
 /* ---- steps ---- */
 
 static void read_steps(struct reader *, struct str path, struct value, int depth,
@@ -199,8 +214,8 @@ static void read_branch(struct reader *r, struct str path, struct value v, int d
         }
         if (reference.kind != VALUE_NULL) {
                 out->reference = text_of(r, path, v, "referenced_task_id", 255);
-                if (input.kind != VALUE_NULL && is_map(r, at(r, path, "input"), input))
-                        out->input = template_of(r, at(r, path, "input"), input);
+                if (input.kind != VALUE_NULL)
+                        out->input = input_template(r, at(r, path, "input"), input);
                 return;
         }
         if (input.kind != VALUE_NULL)
@@ -240,8 +255,8 @@ static void read_child(struct reader *r, struct str path, struct value p, int de
         step->n_branches = 1;
         if (member(p, "referenced_task_id").kind == VALUE_STRING)
                 b->reference = member(p, "referenced_task_id").text;
-        if (input.kind == VALUE_MAP)
-                b->input = template_of(r, at(r, path, "input"), input);
+        if (input.kind != VALUE_NULL)
+                b->input = input_template(r, at(r, path, "input"), input);
         if (steps.kind == VALUE_LIST)
                 read_steps(r, at(r, path, "steps"), steps, depth + 1, &b->inline_steps);
 }
@@ -264,8 +279,6 @@ static void read_control(struct reader *r, struct str path, struct value p, int 
         step->join_any = says(p, "join", "any");
         step->wait_all = says(p, "on_failure", "wait_all");
         step->child_may_fail = says(p, "on_failure", "continue");
-        v = member(p, "max_concurrency");
-        step->max_concurrency = v.kind == VALUE_INT ? (int)v.number : 0;
         if (step->action->kind == ACTION_PARALLEL)
                 read_branches(r, at(r, path, "branches"), member(p, "branches"), depth, step);
         if (step->action->kind == ACTION_FOR_EACH || step->action->kind == ACTION_SUB_TASK)
@@ -301,11 +314,6 @@ static struct template *rendered_parameters(struct reader *r, struct str path,
                         value_put(kept, str_from(param->name), *v);
         }
         return template_of(r, path, kept);
-}
-
-static int text_compare(const void *a, const void *b)
-{
-        return str_cmp(*(const struct str *)a, *(const struct str *)b);
 }
 
 static struct str joined(struct scope *scope, struct str *names, size_t n)
@@ -456,8 +464,10 @@ static void read_step(struct reader *r, struct str path, struct value map, int d
         unknown_fields(r, path, map, step_fields);
         step->label = text_of(r, path, map, "label", 255);
         step->timeout_us = seconds_of(r, path, map) * US_PER_S;
-        if (!retry_of(r, path, map, &step->retry).p || !step->retry.max_attempts)
+        if (!retry_of(r, path, map, &step->retry).p)
                 step->retry.max_attempts = 1;
+        else if (!step->retry.max_attempts)
+                step->retry.max_attempts = 3;
         step->requires_approval = bool_of(r, path, map, "requires_approval");
         step->required_capabilities = capabilities_of(r, path, map);
         read_on_error(r, path, map, list, step);
@@ -552,6 +562,21 @@ static struct value normalise(struct reader *r, struct value map, struct value s
         return out;
 }
 
+/* Aliases of YAML may make the stored document larger than the one that was sent. */
+static void check_size(struct reader *r, const struct definition *d)
+{
+        struct str text;
+        size_t n;
+
+        if (!value_dump_limited(r->scope, d->document, DEFINITION_MAX_BYTES, &text))
+                problem_add(r->problems, STR_NONE, "limit", NULL,
+                            "with its aliases written out the document has more than 1 MiB");
+        definition_references(r->scope, d, &n);
+        if (n > DEFINITION_MAX_REFERENCES)
+                problem_add(r->problems, STR("steps"), "limit", NULL,
+                            "refers to %zu definitions; at most %d", n, DEFINITION_MAX_REFERENCES);
+}
+
 static enum err first_problem(struct scope *scope, const struct problems *problems)
 {
         const struct problem *p = problems->items;
@@ -607,6 +632,7 @@ enum err definition_parse(struct scope *scope, struct str text, enum definition_
         steps = steps_of(&r, map, &path);
         read_steps(&r, path, steps, 1, &d->steps);
         d->document = normalise(&r, map, steps, d);
+        check_size(&r, d);
         return problems->n ? first_problem(scope, problems) : ERR_OK;
 }
 
@@ -637,46 +663,36 @@ const struct step_list *definition_steps_at(const struct definition *d, struct s
         return list;
 }
 
-struct references {
-        struct str *items;
-        size_t n, room;
-};
-
-static void collect(struct scope *scope, const struct step_list *list, struct references *out)
+static size_t count_references(const struct step_list *list, struct str *out)
 {
-        for (size_t i = 0; i < list->n; i++) {
-                const struct step_spec *s = &list->steps[i];
+        size_t n = 0;
 
-                for (size_t b = 0; b < s->n_branches; b++) {
-                        struct str reference = s->branches[b].reference;
-                        size_t k = 0;
+        for (size_t i = 0; i < list->n; i++)
+                for (size_t b = 0; b < list->steps[i].n_branches; b++) {
+                        const struct branch_spec *branch = &list->steps[i].branches[b];
 
-                        collect(scope, &s->branches[b].inline_steps, out);
-                        while (k < out->n && !str_eq(out->items[k], reference))
-                                k++;
-                        if (!reference.p || k < out->n)
-                                continue;
-                        if (out->n == out->room) {
-                                struct str *more = arena_array(&scope->arena, struct str,
-                                                               2 * out->room + 8);
-
-                                if (out->n)
-                                        memcpy(more, out->items, out->n * sizeof(*more));
-                                out->items = more;
-                                out->room = 2 * out->room + 8;
+                        if (branch->reference.p) {
+                                if (out)
+                                        out[n] = branch->reference;
+                                n++;
                         }
-                        out->items[out->n++] = reference;
+                        n += count_references(&branch->inline_steps, out ? out + n : NULL);
                 }
-        }
+        return n;
 }
 
 struct str *definition_references(struct scope *scope, const struct definition *d, size_t *n)
 {
-        struct references found = { 0 };
+        size_t all = count_references(&d->steps, NULL), kept = 0;
+        struct str *found = arena_array(&scope->arena, struct str, all + 1);
 
-        collect(scope, &d->steps, &found);
-        *n = found.n;
-        return found.items;
+        count_references(&d->steps, found);
+        qsort(found, all, sizeof(*found), text_compare);
+        for (size_t i = 0; i < all; i++)
+                if (!kept || !str_eq(found[kept - 1], found[i]))
+                        found[kept++] = found[i];
+        *n = kept;
+        return found;
 }
 
 struct names_found {

@@ -18,6 +18,7 @@ enum {
         DEFINITION_MAX_NESTING = 8,     /* of step lists within step lists */
         DEFINITION_MAX_TIMEOUT = 31536000, /* seconds */
         DEFINITION_MAX_NAME = 128,
+        DEFINITION_MAX_REFERENCES = 1000,
 };
 
 enum on_error { ON_ERROR_FAIL, ON_ERROR_CONTINUE, ON_ERROR_GOTO };
@@ -58,7 +59,6 @@ struct step_spec {
         bool join_any;      /* else all */
         bool wait_all;      /* else fail fast */
         bool child_may_fail; /* sub_task: on_failure continue */
-        int max_concurrency; /* 0 = all at once */
         struct str as;       /* for_each: name of the item */
 };
 

@@ -2,8 +2,25 @@
 
 #include "domain/task.h"
 
+void remember_output(const struct progress *p, int64_t index, struct value output)
+{
+        p->outputs[index] = (struct known_output){ output, true };
+}
+
+void forget_output(const struct progress *p, int64_t index)
+{
+        p->outputs[index].known = false;
+}
+
+struct value output_of(struct scope *scope, const struct progress *p, int64_t index)
+{
+        if (!p->outputs[index].known)
+                remember_output(p, index, value_from_text(scope, p->steps[index].output));
+        return p->outputs[index].value;
+}
+
 static struct value steps_entry(struct scope *scope, const struct step_spec *spec,
-                                const struct step *step)
+                                const struct step *step, struct value output)
 {
         struct value v = value_map_of(scope, 6);
 
@@ -13,10 +30,22 @@ static struct value steps_entry(struct scope *scope, const struct step_spec *spe
                   value_text(str_from(step_status_names.text[step->status])));
         value_put(v, STR("attempt"), value_int(step->attempt));
         if (step->output.p)
-                value_put(v, STR("output"), value_from_text(scope, step->output));
+                value_put(v, STR("output"), output);
         if (step->error.p)
                 value_put(v, STR("error"), value_from_text(scope, step->error));
         return v;
+}
+
+static struct value own_entry(struct scope *scope, const struct progress *p, int64_t index)
+{
+        return steps_entry(scope, &p->list->steps[index], &p->steps[index],
+                           output_of(scope, p, index));
+}
+
+static struct value parent_entry(struct scope *scope, const struct step_spec *spec,
+                                 const struct step *step)
+{
+        return steps_entry(scope, spec, step, value_from_text(scope, step->output));
 }
 
 static bool has_ended(const struct step *step)
@@ -42,7 +71,7 @@ static void add_own_steps(struct scope *scope, const struct progress *p, struct 
 
                 if (!has_ended(&p->steps[i]))
                         continue;
-                entry = steps_entry(scope, &p->list->steps[i], &p->steps[i]);
+                entry = own_entry(scope, p, (int64_t)i);
                 value_put(map, p->list->steps[i].id, entry);
                 map.map->entries[map.map->n++] =
                         (struct value_entry){ value_int((int64_t)i), entry };
@@ -64,7 +93,7 @@ static void add_parent_steps(struct scope *scope, const struct progress *p, stru
                                 continue;
                         spec = &list->steps[steps[i].index];
                         if (!value_member(map, spec->id))
-                                value_put(map, spec->id, steps_entry(scope, spec, &steps[i]));
+                                value_put(map, spec->id, parent_entry(scope, spec, &steps[i]));
                 }
         }
 }
@@ -80,44 +109,67 @@ static struct value all_steps(struct scope *scope, struct environment *e)
         return e->steps;
 }
 
-static const struct step *last_step(const struct progress *p, int64_t at, const struct step_spec **spec)
+/* steps.<id> without reading the others. */
+static bool find_step(struct scope *scope, const struct progress *p, struct str id,
+                      struct value *out)
+{
+        for (size_t i = 0; i < p->list->n; i++)
+                if (has_ended(&p->steps[i]) && str_eq(p->list->steps[i].id, id)) {
+                        *out = own_entry(scope, p, (int64_t)i);
+                        return true;
+                }
+        for (int f = p->snapshot->n_frames - 2; f >= 0; f--) {
+                const struct snapshot_frame *frame = &p->snapshot->frames[f];
+                const struct step_list *list = definition_steps_at(p->definition, frame->run.path);
+                const struct step *steps = frame->steps.items;
+
+                for (size_t i = 0; list && i < frame->steps.n; i++)
+                        if (has_ended(&steps[i]) && steps[i].index < (int64_t)list->n &&
+                            str_eq(list->steps[steps[i].index].id, id)) {
+                                *out = parent_entry(scope, &list->steps[steps[i].index], &steps[i]);
+                                return true;
+                        }
+        }
+        return false;
+}
+
+/* -1 when no step before `at` has ended. */
+static int64_t last_index(const struct progress *p, int64_t at)
 {
         for (int64_t i = at - 1; i >= 0; i--)
-                if (p->steps[i].status == STEP_COMPLETED || p->steps[i].status == STEP_FAILED) {
-                        *spec = &p->list->steps[i];
-                        return &p->steps[i];
-                }
-        return NULL;
+                if (p->steps[i].status == STEP_COMPLETED || p->steps[i].status == STEP_FAILED)
+                        return i;
+        return -1;
 }
 
 struct value last_output(struct scope *scope, const struct progress *p, int64_t at)
 {
-        const struct step_spec *spec;
-        const struct step *step = last_step(p, at, &spec);
+        int64_t index = last_index(p, at);
 
-        return value_from_text(scope, step ? step->output : STR_NONE);
+        return index < 0 ? (struct value){ .kind = VALUE_NULL } : output_of(scope, p, index);
 }
 
 /* The step that ended last; before the first of an inline branch, the last one of its parent. */
 static struct value last(struct scope *scope, struct environment *e)
 {
         const struct progress *p = e->progress;
-        const struct step_spec *spec;
-        const struct step *step = last_step(p, p->snapshot->run->current_step, &spec);
+        int64_t index = last_index(p, p->snapshot->run->current_step);
+        bool found = index >= 0;
 
         if (e->has_last)
                 return e->last;
         e->has_last = true;
-        e->last = step ? steps_entry(scope, spec, step) : value_map_of(scope, 0);
-        for (int f = p->snapshot->n_frames - 2; !step && f >= 0; f--) {
+        e->last = found ? own_entry(scope, p, index) : value_map_of(scope, 0);
+        for (int f = p->snapshot->n_frames - 2; !found && f >= 0; f--) {
                 const struct snapshot_frame *frame = &p->snapshot->frames[f];
                 const struct step_list *list = definition_steps_at(p->definition, frame->run.path);
                 const struct step *steps = frame->steps.items;
 
-                for (size_t i = frame->steps.n; list && !step && i-- > 0;)
-                        if (steps[i].status == STEP_COMPLETED && steps[i].index < (int64_t)list->n) {
-                                step = &steps[i];
-                                e->last = steps_entry(scope, &list->steps[step->index], step);
+                for (size_t i = frame->steps.n; list && !found && i-- > 0;)
+                        if ((steps[i].status == STEP_COMPLETED || steps[i].status == STEP_FAILED) &&
+                            steps[i].index < (int64_t)list->n) {
+                                found = true;
+                                e->last = parent_entry(scope, &list->steps[steps[i].index], &steps[i]);
                         }
         }
         return e->last;
@@ -192,6 +244,8 @@ static bool find(const struct expr_env *env, struct scope *scope, struct str nam
         struct environment *e = (struct environment *)(uintptr_t)env;
         const struct value *output;
 
+        if (str_starts(name, "steps."))
+                return find_step(scope, e->progress, str_slice(name, 6, name.n), out);
         if (str_is(name, "input"))
                 *out = e->progress->input;
         else if (str_is(name, "steps"))
@@ -244,6 +298,12 @@ static struct str known(const struct expr_env *env, struct scope *scope)
 
 void environment_init(struct environment *e, const struct progress *progress, int64_t now)
 {
-        *e = (struct environment){ .env = { .find = find, .known = known, .now = now },
+        *e = (struct environment){ .env = { .find = find, .known = known, .dotted = true,
+                                            .now = now },
                                    .progress = progress };
+}
+
+void environment_stale(struct environment *e)
+{
+        e->has_last = e->has_steps = false;
 }

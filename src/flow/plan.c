@@ -13,6 +13,8 @@ struct planner {
         struct step_change *changes;
         size_t n, room;
         bool decided; /* the plan's move is known */
+        struct environment env;
+        size_t children_bytes; /* of what is handed to children in this plan */
 };
 
 /* ---- recording ---- */
@@ -37,6 +39,7 @@ static void change(struct planner *pl, const struct step_change *c)
                 step->input = c->input;
         step->output = c->output;
         step->error = c->error;
+        environment_stale(&pl->env);
 }
 
 static struct step_change change_of(struct planner *pl, const struct step_spec *spec, int status)
@@ -85,20 +88,17 @@ static void sleep_for(struct planner *pl, int64_t us)
         pl->out->advance.wake_in = us;
 }
 
+/* What is shown of a value that is too large to be kept. */
 static struct str preview(struct scope *scope, struct value v, size_t limit)
 {
-        struct str text, all;
         struct value short_form;
-        size_t n = PREVIEW_MAX;
+        struct str text;
 
-        if (value_dump_limited(scope, v, limit, &text))
+        if (value_is_storable(scope, v, STORED_DEPTH) && value_dump_limited(scope, v, limit, &text))
                 return text;
-        all = value_as_text(scope, v);
-        while (n && ((unsigned char)all.p[n] & 0xc0) == 0x80)
-                n--; /* not within a character */
         short_form = value_map_of(scope, 2);
-        value_put(short_form, STR("preview"), value_text(str_slice(all, 0, n)));
-        value_put(short_form, STR("bytes"), value_int((int64_t)all.n));
+        value_put(short_form, STR("preview"), value_text(value_head(scope, v, PREVIEW_MAX)));
+        value_put(short_form, STR("truncated"), value_bool(true));
         return value_dump(scope, short_form);
 }
 
@@ -124,6 +124,7 @@ static void step_completed(struct planner *pl, const struct step_spec *spec, str
         if (output.kind != VALUE_NULL)
                 c.output = value_dump(pl->scope, output);
         change(pl, &c);
+        remember_output(pl->p, spec->index, output);
 }
 
 static void try_again(struct planner *pl, const struct step_spec *spec)
@@ -156,6 +157,7 @@ static void step_failed(struct planner *pl, const struct step_spec *spec,
         if (done->output.kind != VALUE_NULL)
                 c.output = value_dump(pl->scope, done->output);
         change(pl, &c);
+        remember_output(pl->p, spec->index, done->output);
         if (may_retry && outcome_is_retried(done->outcome) &&
             pl->p->steps[spec->index].attempt < spec->retry.max_attempts) {
                 try_again(pl, spec);
@@ -189,16 +191,28 @@ static void step_fault(struct planner *pl, const struct step_spec *spec, const c
                    arena_printf(&pl->scope->arena, "%s: " STR_FMT, what, STR_ARG(detail)));
 }
 
-static void settle(struct planner *pl, const struct step_spec *spec, const struct performed *done)
+/* An output that cannot be kept fails the step that made it. */
+static const char *output_problem(struct scope *scope, struct value output)
 {
-        struct performed checked = *done;
         struct str text;
 
-        if (!value_dump_limited(pl->scope, done->output, OUTPUT_MAX, &text)) {
+        if (!value_is_storable(scope, output, OUTPUT_DEPTH))
+                return "the output nests deeper than 48, or two of its keys read the same";
+        return value_dump_limited(scope, output, OUTPUT_MAX, &text) ?
+                       NULL :
+                       "the output is larger than 1 MiB";
+}
+
+static void settle(struct planner *pl, const struct step_spec *spec, const struct performed *done)
+{
+        const char *problem = output_problem(pl->scope, done->output);
+        struct performed checked = *done;
+
+        if (problem) {
                 checked.output = (struct value){ .kind = VALUE_NULL };
                 if (done->outcome == OUTCOME_OK) {
-                        checked.outcome = OUTCOME_FAILED;
-                        checked.message = STR("the output is larger than 1 MiB");
+                        checked.outcome = OUTCOME_POLICY;
+                        checked.message = str_from(problem);
                 }
         }
         if (checked.outcome != OUTCOME_OK) {
@@ -222,10 +236,12 @@ static void begin_effect(struct planner *pl, const struct step_spec *spec, struc
 {
         struct step_change c = change_of(pl, spec, STEP_RUNNING);
 
+        decide(pl, ADVANCE_GO_ON);
+        if (pl->p->pausing)
+                return;
         c.begins = true;
         c.input = preview(pl->scope, parameters, INPUT_KEPT_MAX);
         change(pl, &c);
-        decide(pl, ADVANCE_GO_ON);
         pl->out->perform = spec;
         pl->out->parameters = parameters;
 }
@@ -241,12 +257,10 @@ static void begin_waiting(struct planner *pl, const struct step_spec *spec, stru
 
 static void begin_conditional(struct planner *pl, const struct step_spec *spec, struct value unused)
 {
-        struct environment env;
         struct value holds, output;
 
         (void)unused;
-        environment_init(&env, pl->p, pl->scope->now);
-        if (expr_eval(pl->scope, spec->condition, &env.env, &holds)) {
+        if (expr_eval(pl->scope, spec->condition, &pl->env.env, &holds)) {
                 step_fault(pl, spec, "condition");
                 return;
         }
@@ -273,42 +287,64 @@ static struct str child_path(struct planner *pl, const struct step_spec *spec, s
                             spec->index, branch);
 }
 
+/* Kept as JSON for a child: within bounds, for itself and with its siblings. */
+static bool hand_over(struct planner *pl, const struct step_spec *spec, const char *what,
+                      struct value v, size_t max, struct str *out)
+{
+        if (!value_is_storable(pl->scope, v, STORED_DEPTH) ||
+            !value_dump_limited(pl->scope, v, max, out)) {
+                step_wrong(pl, spec, OUTCOME_POLICY,
+                           arena_printf(&pl->scope->arena,
+                                        "%s: larger than %zu KiB, nested deeper than %d, or two keys"
+                                        " read the same",
+                                        what, max / 1024, STORED_DEPTH));
+                return false;
+        }
+        pl->children_bytes += out->n;
+        if (pl->children_bytes <= CHILDREN_MAX)
+                return true;
+        step_wrong(pl, spec, OUTCOME_POLICY,
+                   STR("what the branches are given is larger than 8 MiB in all"));
+        return false;
+}
+
 /* What one child does.  False: the step has failed. */
 static bool make_child(struct planner *pl, const struct step_spec *spec, size_t branch,
                        int64_t index, struct value locals, struct child_spec *out)
 {
         const struct branch_spec *b = &spec->branches[branch];
-        struct environment env;
         struct value input;
+        enum err e;
 
         *out = (struct child_spec){ .branch_index = index, .name = b->name };
         if (!b->reference.p) {
                 out->path = child_path(pl, spec, branch);
-                if (locals.kind == VALUE_MAP)
-                        out->locals = value_dump(pl->scope, locals);
-                return true;
+                return locals.kind != VALUE_MAP ||
+                       hand_over(pl, spec, "item", locals, LOCALS_MAX, &out->locals);
         }
         out->reference = b->reference;
         out->input = STR("{}");
         if (!b->input)
                 return true;
-        environment_init(&env, pl->p, pl->scope->now);
-        env.locals = locals;
-        if (template_render(pl->scope, b->input, &env.env, &input)) {
+        pl->env.locals = locals;
+        e = template_render(pl->scope, b->input, &pl->env.env, &input);
+        pl->env.locals = (struct value){ .kind = VALUE_NULL };
+        if (e) {
                 step_fault(pl, spec, "input");
                 return false;
         }
-        if (!value_dump_limited(pl->scope, input, INPUT_MAX, &out->input)) {
-                step_wrong(pl, spec, OUTCOME_FAILED, STR("the input is larger than 256 KiB"));
+        if (input.kind != VALUE_MAP) {
+                step_wrong(pl, spec, OUTCOME_CONDITION_ERROR, STR("input: must be an object"));
                 return false;
         }
-        return true;
+        return hand_over(pl, spec, "input", input, INPUT_MAX, &out->input);
 }
 
 static void wait_for_children(struct planner *pl, const struct step_spec *spec,
                               struct value parameters, const struct child_spec *children, size_t n)
 {
         struct advance *a = &pl->out->advance;
+        struct value at_once = param(parameters, "max_concurrency");
 
         if (pl->p->snapshot->run->nesting >= NESTING_MAX) {
                 step_wrong(pl, spec, OUTCOME_POLICY, STR("runs nest at most 8 deep"));
@@ -321,7 +357,7 @@ static void wait_for_children(struct planner *pl, const struct step_spec *spec,
         a->join_any = spec->join_any;
         a->fail_fast = !spec->wait_all;
         a->subtask = spec->action->kind == ACTION_SUB_TASK;
-        a->max_concurrency = spec->max_concurrency;
+        a->max_concurrency = at_once.kind == VALUE_INT ? at_once.number : 0;
         a->wake_in = spec->timeout_us;
 }
 
@@ -343,12 +379,6 @@ static void begin_for_each(struct planner *pl, const struct step_spec *spec, str
         size_t n = items.kind == VALUE_LIST ? items.list->n : 0;
         struct child_spec *children = arena_array(&pl->scope->arena, struct child_spec, n + 1);
 
-        if (n > DEFINITION_MAX_BRANCHES) {
-                step_wrong(pl, spec, OUTCOME_FAILED,
-                           arena_printf(&pl->scope->arena, "items has %zu members; at most %d", n,
-                                        DEFINITION_MAX_BRANCHES));
-                return;
-        }
         if (!n) {
                 struct value output = value_map_of(pl->scope, 1);
 
@@ -459,10 +489,8 @@ static bool has_all(struct str have, struct str need)
 static bool render(struct planner *pl, const struct step_spec *spec, struct value *out)
 {
         struct problems problems = { .scope = pl->scope };
-        struct environment env;
 
-        environment_init(&env, pl->p, pl->scope->now);
-        if (template_render(pl->scope, spec->parameters, &env.env, out)) {
+        if (template_render(pl->scope, spec->parameters, &pl->env.env, out)) {
                 step_fault(pl, spec, "parameters");
                 return false;
         }
@@ -601,7 +629,7 @@ static struct performed decided(struct planner *pl, const struct step_spec *spec
         return done;
 }
 
-static struct value child_value(struct scope *scope, const struct run *child, bool short_form)
+static struct value child_value(struct scope *scope, const struct child_result *child)
 {
         struct value v = value_map_of(scope, 6);
         char id[ID_TEXT_SIZE];
@@ -615,43 +643,43 @@ static struct value child_value(struct scope *scope, const struct run *child, bo
         if (child->error.p)
                 value_put(v, STR("error"), value_text(child->error));
         if (child->result.p)
-                value_put(v, STR("output"),
-                          short_form ? value_from_text(scope,
-                                                       preview(scope,
-                                                               value_from_text(scope, child->result),
-                                                               PREVIEW_MAX)) :
-                                       value_from_text(scope, child->result));
+                value_put(v, STR("output"), value_from_text(scope, child->result));
         return v;
 }
 
-/* {branches:[…]} in branch order; with previews when the whole would be too large. */
+/* {branches:[…]} in branch order. */
 static struct value branches_of(struct scope *scope, const struct list *children)
 {
-        const struct run *child = children->items;
+        const struct child_result *child = children->items;
         struct value *items = arena_array(&scope->arena, struct value, children->n + 1);
         struct value out = value_map_of(scope, 1);
-        size_t bytes = 0;
 
         for (size_t i = 0; i < children->n; i++)
-                bytes += child[i].result.n + child[i].error.n + 200;
-        for (size_t i = 0; i < children->n; i++)
-                items[i] = child_value(scope, &child[i], bytes > OUTPUT_MAX - 1024);
+                items[i] = child_value(scope, &child[i]);
         value_put(out, STR("branches"), value_list_of(scope, items, children->n));
         return out;
+}
+
+/* Why a join failed: a failure before a cancelation, which often only follows from it; of several
+ * the one that came first. */
+static bool is_worse(const struct child_result *a, const struct child_result *b)
+{
+        if ((a->status == RUN_CANCELED) != (b->status == RUN_CANCELED))
+                return b->status == RUN_CANCELED;
+        return a->ended_at < b->ended_at;
 }
 
 static struct performed joined(struct planner *pl, const struct step_spec *spec)
 {
         const struct list *children = &pl->p->snapshot->children;
-        const struct run *child = children->items, *bad = NULL;
+        const struct child_result *child = children->items, *bad = NULL;
         struct performed done = { .outcome = OUTCOME_OK };
         size_t completed = 0, open = 0;
 
         for (size_t i = 0; i < children->n; i++) {
                 completed += child[i].status == RUN_COMPLETED;
                 open += !run_is_terminal(child[i].status);
-                /* a sibling that was canceled because of another's failure is not the reason */
-                if (child[i].status != RUN_COMPLETED && (!bad || bad->status == RUN_CANCELED))
+                if (child[i].status != RUN_COMPLETED && (!bad || is_worse(&child[i], bad)))
                         bad = &child[i];
         }
         if (open)
@@ -672,7 +700,7 @@ static struct performed joined(struct planner *pl, const struct step_spec *spec)
 
 static struct performed sub_task_ended(struct planner *pl, const struct step_spec *spec)
 {
-        const struct run *child = pl->p->snapshot->children.items;
+        const struct child_result *child = pl->p->snapshot->children.items;
         struct performed done = { .outcome = OUTCOME_OK };
 
         if (!pl->p->snapshot->children.n) {
@@ -686,7 +714,7 @@ static struct performed sub_task_ended(struct planner *pl, const struct step_spe
                 done.output = value_from_text(pl->scope, child->result);
                 return done;
         }
-        done.output = child_value(pl->scope, child, false);
+        done.output = child_value(pl->scope, child);
         if (spec->child_may_fail)
                 return done;
         done.outcome = child->failure_kind > OUTCOME_OK ? (enum outcome)child->failure_kind :
@@ -780,7 +808,7 @@ static void next(struct planner *pl)
                 ++*at(pl);
 }
 
-static struct planner start(struct scope *scope, struct progress *p, struct plan *out)
+static void start(struct planner *pl, struct scope *scope, struct progress *p, struct plan *out)
 {
         *out = (struct plan){ .advance = { .run_id = p->snapshot->run->id,
                                            .revision = p->snapshot->run->revision,
@@ -792,7 +820,8 @@ static struct planner start(struct scope *scope, struct progress *p, struct plan
         if (p->snapshot->run->kind != RUN_ROOT && p->snapshot->n_frames == 1 &&
             p->definition->retry.p && retry_parse(scope, p->definition->retry, &out->advance.retry))
                 scope->fault = (struct fault){ 0 };
-        return (struct planner){ .scope = scope, .p = p, .out = out };
+        *pl = (struct planner){ .scope = scope, .p = p, .out = out };
+        environment_init(&pl->env, p, scope->now);
 }
 
 static void finish(struct planner *pl)
@@ -807,22 +836,30 @@ static void finish(struct planner *pl)
 void plan_next(struct scope *scope, struct progress *p, const struct performed *done,
                struct plan *out)
 {
-        struct planner pl = start(scope, p, out);
+        struct planner pl;
 
+        start(&pl, scope, p, out);
         memcpy(p->before, p->steps, p->list->n * sizeof(*p->steps));
         if (done)
                 settle(&pl, &p->list->steps[p->snapshot->run->current_step], done);
         finish(&pl);
 }
 
-void plan_refused(struct scope *scope, struct progress *p, struct str why, struct plan *out)
+void plan_refused(struct scope *scope, struct progress *p, struct str why, struct plan *plan)
 {
-        struct planner pl = start(scope, p, out);
-        const struct step_spec *spec = &p->list->steps[p->snapshot->run->current_step];
+        const struct advance old = plan->advance;
+        int64_t index = p->snapshot->run->current_step;
         struct performed done = { .outcome = OUTCOME_POLICY, .message = why };
+        struct planner pl;
 
-        memcpy(p->steps, p->before, p->list->n * sizeof(*p->steps));
-        step_failed(&pl, spec, &done, true, false);
+        start(&pl, scope, p, plan);
+        plan->advance.cancel_children = old.cancel_children;
+        forget_output(p, index);
+        p->steps[index] = p->before[index];
+        for (size_t i = 0; i < old.n_steps; i++)
+                if (old.steps[i].index != index)
+                        change(&pl, &old.steps[i]);
+        step_failed(&pl, &p->list->steps[index], &done, true, false);
         finish(&pl);
 }
 
@@ -846,6 +883,7 @@ enum err progress_init(struct scope *scope, const struct definition *definition,
         out->input = value_from_text(scope, input);
         out->steps = arena_array(&scope->arena, struct step, out->list->n);
         out->before = arena_array(&scope->arena, struct step, out->list->n);
+        out->outputs = arena_array(&scope->arena, struct known_output, out->list->n);
         for (size_t i = 0; i < out->list->n; i++)
                 out->steps[i] = (struct step){ .run_id = snapshot->run->id,
                                                .index = (int64_t)i,

@@ -13,6 +13,15 @@ enum {
         OUTPUT_MAX = 1048576,    /* bytes of a step's output, as JSON */
         INPUT_KEPT_MAX = 65536,  /* of a step's recorded input; a preview beyond */
         PREVIEW_MAX = 1024,
+        OUTPUT_DEPTH = 48,       /* nesting of an output; what wraps it may add a little */
+        STORED_DEPTH = 56,
+        LOCALS_MAX = 65536,      /* of an item that a branch is given */
+        CHILDREN_MAX = 8388608,  /* of what all branches of a step are given */
+};
+
+struct known_output {
+        struct value value;
+        bool known;
 };
 
 /* One run under way: what was read when it was claimed, kept up to date by plan_next(). */
@@ -22,7 +31,9 @@ struct progress {
         struct snapshot *snapshot;
         struct step *steps;           /* one for each of the list, pending when there is no row */
         struct step *before;          /* as they were before the last plan */
+        struct known_output *outputs; /* of each step, once it was needed */
         struct value input;           /* after the schema's defaults */
+        bool pausing; /* no effectful step is begun: the worker stops; set by the caller */
         struct str capabilities;      /* of the worker: sorted "a,b"; set by the caller */
 };
 
@@ -55,7 +66,7 @@ struct plan {
  */
 void plan_next(struct scope *, struct progress *, const struct performed *done, struct plan *out);
 /* The last plan could not be applied, for a reason that lies in its step (a sub-task that does not
- * exist any more): that step fails instead. */
-void plan_refused(struct scope *, struct progress *, struct str why, struct plan *out);
+ * exist any more): that step fails instead, what the plan decided before it stands. */
+void plan_refused(struct scope *, struct progress *, struct str why, struct plan *);
 
 #endif

@@ -55,7 +55,7 @@ void problem_add(struct problems *problems, struct str path, const char *code, c
         problems->items[problems->n++] = (struct problem){
                 .path = path,
                 .code = str_from(code),
-                .message = str_dup(arena, str_from(text)),
+                .message = str_dup(arena, str_whole(str_from(text))),
                 .hint = str_dup(arena, str_from(hint ? hint : remedy(code))),
         };
 }

@@ -101,31 +101,37 @@ static void check(struct problems *p, struct str path, struct value schema, int 
         }
 }
 
+/* A default that its own schema refuses would fail every run that uses it. */
+static void check_defaults(struct problems *p, struct str path, struct value schema)
+{
+        const struct value *standard = keyword(schema, "default"), *items = keyword(schema, "items");
+        const struct value *properties = keyword(schema, "properties");
+        struct fault kept = p->scope->fault;
+        struct value ignored;
+
+        if (standard && schema_apply(p->scope, schema, path, *standard, &ignored)) {
+                struct str said = p->scope->fault.detail;
+
+                p->scope->fault = kept;
+                problem_add(p, path_member(p->scope, path, STR("default")), "default",
+                            "give a default that the schema allows", STR_FMT, STR_ARG(said));
+        }
+        if (items)
+                check_defaults(p, path_member(p->scope, path, STR("items")), *items);
+        for (size_t i = 0; properties && i < properties->map->n; i++)
+                check_defaults(p,
+                               path_member(p->scope, path_member(p->scope, path, STR("properties")),
+                                           properties->map->entries[i].key.text),
+                               properties->map->entries[i].value);
+}
+
 void schema_check(struct problems *p, struct str path, struct value schema)
 {
         size_t before = p->n;
-        const struct value *properties;
 
         check(p, path, schema, 0);
-        if (p->n > before || !(properties = keyword(schema, "properties")))
-                return;
-        /* A default that its own schema refuses would fail every run that uses it. */
-        for (size_t i = 0; i < properties->map->n; i++) {
-                struct value_entry *property = &properties->map->entries[i];
-                const struct value *standard = keyword(property->value, "default");
-                struct fault kept = p->scope->fault;
-                struct str at = path_member(p->scope, path_member(p->scope, path, STR("properties")),
-                                            property->key.text);
-                struct value ignored;
-
-                if (standard && schema_apply(p->scope, property->value, at, *standard, &ignored)) {
-                        struct str said = p->scope->fault.detail;
-
-                        p->scope->fault = kept;
-                        problem_add(p, path_member(p->scope, at, STR("default")), "default", NULL,
-                                    STR_FMT, STR_ARG(said));
-                }
-        }
+        if (p->n == before)
+                check_defaults(p, path, schema);
 }
 
 /* ---- a value ---- */
@@ -240,8 +246,14 @@ static enum err apply_properties(struct scope *scope, struct value properties, s
                 const struct value_entry *property = &properties.map->entries[i];
                 const struct value *standard = keyword(property->value, "default");
 
-                if (standard && !value_member(in, property->key.text))
-                        map->entries[map->n++] = (struct value_entry){ property->key, *standard };
+                struct value_entry *entry = &map->entries[map->n];
+
+                if (!standard || value_member(in, property->key.text))
+                        continue;
+                entry->key = property->key;
+                e = schema_apply(scope, property->value, path_member(scope, path, entry->key.text),
+                                 *standard, &entry->value);
+                map->n++;
         }
         *out = (struct value){ .kind = VALUE_MAP, .map = map };
         return e;

@@ -194,13 +194,18 @@ static enum err render_concat(struct scope *scope, const struct template *t,
         struct buf buf = BUF_INIT(TEMPLATE_MAX_TEXT);
         enum err e = ERR_OK;
 
-        for (size_t i = 0; !e && i < t->n; i++) {
+        for (size_t i = 0; !e && i < t->n && !buf.full; i++) {
+                struct str text = STR_NONE;
                 struct value v;
 
                 e = template_render(scope, &t->items[i], env, &v);
                 if (e)
                         break;
-                buf_str(&buf, value_as_text(scope, v));
+                if (v.kind == VALUE_LIST || v.kind == VALUE_MAP)
+                        buf.full = !value_dump_limited(scope, v, TEMPLATE_MAX_TEXT, &text);
+                else
+                        text = value_as_text(scope, v);
+                buf_str(&buf, text);
         }
         if (!e && buf.full)
                 e = fail(scope, ERR_INVALID_CONDITION, "the text would be longer than %d bytes",

@@ -14,10 +14,11 @@ static const struct option {
         const char *name;
         size_t offset;
         enum kind kind;
+        int64_t most;
         const char *fallback, *help;
 } table[] = {
-#define OPTION(name, member, kind, fallback, help) \
-        { name, offsetof(struct options, member), KIND_##kind, fallback, help },
+#define OPTION(name, member, kind, most, fallback, help) \
+        { name, offsetof(struct options, member), KIND_##kind, most, fallback, help },
 #include "server/options.def"
 #undef OPTION
 };
@@ -27,10 +28,11 @@ static enum err set_number(struct scope *scope, const struct option *option, con
 {
         int64_t number, least = option->kind == KIND_NUMBER;
 
-        if (!str_to_int(str_from(value), &number) || number < least || number > 1000000)
+        if (!str_to_int(str_from(value), &number) || number < least ||
+            number > option->most)
                 return fail_field(scope, option->name, ERR_VALIDATION,
-                                  "--%s must be a number from %lld to 1000000, not \"%s\"",
-                                  option->name, (long long)least, value);
+                                  "--%s must be a number from %lld to %lld, not \"%s\"",
+                                  option->name, (long long)least, (long long)option->most, value);
         *at = number;
         return ERR_OK;
 }

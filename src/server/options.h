@@ -5,7 +5,7 @@
 #include "core/scope.h"
 
 struct options {
-#define OPTION(name, member, kind, fallback, help) OPTION_##kind member;
+#define OPTION(name, member, kind, most, fallback, help) OPTION_##kind member;
 #define OPTION_TEXT const char *
 #define OPTION_NUMBER int64_t
 #define OPTION_COUNT int64_t

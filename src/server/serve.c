@@ -139,7 +139,7 @@ static void committed(void *context, const struct hint *hints, size_t n)
 {
         struct server *s = context;
 
-        lanes_committed(s->domain->lanes);
+        domain_committed(s->domain);
         for (size_t i = 0; i < n; i++) {
                 if (hints[i].kind == HINT_TREE)
                         hub_publish(s->hub, hints[i].key);
@@ -328,9 +328,6 @@ static enum err start_worker(struct scope *scope, struct server *s, const struct
 
         if (!o->concurrency)
                 return ERR_OK;
-        if (o->concurrency > WORKER_CONCURRENCY_MAX)
-                return fail_limit(scope, "concurrency", ERR_VALIDATION, WORKER_CONCURRENCY_MAX,
-                                  o->concurrency, "runs at once (--concurrency)");
         return worker_start(scope, &options, &s->worker);
 }
 
@@ -458,6 +455,8 @@ static void stop(struct scope *scope, struct server *s)
                 api_free(s->api);
         if (s->store)
                 store_close(s->store);
+        if (s->worker)
+                worker_free(s->worker);
         spawner_free(s->spawner);
         if (s->definitions)
                 definition_cache_free(s->definitions);

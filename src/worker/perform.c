@@ -78,25 +78,11 @@ struct output {
         bool over_quota;
 };
 
-/* Bytes at the end that begin a character which is not whole yet. */
-static size_t unfinished(struct str s)
-{
-        for (size_t back = 1; back <= 3 && back <= s.n; back++) {
-                unsigned char c = (unsigned char)s.p[s.n - back];
-                size_t length = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1;
-
-                if ((c & 0xc0) == 0x80)
-                        continue;
-                return length > back ? back : 0;
-        }
-        return 0;
-}
-
 static void flush(struct output *o, bool all)
 {
         for (int i = 0; i < 2; i++) {
                 struct str text = buf_view(&o->pending[i]);
-                size_t keep = all ? 0 : unfinished(text);
+                size_t keep = all ? 0 : text.n - str_whole(text).n;
                 struct arena arena = { 0 };
                 char tail[4];
 

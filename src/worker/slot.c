@@ -8,7 +8,9 @@
 #include "domain/log_line.h"
 
 #define CLAIM_WAIT (60 * US_PER_S)
-enum { LOG_MAX = 64 << 20, LOG_PIECE = 65536, APPLY_TRIES = 300, PAUSE_MS = 200 };
+enum { LOG_MAX = 16 << 20, LOG_PIECE = 65536, APPLY_TRIES = 300, PAUSE_MS = 200 };
+/* What a run may make this worker remember: parsed outputs, rendered parameters. */
+enum { MEMORY_MAX = 256 << 20 };
 
 static void pause_ms(int ms)
 {
@@ -19,6 +21,14 @@ static void pause_ms(int ms)
 
 /* ---- calls of the store ---- */
 
+static void drop_definition(struct slot *s)
+{
+        definition_cache_release(s->worker->options.definitions, s->definition);
+        s->definition = NULL;
+        s->document = STR_NONE;
+}
+
+/* May be run twice before it is committed: everything of the first time is void then. */
 static enum err claim_run(struct call *call, struct tx *tx)
 {
         struct slot *s = (struct slot *)call;
@@ -27,8 +37,11 @@ static enum err claim_run(struct call *call, struct tx *tx)
         struct claim *claim;
         enum err e;
 
-        if (s->claim.gone || s->worker->draining)
+        drop_definition(s); /* of a turn that was undone */
+        if (s->claim.gone || s->worker->draining) {
+                waiting_pass_on(tx, &s->claim);
                 return ERR_EMPTY;
+        }
         e = claim_next(tx, &s->worker->by, &s->claim.request, &s->claims);
         if (e == ERR_EMPTY)
                 call->parked = worker_boot_now(s->worker) < s->claim.wait_until;
@@ -38,7 +51,9 @@ static enum err claim_run(struct call *call, struct tx *tx)
         e = snapshot_read(tx, claim->run, claim->task, &s->snapshot);
         if (!e)
                 e = workspace_get(tx, &all, claim->run->workspace_id, &s->workspace);
-        if (e || s->definition)
+        if (!e)
+                e = log_end(tx, claim->run->id, &s->log_bytes);
+        if (e)
                 return e;
         row = (struct definition_row){ .id = claim->run->definition_id };
         s->definition = definition_cache_get(s->worker->options.definitions, row.id,
@@ -132,8 +147,9 @@ static void look(struct slot *s)
                                .run = s->run };
 
         scope_init(&scope, s->worker->options.world);
-        if (!store_call(s->worker->options.store, &c.call) &&
-            (!run_is_leased(c.found.status) || c.found.epoch != s->epoch))
+        if (store_call(s->worker->options.store, &c.call))
+                s->look = true; /* again */
+        else if (!run_is_leased(c.found.status) || c.found.epoch != s->epoch)
                 s->stop = SLOT_LOST;
         scope_done(&scope);
 }
@@ -149,6 +165,14 @@ bool slot_is_stopped(struct slot *s)
         return s->stop != SLOT_GO_ON;
 }
 
+static void log_piece(struct slot *s, struct log_call *c)
+{
+        if (store_call(s->worker->options.store, &c->call) == ERR_STALE_TOKEN)
+                s->stop = SLOT_LOST;
+        s->log_bytes += (int64_t)c->text.n;
+        scope_reset(c->call.scope);
+}
+
 void slot_log(struct slot *s, int64_t step, int stream, struct str text)
 {
         struct scope scope;
@@ -158,18 +182,17 @@ void slot_log(struct slot *s, int64_t step, int stream, struct str text)
                               .step = step,
                               .stream = stream };
 
+        if (s->log_bytes >= LOG_MAX)
+                return;
         scope_init(&scope, s->worker->options.world);
         while (text.n && s->log_bytes < LOG_MAX) {
-                size_t n = text.n < LOG_PIECE ? text.n : LOG_PIECE;
-
-                while (n < text.n && n > 0 && ((unsigned char)text.p[n] & 0xc0) == 0x80)
-                        n--;
-                c.text = str_slice(text, 0, n);
-                if (store_call(s->worker->options.store, &c.call) == ERR_STALE_TOKEN)
-                        s->stop = SLOT_LOST;
-                s->log_bytes += (int64_t)n;
-                text = str_slice(text, n, text.n);
-                scope_reset(&scope);
+                c.text = str_whole(str_slice(text, 0, text.n < LOG_PIECE ? text.n : LOG_PIECE));
+                text = str_slice(text, c.text.n, text.n);
+                log_piece(s, &c);
+        }
+        if (s->log_bytes >= LOG_MAX) {
+                c.text = STR("\n[the log of this run ends here: 16 MiB]\n");
+                log_piece(s, &c);
         }
         scope_done(&scope);
 }
@@ -190,7 +213,6 @@ static void hold(struct slot *s)
         s->look = false;
         s->holds = true;
         pthread_mutex_unlock(&s->lock);
-        s->log_bytes = 0;
         s->has_directory = false;
         s->fence = (struct fence){ &s->worker->by, claim->token };
         s->subscription = (struct subscription){ .topic = s->tree, .wake = wake };
@@ -283,13 +305,23 @@ static enum err plan_and_apply(struct slot *s, const struct performed *done, str
         enum err e;
 
         s->scope.now = s->worker->options.world->clock->wall(s->worker->options.world->clock->ctx);
+        s->progress.pausing = s->worker->stopping;
         plan_next(&s->scope, &s->progress, done, plan);
         e = apply(s, &plan->advance);
-        if (is_the_steps_fault(e)) {
+        while (is_the_steps_fault(e)) {
                 plan_refused(&s->scope, &s->progress, s->scope.fault.detail, plan);
                 e = apply(s, &plan->advance);
         }
         return e;
+}
+
+/* It could not be applied: the run is somebody else's by now, or it is given back. */
+static void leave(struct slot *s, enum err e)
+{
+        log_abandoned(s, e);
+        if (e != ERR_STALE_TOKEN && e != ERR_LEASE_EXPIRED && e != ERR_INVALID_TRANSITION &&
+            e != ERR_FOREIGN_RUN)
+                release(s);
 }
 
 static void work(struct slot *s)
@@ -305,17 +337,23 @@ static void work(struct slot *s)
         for (;;) {
                 struct plan plan;
 
+                if (s->scope.arena.used > MEMORY_MAX) {
+                        fail_run(s, STR("the run needs more than 256 MiB of memory: its outputs and"
+                                        " parameters are too large"));
+                        return;
+                }
                 e = plan_and_apply(s, done.outcome ? &done : NULL, &plan);
                 if (e)
-                        log_abandoned(s, e);
+                        leave(s, e);
+                else if (!plan.perform && plan.advance.move == ADVANCE_GO_ON)
+                        release(s); /* the worker stops: the next step was not begun */
                 if (e || !plan.perform)
                         return;
                 done = perform(s, plan.perform, plan.parameters);
-                if (!s->stop && s->worker->stopping)
-                        s->stop = SLOT_RELEASE;
-                if (s->stop == SLOT_RELEASE)
+                /* What ended by itself is recorded even when the worker stops. */
+                if (s->stop == SLOT_RELEASE && done.outcome == OUTCOME_CANCELED)
                         release(s);
-                if (s->stop)
+                if (s->stop == SLOT_LOST || done.outcome == OUTCOME_CANCELED)
                         return;
         }
 }
@@ -358,9 +396,7 @@ static enum err find_definition(struct slot *s)
 
 static void forget(struct slot *s)
 {
-        definition_cache_release(s->worker->options.definitions, s->definition);
-        s->definition = NULL;
-        s->document = STR_NONE;
+        drop_definition(s);
         scope_reset(&s->scope);
 }
 

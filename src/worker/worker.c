@@ -155,17 +155,20 @@ void worker_stop(struct worker *w)
 {
         worker_drain(w);
         w->stopping = true;
-        for (int i = 0; i < w->n_started; i++) {
-                struct slot *s = &w->slots[i];
-
-                pthread_join(s->thread, NULL);
-                scope_done(&s->scope);
-                pthread_mutex_destroy(&s->lock);
-                pthread_cond_destroy(&s->answered);
-        }
+        for (int i = 0; i < w->n_started; i++)
+                pthread_join(w->slots[i].thread, NULL);
         w->over = true;
         if (w->keeper_started)
                 pthread_join(w->keeper, NULL);
+}
+
+void worker_free(struct worker *w)
+{
+        for (int i = 0; i < w->n_started; i++) {
+                scope_done(&w->slots[i].scope);
+                pthread_mutex_destroy(&w->slots[i].lock);
+                pthread_cond_destroy(&w->slots[i].answered);
+        }
         free(w->slots);
         free(w);
 }

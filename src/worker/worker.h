@@ -31,7 +31,8 @@ enum err worker_start(struct scope *, const struct worker_options *, struct work
 /* Claims nothing more; what is under way goes on. */
 void worker_drain(struct worker *);
 int worker_active(struct worker *); /* runs under way */
-/* Kills what is still under way, gives those runs back, joins the threads, frees. */
+/* Kills what is still under way, gives those runs back, joins the threads. */
 void worker_stop(struct worker *);
+void worker_free(struct worker *); /* stopped, and nobody asks worker_active() any more */
 
 #endif

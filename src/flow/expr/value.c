@@ -76,9 +76,12 @@ enum err value_read(struct scope *scope, struct str text, struct value *out)
 struct value value_from_text(struct scope *scope, struct str json)
 {
         struct value v = { .kind = VALUE_NULL };
+        struct fault kept = scope->fault;
 
+        /* What cannot be read is shown as it stands; nothing that a run stores may stop the program. */
         if (json.n && value_read(scope, json, &v))
-                bug(__FILE__, __LINE__, "stored JSON is not readable");
+                v = value_text(json);
+        scope->fault = kept;
         return v;
 }
 
@@ -145,13 +148,13 @@ static void print(struct scope *scope, struct json_out *j, struct value v)
                 break;
         case VALUE_LIST:
                 json_begin_list(j);
-                for (size_t i = 0; i < v.list->n; i++)
+                for (size_t i = 0; i < v.list->n && !j->out->full; i++)
                         print(scope, j, v.list->items[i]);
                 json_end_list(j);
                 break;
         case VALUE_MAP:
                 json_begin_object(j);
-                for (size_t i = 0; i < v.map->n; i++) {
+                for (size_t i = 0; i < v.map->n && !j->out->full; i++) {
                         json_key_str(j, value_as_text(scope, v.map->entries[i].key));
                         print(scope, j, v.map->entries[i].value);
                 }
@@ -185,6 +188,50 @@ struct str value_dump(struct scope *scope, struct value v)
         if (!value_dump_limited(scope, v, SIZE_MAX / 4, &text))
                 bug(__FILE__, __LINE__, "a value larger than memory");
         return text;
+}
+
+struct str value_head(struct scope *scope, struct value v, size_t n)
+{
+        struct buf buf = BUF_INIT(n + 1);
+        struct json_out j = { .out = &buf };
+        struct str text;
+
+        if (v.kind == VALUE_STRING)
+                return str_whole(str_slice(v.text, 0, v.text.n < n ? v.text.n : n));
+        print(scope, &j, v);
+        text = str_dup(&scope->arena, str_whole(str_slice(buf_view(&buf), 0, buf.n < n ? buf.n : n)));
+        buf_done(&buf);
+        return text;
+}
+
+static bool keys_differ(struct scope *scope, const struct value_map *map)
+{
+        bool plain = true;
+
+        for (size_t i = 0; i < map->n; i++)
+                plain = plain && map->entries[i].key.kind == VALUE_STRING;
+        for (size_t i = 0; !plain && i < map->n; i++)
+                for (size_t k = 0; k < i; k++)
+                        if (str_eq(value_as_text(scope, map->entries[i].key),
+                                   value_as_text(scope, map->entries[k].key)))
+                                return false;
+        return true;
+}
+
+bool value_is_storable(struct scope *scope, struct value v, int depth)
+{
+        if (v.kind == VALUE_LIST) {
+                for (size_t i = 0; i < v.list->n; i++)
+                        if (depth == 0 || !value_is_storable(scope, v.list->items[i], depth - 1))
+                                return false;
+        } else if (v.kind == VALUE_MAP) {
+                if (depth == 0 || !keys_differ(scope, v.map))
+                        return false;
+                for (size_t i = 0; i < v.map->n; i++)
+                        if (!value_is_storable(scope, v.map->entries[i].value, depth - 1))
+                                return false;
+        }
+        return true;
 }
 
 struct str value_as_text(struct scope *scope, struct value v)

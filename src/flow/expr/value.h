@@ -52,7 +52,7 @@ struct value_map {
 struct value value_from_json(struct scope *, const json_t *);
 /* ERR_INVALID_JSON. */
 enum err value_read(struct scope *, struct str json, struct value *out) NODISCARD;
-/* Text that is known to be valid JSON (it came from the store); absent text is null. */
+/* JSON from the store; absent text is null, what cannot be read is a text. */
 struct value value_from_text(struct scope *, struct str json);
 
 struct value value_text(struct str);
@@ -68,6 +68,10 @@ void value_print(struct scope *, struct json_out *, struct value);
 struct str value_dump(struct scope *, struct value);
 /* False, and absent text, when the JSON is longer than the limit. */
 bool value_dump_limited(struct scope *, struct value, size_t limit, struct str *out);
+/* The first bytes of its text, as far as whole characters go. */
+struct str value_head(struct scope *, struct value, size_t n);
+/* As JSON it nests at most so deep, and no two keys of a map read the same. */
+bool value_is_storable(struct scope *, struct value, int depth);
 /* Text as it is, everything else as JSON without quotes. */
 struct str value_as_text(struct scope *, struct value);
 /* Of a TIMESTAMP or DURATION: 2026-01-31T09:00:00.5Z, 1.5s. */
