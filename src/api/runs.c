@@ -198,10 +198,12 @@ static const struct field complete_batch_fields[] = {
 static const struct field heartbeat_batch_fields[] = {
         { "items", FIELD_LIST, FIELD_WIRE | FIELD_REQUIRED, offsetof(struct items_body, items),
           &heartbeat_item },
+        { "wait_seconds", FIELD_INT, FIELD_WIRE, offsetof(struct items_body, wait_seconds), NULL, 0,
+          60 },
 };
 static const struct record complete_batch = { "CompleteBatch", complete_batch_fields, 1,
                                               sizeof(struct items_body), -1 };
-static const struct record heartbeat_batch = { "HeartbeatBatch", heartbeat_batch_fields, 1,
+static const struct record heartbeat_batch = { "HeartbeatBatch", heartbeat_batch_fields, 2,
                                                sizeof(struct items_body), -1 };
 
 static const struct field heartbeat_reply_fields[] = {
@@ -396,9 +398,41 @@ static enum err complete_runs(struct request *r, struct tx *tx)
         return each(r, tx, complete_one);
 }
 
+/* Whether every lease was prolonged and nobody wants a run to stop: nothing to tell yet. */
+static bool all_is_well(struct request *r, int64_t *trees)
+{
+        const struct holder_item *item = r->items.items;
+
+        for (size_t i = 0; i < r->items.n; i++) {
+                const struct heartbeat *beat = item[i].value;
+
+                if (item[i].result || beat->cancel_requested)
+                        return false;
+                trees[i] = beat->tree;
+        }
+        return true;
+}
+
+/* With wait_seconds the answer comes when something happened to one of the runs, or when the time is
+ * over; the leases are prolonged at both ends. */
 static enum err heartbeat_runs(struct request *r, struct tx *tx)
 {
-        return each(r, tx, heartbeat_one);
+        const struct items_body *body = r->body;
+        const struct clock *clock = r->scope.world->clock;
+        int64_t now = clock->boot(clock->ctx), *trees;
+        enum err e = each(r, tx, heartbeat_one);
+
+        if (e || !body->wait_seconds || r->claim.gone)
+                return e;
+        if (!r->claim.wait_until)
+                r->claim.wait_until = now + body->wait_seconds * US_PER_S;
+        trees = arena_array(&r->scope.arena, int64_t, r->items.n + 1);
+        if (now >= r->claim.wait_until || !all_is_well(r, trees))
+                return ERR_OK;
+        r->claim.trees = trees;
+        r->claim.n_trees = r->items.n;
+        r->claim.call.parked = r->claim.call.keep = true;
+        return ERR_EMPTY;
 }
 
 /* ---- operators ---- */

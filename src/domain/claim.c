@@ -268,7 +268,7 @@ enum err claim_heartbeat(struct tx *tx, const struct fence *fence, int64_t id, i
                             INT(tx_now(tx)), BLOB(((struct str){ (char *)digest, 32 })), INT(now));
         if (!e && !changed)
                 e = fail(tx_scope(tx), ERR_STALE_TOKEN, "the run was moved by somebody else");
-        *out = (struct heartbeat){ lease_wall(domain, tx_now(tx), until), run.cancel_requested };
+        *out = (struct heartbeat){ lease_wall(domain, tx_now(tx), until), run.cancel_requested, run.tree_id };
         return e;
 }
 

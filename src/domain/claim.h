@@ -30,6 +30,7 @@ enum err claim_start(struct tx *, const struct fence *, int64_t run, struct run 
 struct heartbeat {
         int64_t lease_until; /* wall clock */
         bool cancel_requested;
+        int64_t tree; /* not on the wire */
 };
 enum err claim_heartbeat(struct tx *, const struct fence *, int64_t run, int64_t lease_seconds,
                          struct heartbeat *) NODISCARD;

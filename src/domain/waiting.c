@@ -60,12 +60,29 @@ void waiting_lane(struct waiting *w, int64_t id)
         /* One run, one waiter: the first in line that may take it and is still there. */
         for (struct claim_call *c = w->first, *next; lane && c; c = next) {
                 next = c->next;
-                if (!lane_allows(lane, &c->request.criteria))
+                if (c->n_trees || !lane_allows(lane, &c->request.criteria))
                         continue;
                 c->woken_by = c->gone ? 0 : id;
                 leave(w, c);
                 if (c->woken_by)
                         return;
+        }
+}
+
+static bool waits_for(const struct claim_call *c, int64_t tree)
+{
+        for (size_t i = 0; i < c->n_trees; i++)
+                if (c->trees[i] == tree)
+                        return true;
+        return false;
+}
+
+void waiting_tree(struct waiting *w, int64_t tree)
+{
+        for (struct claim_call *c = w->first, *next; c; c = next) {
+                next = c->next;
+                if (waits_for(c, tree))
+                        leave(w, c);
         }
 }
 

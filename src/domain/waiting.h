@@ -1,6 +1,6 @@
 /*
- * Waiting claims: calls that found nothing to take and stay until a lane gains a run, their time is
- * over, or their client has left.  Used on the store's writing thread only.
+ * Waiting calls: claims that found nothing to take and stay until a lane gains a run, heartbeats that
+ * stay until something happens to their runs; each until its time is over or its client has left.  Used on the store's writing thread only.
  */
 #ifndef BATON_DOMAIN_WAITING_H
 #define BATON_DOMAIN_WAITING_H
@@ -14,6 +14,8 @@ struct claim_call {
         struct call call;
         struct claim_request request;
         int64_t wait_until;  /* boot clock; 0 = do not wait */
+        const int64_t *trees; /* what is waited for is news of these, not a run to take; or NULL */
+        size_t n_trees;
         int64_t woken_by;    /* lane whose run it was sent back for; 0 = none */
         _Atomic bool gone;   /* set by any thread: nobody is there to take it any more */
         struct claim_call *next, **link;
@@ -28,6 +30,8 @@ void waiting_park(struct waiting *, struct claim_call *);
 void waiting_pass_on(struct tx *, const struct claim_call *);
 /* After a commit: a lane has gained a run. */
 void waiting_lane(struct waiting *, int64_t lane);
+/* After a commit: something happened in a tree. */
+void waiting_tree(struct waiting *, int64_t tree);
 /* Sends back those whose time is over or whose client has left. */
 void waiting_tick(struct waiting *, int64_t boot_now);
 int64_t waiting_count(const struct waiting *);

@@ -27,7 +27,7 @@ enum {
         DRAINED = 16384,
         BODY_RATE = 1024,       /* bytes a second, after BODY_GRACE seconds */
         BODY_GRACE = 5,
-        WRITE_STALL = 30,       /* seconds without progress on a full socket */
+        LINGER = 2, WRITE_STALL = 30,       /* seconds without progress on a full socket */
         OUT_MAX = 64 << 20,
         RESPONSE_FIELDS = 1024,
 };
@@ -43,7 +43,7 @@ struct exchange {
         struct http_peer peer;
         enum phase phase;
         int64_t since;       /* boot clock: first byte of this phase, or last progress */
-        bool close_after, in_handler, dead, over_mark;
+        bool close_after, in_handler, dead, over_mark, half_closed;
 
         char *in;            /* unread bytes are in[at..n) */
         size_t at, n, size;
@@ -247,6 +247,19 @@ static size_t pending(const struct exchange *x)
 
 static void serve_input(struct exchange *x);
 
+/*
+ * All is sent and the connection ends.  What the client is still sending is read and thrown away for
+ * a moment: closing at once would reset the connection, and the client might lose the answer
+ * (RFC 9112, 9.6).
+ */
+static void linger(struct exchange *x)
+{
+        x->half_closed = true;
+        x->since = boot_now(x->loop);
+        if (shutdown(x->fd, SHUT_WR))
+                drop(x);
+}
+
 /* The exchange is over: the connection is ready for the next request, or closes. */
 static void exchange_over(struct exchange *x)
 {
@@ -260,7 +273,7 @@ static void exchange_over(struct exchange *x)
         buf_done(&x->body);
         event_add(x->readable, NULL);
         if (x->phase == LINGERING && !pending(x))
-                drop(x);
+                linger(x);
         else if (x->phase == READ_HEAD && !x->in_handler)
                 serve_input(x);
 }
@@ -656,8 +669,8 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
                 destroy(x);
                 return;
         }
-        if (x->phase == LINGERING && !pending(x)) {
-                destroy(x);
+        if (x->phase == LINGERING && !pending(x) && !x->half_closed) {
+                linger(x);
                 return;
         }
         if (x->over_mark && pending(x) < DRAINED) {
@@ -694,6 +707,8 @@ static enum err overdue(struct exchange *x, int64_t now)
         case HANDLING:
         case STREAMING:
         case LINGERING:
+                if (x->half_closed)
+                        return waited > LINGER * US_PER_S ? ERR_EMPTY : ERR_OK;
                 return pending(x) && now - x->moved > WRITE_STALL * US_PER_S ? ERR_EMPTY : ERR_OK;
         }
         return ERR_OK;

@@ -141,9 +141,10 @@ static void committed(void *context, const struct hint *hints, size_t n)
 
         domain_committed(s->domain);
         for (size_t i = 0; i < n; i++) {
-                if (hints[i].kind == HINT_TREE)
+                if (hints[i].kind == HINT_TREE) {
                         hub_publish(s->hub, hints[i].key);
-                else if (hints[i].kind == HINT_LANE)
+                        waiting_tree(s->waiting, hints[i].key);
+                } else if (hints[i].kind == HINT_LANE)
                         waiting_lane(s->waiting, hints[i].key);
                 else if (hints[i].kind == HINT_KEYS)
                         api_keys_changed(s->api);

@@ -17,8 +17,9 @@ enum {
 };
 #define LOG_EVERY (200 * US_PER_MS)
 /* The quota is looked at before a command and now and then while it runs, the rarer the longer a
- * look takes. */
+ * look takes.  A workspace that was far from full a moment ago is not looked at again. */
 #define QUOTA_EVERY (200 * US_PER_MS)
+#define QUOTA_FRESH US_PER_S
 enum { QUOTA_SHARE = 20 };
 
 typedef struct performed performer(struct slot *, const struct step_spec *, struct value);
@@ -58,7 +59,7 @@ static enum err have_directory(struct slot *s)
 {
         enum err e = s->has_directory ? ERR_OK :
                                         spawner_workspace(&s->scope, s->worker->options.spawner,
-                                                          s->workspace.id, (uint32_t)s->workspace.uid);
+                                                          str_from(s->workspace_id), s->workspace_uid);
 
         s->has_directory = !e;
         return e;
@@ -74,7 +75,6 @@ struct output {
         struct buf pending[2];
         int64_t flushed; /* boot clock */
         int64_t quota_due; /* boot clock */
-        int64_t used;      /* bytes of the workspace when last looked at */
         bool over_quota;
 };
 
@@ -122,11 +122,12 @@ static bool is_over_quota(struct output *o)
         if (now < o->quota_due)
                 return false;
         scope_init(&scope, s->worker->options.world);
-        o->over_quota = !files_usage(&scope, s->worker->options.spawner, s->workspace.id,
-                                     (uint32_t)s->workspace.uid, &o->used, &files) &&
-                        o->used >= s->workspace.quota_bytes;
+        o->over_quota = !files_usage(&scope, s->worker->options.spawner, str_from(s->workspace_id),
+                                     s->workspace_uid, &s->used, &files) &&
+                        s->used >= s->workspace_quota;
         scope_done(&scope);
-        took = worker_boot_now(s->worker) - now;
+        s->used_at = worker_boot_now(s->worker);
+        took = s->used_at - now;
         o->quota_due = now + (took * QUOTA_SHARE > QUOTA_EVERY ? took * QUOTA_SHARE : QUOTA_EVERY);
         return o->over_quota;
 }
@@ -150,14 +151,14 @@ static struct str quota_message(struct slot *s, int64_t used)
 {
         return arena_printf(&s->scope.arena,
                             "the workspace holds %lld bytes, its quota is %lld; remove files",
-                            (long long)used, (long long)s->workspace.quota_bytes);
+                            (long long)used, (long long)s->workspace_quota);
 }
 
 static void prepare(struct slot *s, const struct step_spec *step, struct spawn_spec *spec,
                     int64_t seconds, struct output *o)
 {
-        spec->workspace_uuid = s->workspace.id;
-        spec->uid = (uint32_t)s->workspace.uid;
+        spec->workspace_uuid = str_from(s->workspace_id);
+        spec->uid = s->workspace_uid;
         spec->timeout_us = step->timeout_us ? step->timeout_us : seconds * US_PER_S;
         spec->stdout_cap = STDOUT_KEPT;
         spec->stderr_cap = STDERR_KEPT;
@@ -165,8 +166,8 @@ static void prepare(struct slot *s, const struct step_spec *step, struct spawn_s
         spec->canceled = is_canceled;
         spec->ctx = o;
         /* One file cannot outgrow the quota between two looks. */
-        if (s->workspace.quota_bytes - o->used < SPAWN_FILE_SIZE)
-                spec->file_size_cap = s->workspace.quota_bytes - o->used;
+        if (s->workspace_quota - s->used < SPAWN_FILE_SIZE)
+                spec->file_size_cap = s->workspace_quota - s->used;
 }
 
 static enum err run_command(struct slot *s, const struct step_spec *step, struct spawn_spec *spec,
@@ -178,9 +179,11 @@ static enum err run_command(struct slot *s, const struct step_spec *step, struct
                             .flushed = worker_boot_now(s->worker) };
         enum err e = have_directory(s);
 
+        if (s->used_at && o.flushed - s->used_at < QUOTA_FRESH && s->used < s->workspace_quota / 2)
+                o.quota_due = o.flushed + QUOTA_EVERY;
         *out = (struct ended){ .over_quota = STR_NONE };
         if (!e && is_over_quota(&o))
-                e = fail(&s->scope, ERR_QUOTA_EXCEEDED, STR_FMT, STR_ARG(quota_message(s, o.used)));
+                e = fail(&s->scope, ERR_QUOTA_EXCEEDED, STR_FMT, STR_ARG(quota_message(s, s->used)));
         if (e)
                 return e;
         prepare(s, step, spec, seconds, &o);
@@ -188,9 +191,8 @@ static enum err run_command(struct slot *s, const struct step_spec *step, struct
         flush(&o, true);
         buf_done(&o.pending[0]);
         buf_done(&o.pending[1]);
-        o.quota_due = 0;
         if (!e && (o.over_quota || is_over_quota(&o)))
-                out->over_quota = quota_message(s, o.used);
+                out->over_quota = quota_message(s, s->used);
         return e;
 }
 
@@ -452,8 +454,8 @@ static struct performed read_file(struct slot *s, const struct step_spec *step,
 
         (void)step;
         if (!e)
-                e = files_read(&s->scope, s->worker->options.spawner, s->workspace.id,
-                               (uint32_t)s->workspace.uid, path, READ_KEPT, &bytes, &size);
+                e = files_read(&s->scope, s->worker->options.spawner, str_from(s->workspace_id),
+                               s->workspace_uid, path, READ_KEPT, &bytes, &size);
         if (e)
                 return refused(s, e);
         value_put(v, STR("path"), value_text(path));
@@ -476,8 +478,8 @@ static struct performed write_file(struct slot *s, const struct step_spec *step,
         if (content.n > WRITE_MAX)
                 return failed(OUTCOME_POLICY, STR("content: at most 10 MiB can be written"));
         if (!e)
-                e = files_write(&s->scope, s->worker->options.spawner, s->workspace.id,
-                                (uint32_t)s->workspace.uid, path, content, s->workspace.quota_bytes);
+                e = files_write(&s->scope, s->worker->options.spawner, str_from(s->workspace_id),
+                                s->workspace_uid, path, content, s->workspace_quota);
         if (e)
                 return refused(s, e);
         value_put(v, STR("written"), value_bool(true));
@@ -511,8 +513,8 @@ static struct performed list_directory(struct slot *s, const struct step_spec *s
 
         (void)step;
         if (!e)
-                e = files_list(&s->scope, s->worker->options.spawner, s->workspace.id,
-                               (uint32_t)s->workspace.uid, str_is(path, ".") ? STR("") : path,
+                e = files_list(&s->scope, s->worker->options.spawner, str_from(s->workspace_id),
+                               s->workspace_uid, str_is(path, ".") ? STR("") : path,
                                &entries, &n);
         if (e)
                 return refused(s, e);
@@ -534,8 +536,8 @@ static struct performed create_directory(struct slot *s, const struct step_spec 
 
         (void)step;
         if (!e)
-                e = files_mkdir(&s->scope, s->worker->options.spawner, s->workspace.id,
-                                (uint32_t)s->workspace.uid, path);
+                e = files_mkdir(&s->scope, s->worker->options.spawner, str_from(s->workspace_id),
+                                s->workspace_uid, path);
         if (e)
                 return refused(s, e);
         value_put(v, STR("created"), value_bool(true));

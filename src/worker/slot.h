@@ -33,13 +33,16 @@ struct slot {
         /* Of the slot's own thread. */
         struct list claims;
         struct snapshot snapshot;
-        struct workspace workspace;
+        char workspace_id[40]; /* of the run in hand, or of the last one */
+        uint32_t workspace_uid;
+        int64_t workspace_quota, workspace_read; /* bytes; boot clock */
+        bool has_directory; /* the workspace's is known to be there */
+        int64_t used, used_at; /* bytes of that workspace, and when they were counted */
         const struct definition *definition;
         struct str document; /* of a definition that the cache did not have */
         struct progress progress;
         struct fence fence;
         int64_t log_bytes;
-        bool has_directory; /* the workspace's is known to be there */
 };
 
 /* Polled while a command runs: true = kill it. */

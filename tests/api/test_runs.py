@@ -220,3 +220,33 @@ def test_the_deadline_of_a_task_times_its_run_out(api, capability):
     wait_until(lambda: api.get(path)["status"] == "timed_out", 5)
     assert api.get(path)["failure_kind"] == "timed_out"
     assert api.get("/v1/tasks/" + made["task"]["id"])["status"] == "failed"
+
+
+def test_heartbeats_wait_for_news(api, capability):
+    for _ in range(2):
+        api.started(required_capabilities=[capability])
+    claims = api.claim(capabilities=[capability], max=2)
+    items = [{"run_id": c["run"]["id"], "claim_token": c["claim_token"], "lease_seconds": 600} for c in claims]
+    began = time.monotonic()
+    quiet = api.post("/v1/runs/heartbeat", {"items": items, "wait_seconds": 1}, 200)["items"]
+    assert 0.9 < time.monotonic() - began < 4 and all(i["ok"] for i in quiet)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        waiting = pool.submit(api.again().post, "/v1/runs/heartbeat", {"items": items, "wait_seconds": 20}, 200)
+        time.sleep(0.3)
+        began = time.monotonic()
+        api.post(f"/v1/runs/{items[1]['run_id']}/cancel", {}, 200)
+        told = waiting.result(5)["items"]
+    assert time.monotonic() - began < 2
+    assert told[0]["ok"] and not told[1]["ok"] and told[1]["error"]["code"] in ("invalid_transition", "stale_claim_token")
+    api.problem("POST", "/v1/runs/heartbeat", 400, "validation_failed", {"items": items, "wait_seconds": 61})
+
+
+def test_an_answer_arrives_although_the_body_is_still_being_sent(server):
+    host, port = server.url.split("//")[1].split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as s:
+        s.sendall(b"POST /v1/tasks HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + server.key.encode() +
+                  b"\r\nContent-Type: application/json\r\nContent-Length: 5000000\r\n\r\n")
+        for _ in range(40):
+            s.sendall(b"x" * 65536)
+            time.sleep(0.005)
+        assert b"413" in s.recv(100)
