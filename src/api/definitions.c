@@ -184,7 +184,7 @@ static enum err find(struct request *r, struct tx *tx, struct definition_row **r
 
 static enum err get_definition(struct request *r, struct tx *tx)
 {
-        struct definition_row *row;
+        struct definition_row *row = NULL;
         int64_t version = 0;
         enum err e = query_int(r, "version", 1, INT64_MAX, &version);
 
@@ -211,7 +211,7 @@ static enum err list_definitions(struct request *r, struct tx *tx)
 
 static enum err list_versions(struct request *r, struct tx *tx)
 {
-        struct definition_row *row;
+        struct definition_row *row = NULL;
         struct list items;
         enum err e = find(r, tx, &row);
 
@@ -229,8 +229,8 @@ static void render_graph(struct request *r, struct json_out *j)
 
 static enum err get_graph(struct request *r, struct tx *tx)
 {
-        struct definition_row *row;
-        struct definition *definition;
+        struct definition_row *row = NULL;
+        struct definition *definition = NULL;
         int64_t version = 0;
         enum err e = query_int(r, "version", 1, INT64_MAX, &version);
 
@@ -249,7 +249,7 @@ static enum err get_graph(struct request *r, struct tx *tx)
 static enum err list_definition_runs(struct request *r, struct tx *tx)
 {
         struct run_filter f = { .status = -1 };
-        struct definition_row *row;
+        struct definition_row *row = NULL;
         struct list items;
         int limit;
         enum err e = query_page(r, &limit, &f.before);

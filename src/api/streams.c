@@ -196,7 +196,7 @@ static void on_page(struct http_task *task)
 {
         struct stream *s =
                 (struct stream *)(void *)((char *)task - offsetof(struct stream, page_task));
-        size_t waiting;
+        size_t waiting = 0;
         bool more;
 
         s->reading = false;

@@ -638,7 +638,7 @@ enum err definition_parse(struct scope *scope, struct str text, enum definition_
 
 enum err definition_load(struct scope *scope, struct str document, struct definition **out)
 {
-        struct problems problems;
+        struct problems problems = { .scope = scope };
 
         return definition_parse(scope, document, FORMAT_JSON, STR_NONE, out, &problems);
 }

@@ -146,7 +146,9 @@ struct value last_output(struct scope *scope, const struct progress *p, int64_t 
 {
         int64_t index = last_index(p, at);
 
-        return index < 0 ? (struct value){ .kind = VALUE_NULL } : output_of(scope, p, index);
+        if (index < 0)
+                return (struct value){ .kind = VALUE_NULL };
+        return output_of(scope, p, index);
 }
 
 /* The step that ended last; before the first of an inline branch, the last one of its parent. */

@@ -301,7 +301,7 @@ static int by_name(const void *a, const void *b)
 /* "b, a" as the sorted "a,b" that capabilities are compared by. */
 static struct str sorted_names(struct scope *scope, const char *text)
 {
-        struct str names[64], rest = str_from(text), out = STR_NONE;
+        struct str names[64] = { 0 }, rest = str_from(text), out = STR_NONE;
         size_t n = 0;
 
         while (rest.n && n < LENGTH(names)) {

@@ -784,7 +784,7 @@ def test_expressions_reach_into_lists_and_keep_numbers_apart(api):
 def test_an_expression_that_builds_a_gigabyte_is_stopped(api, expression):
     began = time.monotonic()
     run = ended(api, launch(api, noop("${{ [%s].size() }}" % expression)))
-    assert elapsed_since(began) < 5
+    assert elapsed_since(began) < 15  # a second or so; instrumented builds take longer
     assert run["failure_kind"] == "condition_error" if "matches" not in expression else run["status"] in OVER
     rss = [l for l in open(f"/proc/{api.server.process.pid}/status") if l.startswith("VmHWM")][0]
     assert int(rss.split()[1]) < 300000
