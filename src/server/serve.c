@@ -365,8 +365,8 @@ static enum err start(struct scope *scope, struct server *s, const struct option
         e = store_start(scope, s->store);
         s->started = !e;
         if (!e)
-                e = open_http(scope, s, o);
-        return e ? e : start_worker(scope, s, o);
+                e = start_worker(scope, s, o);
+        return e ? e : open_http(scope, s, o);
 }
 
 struct idle_call {
