@@ -478,8 +478,7 @@ static enum err leave_lane(struct tx *tx, const struct run *run)
                                    INT(run->id));
 }
 
-/* Somebody else than its holder has ended the run: what was under way in it is over too. */
-static enum err end_steps(struct tx *tx, const struct run *run)
+enum err run_end_steps(struct tx *tx, const struct run *run)
 {
         const char *kind = outcome_names.text[run->failure_kind];
 
@@ -515,7 +514,7 @@ enum err run_move(struct tx *tx, struct run *run, const struct run_change *chang
         if (e)
                 return e;
         if (run_is_terminal(run->status) && run->executor == EXECUTOR_WORKER && !change->fence)
-                e = end_steps(tx, run);
+                e = run_end_steps(tx, run);
         if (e)
                 return e;
         if (change->event)

@@ -143,6 +143,9 @@ void run_begin(struct tx *, struct run *, struct events *);
 /* Writes a running run whose steps went on (current_step, steps), fenced; counts its revision. */
 enum err run_write(struct tx *, struct run *, const struct fence *, bool begun) NODISCARD;
 
+/* A run has ended otherwise than by its last step: what was under way in it is over too. */
+enum err run_end_steps(struct tx *, const struct run *) NODISCARD;
+
 /* Checks the fence without writing: for calls that only record. */
 enum err run_check_fence(struct tx *, const struct run *, const struct fence *) NODISCARD;
 /* SHA-256 of the token's bytes; false when it is no token. */

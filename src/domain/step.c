@@ -191,6 +191,8 @@ static enum err finish(struct tx *tx, const struct advance *a, struct run *run, 
 
         run->revision++;
         e = run_move(tx, run, &change, events);
+        if (!e && !ok)
+                e = run_end_steps(tx, run);
         if (!e && !ok && is_tried_again(a, run))
                 return try_again(tx, a, run, events);
         return e ? e : run_ended(tx, run, events);
