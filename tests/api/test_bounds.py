@@ -273,6 +273,15 @@ def test_a_name_used_again_closes_no_circle(alone):
     assert steps_of(alone, run)[0]["status"] == "failed" and children_of(alone, run) == []
 
 
+def test_a_name_given_up_and_used_again_closes_no_circle(alone):
+    old = alone.post("/v1/definitions", {**definition(noop(1)), "name": "B"})
+    a = alone.post("/v1/definitions", {**definition(sub("B")), "name": "A"})
+    alone.request("PUT", "/v1/definitions/" + old["id"], {**definition(noop(1)), "name": "C"}, 200, headers={"If-Match": '"1"'})
+    alone.request("POST", "/v1/definitions", {**definition(sub("A")), "name": "B"})
+    ended(alone, start(alone, a))
+    assert len(alone.get("/v1/runs?limit=500")["items"]) <= 2
+
+
 # Stops.
 
 def test_a_stop_between_steps_interrupts_nothing(tmp_path):
