@@ -243,7 +243,8 @@ static enum err list_tasks(struct request *r, struct tx *tx)
 {
         struct task_filter f = { .status = -1, .priority = -1 };
         int64_t drafts = 0;
-        struct list items;
+        struct list items = { 0 };
+        struct task *task;
         int limit;
         enum err e = query_page(r, &limit, &f.before);
 
@@ -265,6 +266,9 @@ static enum err list_tasks(struct request *r, struct tx *tx)
         f.limit = limit + 1;
         if (!e)
                 e = task_list(tx, &r->by, &f, &items);
+        task = items.items;
+        for (size_t i = 0; !e && i < items.n; i++)
+                task[i].input = request_listed(r, task[i].input);
         return e ? e :
                    request_reply_list(r, &task_record, items, limit, offsetof(struct task, id));
 }

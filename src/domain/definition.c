@@ -54,7 +54,7 @@ enum err definition_find(struct tx *tx, const struct principal *by, struct str i
 enum err definition_referred(struct tx *tx, const struct principal *by, int64_t from,
                              struct str reference, struct definition_row *out)
 {
-        enum err e = tx_one(tx, SQL_REFERENCE_BY_NAME, out, INT(from), TEXT(reference));
+        enum err e = tx_one(tx, SQL_REFERENCE_BY_WORD, out, INT(from), TEXT(reference));
         if (e == ERR_EMPTY)
                 e = definition_find(tx, by, reference, out);
         if (!e && out->archived_at)
@@ -116,12 +116,14 @@ static enum err resolve(struct tx *tx, const struct principal *by, int64_t own, 
         return e;
 }
 
-static enum err refer(struct tx *tx, const struct definition_row *row, const int64_t *ids, size_t n)
+static enum err refer(struct tx *tx, const struct definition_row *row,
+                      const struct definition_text *text, const int64_t *ids)
 {
         enum err e = tx_exec(tx, SQL_REFERENCE_DROP, INT(row->id));
 
-        for (size_t i = 0; !e && i < n; i++)
-                e = tx_exec(tx, SQL_REFERENCE_ADD, INT(row->id), INT(ids[i]));
+        for (size_t i = 0; !e && i < text->n_references; i++)
+                e = tx_exec(tx, SQL_REFERENCE_ADD, INT(row->id), INT(ids[i]),
+                            TEXT(text->references[i]));
         return e;
 }
 
@@ -169,7 +171,7 @@ enum err definition_create(struct tx *tx, const struct principal *by,
         e = tx_insert(tx, SQL_DEFINITION_ADD, out);
         if (!e)
                 e = add_version(tx, by, text, out);
-        return e ? e : refer(tx, out, ids, text->n_references);
+        return e ? e : refer(tx, out, text, ids);
 }
 
 enum err definition_update(struct tx *tx, const struct principal *by, struct str id,
@@ -200,7 +202,7 @@ enum err definition_update(struct tx *tx, const struct principal *by, struct str
                     TEXT(out->description), INT(out->updated_at), TEXT(out->name));
         if (!e)
                 e = add_version(tx, by, text, out);
-        return e ? e : refer(tx, out, ids, text->n_references);
+        return e ? e : refer(tx, out, text, ids);
 }
 
 enum err definition_archive(struct tx *tx, const struct principal *by, struct str id)

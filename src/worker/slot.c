@@ -361,11 +361,6 @@ static void work(struct slot *s)
         for (;;) {
                 struct plan plan;
 
-                if (s->scope.arena.used > MEMORY_MAX) {
-                        fail_run(s, STR("the run needs more than 256 MiB of memory: its outputs and"
-                                        " parameters are too large"));
-                        return;
-                }
                 e = plan_and_apply(s, done.outcome ? &done : NULL, &plan);
                 if (e)
                         leave(s, e);
@@ -373,6 +368,11 @@ static void work(struct slot *s)
                         release(s); /* the worker stops: the next step was not begun */
                 if (e || !plan.perform)
                         return;
+                if (s->scope.arena.used > MEMORY_MAX) {
+                        fail_run(s, STR("the run needs more than 256 MiB of memory: its outputs and"
+                                        " parameters are too large"));
+                        return;
+                }
                 done = perform(s, plan.perform, plan.parameters);
                 /* What ended by itself is recorded even when the worker stops. */
                 if (s->stop == SLOT_RELEASE && done.outcome == OUTCOME_CANCELED)
