@@ -138,7 +138,8 @@ def test_an_output_nested_too_deep_fails_the_step(alone):
 
 def test_a_long_error_is_cut_between_characters(alone):
     for lead in range(3):
-        child = define(alone, noop(1), input={"type": "object", "properties": {"v": {"enum": ["a" * lead + "\u8a9e" * 500]}}})
+        allowed = {"enum": ["a" * lead + "\u8a9e" * 500]}
+        child = define(alone, noop(1), input={"type": "object", "properties": {"v": allowed}})
         run = completed(alone, sub(child["id"], {"on_error": "continue"}, input={"v": 1}),
                         noop({"status": "${{ last.status }}", "error": "${{ last.error }}"}))
         first, second = steps_of(alone, run)
@@ -170,7 +171,8 @@ def test_large_items_are_refused(alone):
 
 def test_inputs_of_all_branches_are_bounded_together(alone):
     child = define(alone, noop(1))
-    made = define(alone, action("parallel", branches=[{"referenced_task_id": child["id"], "input": {"b": "${{ input.b }}"}}] * 50))
+    branch = {"referenced_task_id": child["id"], "input": {"b": "${{ input.b }}"}}
+    made = define(alone, action("parallel", branches=[branch] * 50))
     run = reaches(alone, start(alone, made, input={"b": "w" * 200000}), "failed")
     assert "8 MiB" in run["error"] and children_of(alone, run) == [] and peak(alone) < 200
 
@@ -214,7 +216,8 @@ def test_a_document_of_many_references_is_refused_soon(alone):
 
 
 def test_a_list_of_large_results_is_whole(alone):
-    made = define(alone, action("parallel", branches=[{"steps": [noop("${{ [input.b, input.b, input.b, input.b] }}")]}] * 70))
+    branch = {"steps": [noop("${{ [input.b, input.b, input.b, input.b] }}")]}
+    made = define(alone, action("parallel", branches=[branch] * 70))
     run = reaches(alone, start(alone, made, input={"b": "w" * 250000}), "completed", 30)
     items = alone.get("/v1/runs?limit=500")["items"]
     branches = [i for i in items if i.get("parent_run_id") == run["id"]]
@@ -226,7 +229,8 @@ def test_a_list_of_large_results_is_whole(alone):
 
 
 def test_aliases_are_bounded_by_what_they_write_out(api):
-    text = "name: alias\nsteps:\n- action: noop\n  parameters:\n    output:\n    - &a " + "x" * 60000 + "\n" + "    - *a\n" * 40
+    text = "name: alias\nsteps:\n- action: noop\n  parameters:\n    output:\n"
+    text += "    - &a " + "x" * 60000 + "\n" + "    - *a\n" * 40
     answer = api.request("POST", "/v1/definitions", status=400, data=text.encode(), headers=YAML).json()
     assert "1 MiB" in answer["detail"] and api.get("/v1/definitions")["items"] == []
 
@@ -276,7 +280,8 @@ def test_a_name_used_again_closes_no_circle(alone):
 def test_a_name_given_up_and_used_again_closes_no_circle(alone):
     old = alone.post("/v1/definitions", {**definition(noop(1)), "name": "B"})
     a = alone.post("/v1/definitions", {**definition(sub("B")), "name": "A"})
-    alone.request("PUT", "/v1/definitions/" + old["id"], {**definition(noop(1)), "name": "C"}, 200, headers={"If-Match": '"1"'})
+    renamed = {**definition(noop(1)), "name": "C"}
+    alone.request("PUT", "/v1/definitions/" + old["id"], renamed, 200, headers={"If-Match": '"1"'})
     alone.request("POST", "/v1/definitions", {**definition(sub("A")), "name": "B"})
     ended(alone, start(alone, a))
     assert len(alone.get("/v1/runs?limit=500")["items"]) <= 2
@@ -394,7 +399,8 @@ def test_a_retry_without_a_number_tries_three_times(api):
     assert first["attempt"] == 3 and log_of(api, run).count(b"x\n") == 3
 
 
-@pytest.mark.parametrize("option, value", [("--drain-seconds", "100000"), ("--http-threads", "17"), ("--concurrency", "300")])
+@pytest.mark.parametrize("option, value", [
+    ("--drain-seconds", "100000"), ("--http-threads", "17"), ("--concurrency", "300")])
 def test_options_out_of_range_are_refused(tmp_path, option, value):
     ended = subprocess.run([BATON, "serve", "--data", str(tmp_path), "--listen", "127.0.0.1:0", option, value],
                            capture_output=True, text=True, timeout=10)
