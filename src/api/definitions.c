@@ -182,16 +182,22 @@ static enum err find(struct request *r, struct tx *tx, struct definition_row **r
         return definition_find(tx, &r->by, r->params[0], *row);
 }
 
-static enum err get_definition(struct request *r, struct tx *tx)
+/* With the document of ?version=, by default the newest. */
+static enum err find_version(struct request *r, struct tx *tx, struct definition_row **row)
 {
-        struct definition_row *row = NULL;
         int64_t version = 0;
         enum err e = query_int(r, "version", 1, INT64_MAX, &version);
 
         if (!e)
-                e = find(r, tx, &row);
-        if (!e)
-                e = definition_document(tx, row, version);
+                e = find(r, tx, row);
+        return e ? e : definition_document(tx, *row, version);
+}
+
+static enum err get_definition(struct request *r, struct tx *tx)
+{
+        struct definition_row *row = NULL;
+        enum err e = find_version(r, tx, &row);
+
         return e ? e : request_reply(r, 200, &definition_record, row);
 }
 
@@ -231,13 +237,8 @@ static enum err get_graph(struct request *r, struct tx *tx)
 {
         struct definition_row *row = NULL;
         struct definition *definition = NULL;
-        int64_t version = 0;
-        enum err e = query_int(r, "version", 1, INT64_MAX, &version);
+        enum err e = find_version(r, tx, &row);
 
-        if (!e)
-                e = find(r, tx, &row);
-        if (!e)
-                e = definition_document(tx, row, version);
         if (!e)
                 e = definition_load(&r->scope, row->spec, &definition);
         r->status = 200;

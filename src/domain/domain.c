@@ -1,6 +1,7 @@
 #include "domain/domain.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -188,7 +189,7 @@ static enum err wake_one(struct tx *tx, struct domain *d, struct run *run)
                              &events);
                 return e ? e : events_append(tx, &events);
         }
-        run->hold &= ~HOLD_BACKOFF;
+        run->hold &= ~(HOLD_BACKOFF | HOLD_CLEANUP);
         e = tx_exec(tx, SQL_RUN_HOLD, INT(run->id), INT(run->hold), NONE());
         if (!e && run->status == RUN_QUEUED && !run->hold) {
                 e = tx_exec(tx, SQL_READY_ADD, INT(run->lane), INT(run->queued_at), INT(run->id));
@@ -255,8 +256,13 @@ enum err domain_tick(struct domain *d, struct tx *tx)
         int64_t now = boot_clock(d);
         enum err e;
 
-        if (now - d->last_seen > GAP)
+        if (now - d->last_seen > GAP) {
+                char ms[24];
+
+                snprintf(ms, sizeof(ms), "%lld", (long long)((now - d->last_seen) / US_PER_MS));
+                log_write(LOG_WARN, "tick_late", "ms", ms, "then", "leases stand still for 10 s", NULL);
                 lease_hold(d, d->lease_seen, LEASE_GRACE);
+        }
         d->last_seen = now;
         d->lease_seen = lease_now(d);
         e = lease_save(tx, d);

@@ -166,9 +166,40 @@ static int64_t holds_of(const struct task *task, const struct run_spec *spec)
                 hold |= HOLD_PAUSED;
         if (spec->wake_at)
                 hold |= HOLD_BACKOFF;
+        if (spec->clean_at)
+                hold |= HOLD_CLEANUP;
         if (spec->limited)
                 hold |= HOLD_LIMIT;
         return hold;
+}
+
+enum err run_after(struct tx *tx, int64_t previous, struct run_spec *spec)
+{
+        struct run run;
+        enum err e = previous ? run_load(tx, previous, &run) : ERR_EMPTY;
+
+        if (e)
+                return e == ERR_EMPTY ? ERR_OK : e;
+        if ((run.hold & HOLD_CLEANUP) && run.ended_at + CLEANUP_GRACE > tx_now(tx))
+                spec->clean_at = run.ended_at + CLEANUP_GRACE;
+        return ERR_OK;
+}
+
+enum err run_cleaned(struct tx *tx, int64_t id)
+{
+        struct run run, next;
+        enum err e = run_load(tx, id, &run);
+
+        if (e || !run_is_terminal(run.status) || !(run.hold & HOLD_CLEANUP))
+                return e == ERR_EMPTY ? ERR_OK : e;
+        e = tx_exec(tx, SQL_RUN_HOLD, INT(id), INT(0), NONE());
+        if (!e)
+                e = tx_one(tx, SQL_RUN_OPEN_ROOT, &next, INT(run.task_id));
+        if (e || !(next.hold & HOLD_CLEANUP))
+                return e == ERR_EMPTY ? ERR_OK : e;
+        next.hold &= ~HOLD_CLEANUP;
+        e = tx_exec(tx, SQL_RUN_HOLD, INT(next.id), INT(next.hold), OPT(next.hold ? next.wake_at : 0));
+        return e || next.hold ? e : enter_lane(tx, &next);
 }
 
 enum err run_create(struct tx *tx, struct task *task, const struct run_spec *spec,
@@ -201,7 +232,7 @@ enum err run_create(struct tx *tx, struct task *task, const struct run_spec *spe
                 .preferred_capabilities = task->preferred_capabilities,
                 .hold = holds_of(task, spec),
                 .queued_at = tx_now(tx),
-                .wake_at = spec->wake_at,
+                .wake_at = spec->wake_at > spec->clean_at ? spec->wake_at : spec->clean_at,
                 .input = spec->input,
                 .metadata = spec->metadata,
         };
@@ -424,7 +455,8 @@ static enum err write_row(struct tx *tx, const struct run *run, const struct run
                                        INT(run->failure_kind), TEXT(run->error), TEXT(run->result),
                                        OPT(run->ended_at), INT(run->current_step),
                                        INT(run->revision), INT(run->steps), INT(before->status),
-                                       INT(before->epoch), BLOB(token), INT(now), OPT(run->started_at));
+                                       INT(before->epoch), BLOB(token), INT(now), OPT(run->started_at),
+                                       INT(run->hold & HOLD_CLEANUP));
         return tx_exec_changed(
                 tx, SQL_RUN_MOVE, changed, INT(run->id), INT(run->status), INT(run->hold),
                 INT(run->epoch), INT(run->current_step), NAME(run->claimed_by),
@@ -503,6 +535,10 @@ enum err run_move(struct tx *tx, struct run *run, const struct run_change *chang
                 return fail(tx_scope(tx), ERR_INVALID_TRANSITION, "a run that is %s cannot become %s",
                             run_status_names.text[run->status], run_status_names.text[change->to]);
         apply_target(tx, run, change);
+        /* Its holder has not been asked: a command of it may still run. */
+        if (run_is_terminal(run->status) && run->executor == EXECUTOR_WORKER && !change->fence &&
+            run_is_leased(before.status))
+                run->hold |= HOLD_CLEANUP;
         e = write_row(tx, run, &before, change->fence, &changed);
         if (!e && !changed)
                 e = fail(tx_scope(tx), change->fence ? ERR_STALE_TOKEN : ERR_INVALID_TRANSITION,
@@ -552,7 +588,9 @@ enum err run_retry_after(struct tx *tx, struct task *task, const struct run *run
                 return e;
         scope_random(scope, &dice, sizeof(dice));
         spec.wake_at = tx_now(tx) + retry_delay_us(&policy, run->attempt, dice / 4294967296.0);
-        e = run_create(tx, task, &spec, events, &next);
+        e = run_after(tx, run->id, &spec);
+        if (!e)
+                e = run_create(tx, task, &spec, events, &next);
         if (!e) {
                 task->attempts = spec.attempt;
                 task->last_run_id = next.id;

@@ -88,8 +88,17 @@ struct run_spec {
         int64_t definition_id, definition_version;
         struct str input, metadata;
         int64_t wake_at; /* held by backoff until then; 0 = at once */
+        int64_t clean_at; /* set by run_after(): held at most until then */
         bool limited;    /* waits for a sibling to end (max_concurrency) */
 };
+
+/* How long the processes of a run that was ended from outside may take to die. */
+#define CLEANUP_GRACE (5 * US_PER_S)
+
+/* A new attempt waits until the previous one's processes are known to be dead, or the grace is over. */
+enum err run_after(struct tx *, int64_t previous, struct run_spec *) NODISCARD;
+/* The worker that held the run says so. */
+enum err run_cleaned(struct tx *, int64_t run) NODISCARD;
 
 /* A queued run and its lane entry; adds run.queued. */
 enum err run_create(struct tx *, struct task *, const struct run_spec *, struct events *,

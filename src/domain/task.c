@@ -404,11 +404,13 @@ enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
 }
 
 static enum err new_attempt(struct tx *tx, const struct principal *by, struct task *task,
-                            const struct run_spec *spec, enum event_type extra, struct run **run)
+                            struct run_spec *spec, enum event_type extra, struct run **run)
 {
         struct events events = { .by = by, .tree = task->tree_id };
-        enum err e;
+        enum err e = run_after(tx, task->last_run_id, spec);
 
+        if (e)
+                return e;
         if (spec->attempt > task->max_attempts)
                 return fail(tx_scope(tx), ERR_INVALID_TRANSITION,
                             "all %lld attempts are used; raise max_attempts first",

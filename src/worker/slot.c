@@ -112,6 +112,24 @@ static enum err advance_run(struct call *call, struct tx *tx)
         return run_advance(tx, &c->advance, &c->run);
 }
 
+struct look_call {
+        struct call call;
+        int64_t run;
+        struct run found;
+};
+
+static enum err look_at(struct call *call, struct tx *tx)
+{
+        struct look_call *c = (struct look_call *)call;
+
+        return run_load(tx, c->run, &c->found);
+}
+
+static enum err tell_cleaned(struct call *call, struct tx *tx)
+{
+        return run_cleaned(tx, ((struct look_call *)call)->run);
+}
+
 struct release_call {
         struct call call;
         const struct fence *fence;
@@ -139,19 +157,6 @@ static enum err append_log(struct call *call, struct tx *tx)
         struct log_call *c = (struct log_call *)call;
 
         return log_append(tx, c->fence, c->run, c->step, c->stream, c->text);
-}
-
-struct look_call {
-        struct call call;
-        int64_t run;
-        struct run found;
-};
-
-static enum err look_at(struct call *call, struct tx *tx)
-{
-        struct look_call *c = (struct look_call *)call;
-
-        return run_load(tx, c->run, &c->found);
 }
 
 /* ---- while it holds a run ---- */
@@ -262,6 +267,16 @@ static void release(struct slot *s)
                           str_c(&s->scope.arena, s->scope.fault.detail), NULL);
 }
 
+/* The run was ended from outside, and what ran for it is dead: its next attempt may begin. */
+static void say_cleaned(struct slot *s)
+{
+        struct look_call c = { .call = { .run = tell_cleaned, .scope = &s->scope }, .run = s->run };
+
+        if (store_call(s->worker->options.store, &c.call))
+                log_write(LOG_WARN, "clean-up not told", "detail",
+                          str_c(&s->scope.arena, s->scope.fault.detail), NULL);
+}
+
 static bool may_pass(enum err e)
 {
         return e == ERR_UNAVAILABLE || e == ERR_OVERLOADED || e == ERR_STORAGE_FULL ||
@@ -343,6 +358,7 @@ static enum err plan_and_apply(struct slot *s, const struct performed *done, str
 static void leave(struct slot *s, enum err e)
 {
         log_abandoned(s, e);
+        s->stop = SLOT_LOST;
         if (e != ERR_STALE_TOKEN && e != ERR_LEASE_EXPIRED && e != ERR_INVALID_TRANSITION &&
             e != ERR_FOREIGN_RUN)
                 release(s);
@@ -438,6 +454,8 @@ void *slot_main(void *arg)
                                 fail_run(s, s->scope.fault.detail);
                         else
                                 work(s);
+                        if (s->stop == SLOT_LOST)
+                                say_cleaned(s);
                         let_go(s);
                 } else if (e != ERR_EMPTY) {
                         log_write(LOG_WARN, "claim failed", "code", err_name(e), "detail",

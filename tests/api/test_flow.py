@@ -915,3 +915,15 @@ def test_without_a_worker_nothing_is_performed(tmp_path):
         assert "no_claimer" in codes and run_of(api, run)["status"] == "queued"
     finally:
         server.stop()
+
+
+def test_the_next_attempt_waits_until_the_last_one_is_dead(api):
+    mark = "304.%d" % time.monotonic_ns()
+    run = launch(api, command(f"test -e again && exit 0; touch again; trap '' TERM; sleep {mark}"))
+    wait_until(lambda: found(mark))
+    api.post(f"/v1/runs/{run['id']}/cancel", {}, 200)
+    api.request("PATCH", "/v1/tasks/" + run["task_id"], {"max_attempts": 2}, 200)
+    again = api.post(f"/v1/tasks/{run['task_id']}/start", {}, 201)["run"]
+    done = reaches(api, again, "completed", 10)
+    assert not found(mark)
+    assert done["started_at"] > api.get("/v1/runs/" + run["id"])["ended_at"]

@@ -575,7 +575,7 @@ GRACE = 12 * SECOND  # the lease clock stands still for 10 s after a start; swee
 
 def _orphan(w, run):
     since = max(w.facts["boot"], run["heartbeat_at"] or run["claimed_at"])
-    late = w.facts["now"] - since - run["lease_us"] - GRACE
+    late = w.facts["now"] - since - run["lease_us"] - GRACE - w.facts.get("stalls", 0) * 10 * SECOND
     if late > 0:
         yield _run(run), f"{run['status']}, lease over for {late / SECOND:.1f} s of uptime"
 

@@ -148,7 +148,7 @@ class Actor(threading.Thread):
             finally:
                 with self.load.lock:
                     self.load.busy -= 1
-            time.sleep(self.random.uniform(0.004, 0.03))
+            time.sleep(self.random.uniform(0.01, 0.06))
 
     def chance(self, p):
         return self.random.random() < p

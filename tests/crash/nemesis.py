@@ -46,9 +46,16 @@ class Nemesis:
         self.boots.append({"n": self.starts, "ready": 0})
         self._started = time.monotonic()
         with open(self.log, "ab") as log:
+            self.log_from = log.tell()
             self.process = subprocess.Popen(
                 [self.baton, "serve", "--data", self.data, "--listen", "127.0.0.1:0"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+
+    def stalls(self):
+        """How often this server said that its tick was late: leases stand still for 10 s each time."""
+        with open(self.log, "rb") as log:
+            log.seek(self.log_from)
+            return log.read().count(b"event=tick_late")
 
     def wait_ready(self, limit=30):
         """True when /readyz answers 200; notes how long it took since start()."""

@@ -124,12 +124,12 @@ class Test:
         time.sleep(0.3)  # answers that arrived before the kill reach the ledger
         ends = {"ledger_end": self.size("ledger.jsonl"), "views_end": self.size("views.jsonl")}
         copy = database.copy_files(self.files.data, self.files.path("copy"))
-        ready_at, now = self.nemesis.ready_at, time.time_ns() // 1000
+        ready_at, now, stalls = self.nemesis.ready_at, time.time_ns() // 1000, self.nemesis.stalls()
         self.load.say("pause")
         if not self.restart():
             return False
         self.check("full", "--copy", copy, "--facts",
-                   self.facts(api=True, boot=ready_at, now=now - 300000, **ends))
+                   self.facts(api=True, boot=ready_at, now=now - 300000, stalls=stalls, **ends))
         self.load.say("go")
         return True
 

@@ -490,25 +490,6 @@ static void printing_keeps_the_tree(void **state)
         scope_done(&scope);
 }
 
-static void free_names_are_those_of_no_macro(void **state)
-{
-        struct scope scope;
-        struct expr *expr;
-        struct str *names;
-        size_t n;
-
-        (void)state;
-        scope_init(&scope, &system_world);
-        assert_int_equal(expr_compile(&scope, STR("input.a + x.map(x, x + y[last.z]) == .y + int(w) "
-                                                  "&& type(v) == int && has(u.t)"), &expr), ERR_OK);
-        names = expr_free_names(&scope, expr, &n);
-        assert_int_equal(n, 7);
-        for (size_t i = 0; i < n; i++)
-                assert_true(str_is(names[i], ((const char *[]){ "input", "x", "y", "last", "w", "v",
-                                                                "u" })[i]));
-        scope_done(&scope);
-}
-
 static void calls_are_checked_before_any_run(void **state)
 {
         static const char *const wrong[][2] = {
@@ -560,7 +541,6 @@ int main(void)
                 cmocka_unit_test(a_value_that_only_looks_large_is_refused_soon),
                 cmocka_unit_test(a_message_quotes_whole_characters),
                 cmocka_unit_test(printing_keeps_the_tree),
-                cmocka_unit_test(free_names_are_those_of_no_macro),
                 cmocka_unit_test(calls_are_checked_before_any_run),
                 cmocka_unit_test(an_absorbed_error_leaves_no_fault),
         };

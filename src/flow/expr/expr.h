@@ -39,9 +39,6 @@ enum err expr_eval(struct scope *, const struct expr *, const struct expr_env *,
  * expr_compile() lets them pass, since `false && f(1)` has a value. */
 enum err expr_check(struct scope *, const struct expr *) NODISCARD;
 
-/* The names of top level that the expression uses: for checks before any run. */
-struct str *expr_free_names(struct scope *, const struct expr *, size_t *n);
-
 /* Prints the syntax tree as source that compiles to the same tree. */
 struct str expr_print(struct scope *, const struct expr *);
 

@@ -264,61 +264,6 @@ struct str expr_print(struct scope *scope, const struct expr *expr)
         return text;
 }
 
-/* ---- free names ---- */
-
-struct free_names {
-        struct scope *scope;
-        struct str *items;
-        size_t n;
-};
-
-static bool is_bound(const struct binding *bindings, struct str name)
-{
-        for (; bindings; bindings = bindings->up)
-                if (str_eq(bindings->name, name))
-                        return true;
-        return false;
-}
-
-static void add_name(struct free_names *names, struct str name)
-{
-        struct value type;
-
-        if (type_by_name(name, &type))
-                return;
-        for (size_t i = 0; i < names->n; i++)
-                if (str_eq(names->items[i], name))
-                        return;
-        if ((names->n & (names->n - 1)) == 0) {
-                size_t room = names->n ? 2 * names->n : 1;
-                struct str *grown = arena_array(&names->scope->arena, struct str, room);
-
-                for (size_t i = 0; i < names->n; i++)
-                        grown[i] = names->items[i];
-                names->items = grown;
-        }
-        names->items[names->n++] = name;
-}
-
-static void collect(struct free_names *names, const struct node *node, const struct binding *bindings)
-{
-        struct binding own = { .name = node->name, .up = bindings };
-
-        if (node->kind == NODE_NAME && (node->absolute || !is_bound(bindings, node->name)))
-                add_name(names, node->name);
-        for (size_t i = 0; i < node->n; i++)
-                collect(names, node->args[i], node->kind == NODE_FOLD && i ? &own : bindings);
-}
-
-struct str *expr_free_names(struct scope *scope, const struct expr *expr, size_t *n)
-{
-        struct free_names names = { .scope = scope };
-
-        collect(&names, expr->root, NULL);
-        *n = names.n;
-        return names.items;
-}
-
 /* ---- calls that no evaluation could do ---- */
 
 static enum err check(struct scope *scope, const struct expr *expr, const struct node *node)
