@@ -3,7 +3,7 @@ import socket
 import time
 
 import requests
-from conftest import Client, wait_until
+from conftest import SLOW, Client, wait_until
 
 
 def test_health_and_version_are_open(server):
@@ -49,7 +49,7 @@ def test_revocation_and_expiry_work_within_a_second(api):
     api.request("DELETE", "/v1/keys/" + made["id"], status=204)
     began = time.monotonic()
     wait_until(lambda: client.request("GET", "/v1/tasks").status_code == 401, 1.5)
-    assert time.monotonic() - began < 1.2
+    assert time.monotonic() - began < 1.0 + 0.2 * SLOW
     soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 2))
     brief = Client(api.server, api.key_for(expires_at=soon)["key"])
     brief.get("/v1/tasks")

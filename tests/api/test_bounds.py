@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from conftest import BATON, Client, Server, wait_until
+from conftest import BATON, SLOW, Client, Server, wait_until
 from flows import (OVER, action, children_of, command, completed, define, definition, ended, events_of, failed,
                    launch, noop, outputs, reaches, result, run_of, steps_of)
 
@@ -110,7 +110,7 @@ def test_a_waiter_that_left_does_not_swallow_the_wake_up_of_another(api, capabil
             time.sleep(pause)
             made, began = api.started(required_capabilities=[capability]), time.monotonic()
             claim, = waiting.result(6)
-            assert claim["run"]["id"] == made["run"]["id"] and time.monotonic() - began < 2
+            assert claim["run"]["id"] == made["run"]["id"] and time.monotonic() - began < 2 * SLOW
             api.post(f"/v1/runs/{made['run']['id']}/complete", {"claim_token": claim["claim_token"]}, 200)
 
 
@@ -212,7 +212,7 @@ def test_a_document_of_many_references_is_refused_soon(alone):
         alone.task()
         slowest = max(slowest, time.monotonic() - began)
     thread.join()
-    assert took[0][1] == "validation_failed" and took[0][0] < 2 and slowest < 1
+    assert took[0][1] == "validation_failed" and took[0][0] < 2 * SLOW and slowest < SLOW
 
 
 def test_a_list_of_large_results_is_whole(alone):

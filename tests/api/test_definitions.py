@@ -2,7 +2,7 @@ import socket
 import time
 
 import pytest
-from conftest import Client, wait_until
+from conftest import SLOW, Client, wait_until
 from flows import (action, approval_of, completed, decide, define, definition, launch, noop,
                    outputs, reaches, run_of)
 
@@ -472,7 +472,7 @@ def test_expressions_nested_10000_deep_are_refused(api, expression):
     began = time.monotonic()
     found = problems(api, noop("${{ " + expression + " }}"))
     assert found[0]["path"].startswith("steps[0]")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 2 * SLOW
     assert len(found[0]["message"]) < 2000
 
 
@@ -485,7 +485,7 @@ def test_yaml_bombs_are_refused(api):
     text = "name: bomb\n" + "\n".join(lines) + "\nsteps: [{action: noop, parameters: {output: *a11}}]\n"
     assert yaml(api, text, 400)["code"] == "invalid_yaml"
     assert yaml(api, "name: x\nsteps: &s [{action: parallel, parameters: {branches: *s}}]", 400)["code"] == "invalid_yaml"
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 2 * SLOW
     assert api.get("/v1/definitions")["items"] == []
 
 

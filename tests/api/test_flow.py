@@ -3,7 +3,7 @@ import json
 import time
 
 import pytest
-from conftest import BATON, Client, Server, wait_until
+from conftest import BATON, SLOW, Client, Server, wait_until
 from flows import (OVER, action, approval_of, begun, children_of, command, completed, decide, define,
                    elapsed_since, ended, events_of, failed, found, launch, noop, outputs, reaches, result,
                    run_of, steps_of, types_of)
@@ -186,7 +186,7 @@ def test_any_ends_with_the_first_and_stops_the_others(api):
     mark, slow = sleeper()
     began = time.monotonic()
     run = completed(api, parallel([slow], [action("delay", seconds=60)], [noop("first")], join="any"))
-    assert elapsed_since(began) < 8
+    assert elapsed_since(began) < 8 * SLOW
     branches = outputs(api, run)[0]["branches"]
     assert [b["status"] for b in branches][2] == "completed" and branches[2]["output"] == "first"
     wait_until(lambda: [c["status"] for c in children_of(api, run)] == ["canceled", "canceled", "completed"], 5)
@@ -205,7 +205,7 @@ def test_any_fails_when_all_fail(api):
 def test_a_failing_branch_stops_the_others(api):
     began = time.monotonic()
     run = failed(api, parallel([action("delay", seconds=60)], [command("exit 3")], on_failure="fail_fast"), noop(1))
-    assert elapsed_since(began) < 8
+    assert elapsed_since(began) < 8 * SLOW
     wait_until(lambda: [c["status"] for c in children_of(api, run)] == ["canceled", "failed"], 5)
     assert "branch 1" in steps_of(api, run)[0]["error"]["message"]
     assert steps_of(api, run)[1]["status"] == "pending"
@@ -531,7 +531,7 @@ def test_a_step_that_takes_too_long_is_killed(api):
     mark, step = sleeper(timeout_seconds=1)
     began = time.monotonic()
     run = ended(api, launch(api, step))
-    assert elapsed_since(began) < 6
+    assert elapsed_since(began) < 6 * SLOW
     assert run["status"] in ("failed", "timed_out") and run["failure_kind"] == "timed_out"
     assert steps_of(api, run)[0]["error"]["kind"] == "timed_out"
     wait_until(lambda: not found(mark), 2)
@@ -590,7 +590,7 @@ def test_canceling_kills_the_command_within_two_seconds(api):
     began = time.monotonic()
     cancel(api, run)
     wait_until(lambda: not found(mark), 2)
-    assert elapsed_since(began) < 2
+    assert elapsed_since(began) < 2 * SLOW
     run = reaches(api, run, "canceled", 5)
     assert steps_of(api, run)[1]["status"] == "pending"
     assert api.get("/v1/tasks/" + run["task_id"])["status"] == "ready"
@@ -784,7 +784,7 @@ def test_expressions_reach_into_lists_and_keep_numbers_apart(api):
 def test_an_expression_that_builds_a_gigabyte_is_stopped(api, expression):
     began = time.monotonic()
     run = ended(api, launch(api, noop("${{ [%s].size() }}" % expression)))
-    assert elapsed_since(began) < 15  # a second or so; instrumented builds take longer
+    assert elapsed_since(began) < 8 * SLOW
     assert run["failure_kind"] == "condition_error" if "matches" not in expression else run["status"] in OVER
     rss = [l for l in open(f"/proc/{api.server.process.pid}/status") if l.startswith("VmHWM")][0]
     assert int(rss.split()[1]) < 300000 or "build-" in BATON  # what watches memory uses more of it

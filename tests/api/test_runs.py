@@ -2,7 +2,7 @@ import concurrent.futures
 import socket
 import time
 
-from conftest import Client, wait_until
+from conftest import SLOW, Client, wait_until
 
 
 def holder(claim, **fields):
@@ -124,7 +124,7 @@ def test_a_waiting_claim_is_answered_when_work_comes(api, capability):
 def test_a_waiting_claim_ends_with_204(api, capability):
     began = time.monotonic()
     api.request("POST", "/v1/runs/claim", {"capabilities": [capability], "wait_seconds": 1}, 204)
-    assert 0.9 < time.monotonic() - began < 3
+    assert 0.9 < time.monotonic() - began < 2 + SLOW
 
 
 def test_a_vanished_waiter_takes_nothing_with_it(api, capability):
@@ -229,14 +229,14 @@ def test_heartbeats_wait_for_news(api, capability):
     items = [{"run_id": c["run"]["id"], "claim_token": c["claim_token"], "lease_seconds": 600} for c in claims]
     began = time.monotonic()
     quiet = api.post("/v1/runs/heartbeat", {"items": items, "wait_seconds": 1}, 200)["items"]
-    assert 0.9 < time.monotonic() - began < 4 and all(i["ok"] for i in quiet)
+    assert 0.9 < time.monotonic() - began < 2 + 2 * SLOW and all(i["ok"] for i in quiet)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         waiting = pool.submit(api.again().post, "/v1/runs/heartbeat", {"items": items, "wait_seconds": 20}, 200)
         time.sleep(0.3)
         began = time.monotonic()
         api.post(f"/v1/runs/{items[1]['run_id']}/cancel", {}, 200)
         told = waiting.result(5)["items"]
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 2 * SLOW
     assert told[0]["ok"] and not told[1]["ok"] and told[1]["error"]["code"] in ("invalid_transition", "stale_claim_token")
     api.problem("POST", "/v1/runs/heartbeat", 400, "validation_failed", {"items": items, "wait_seconds": 61})
 
@@ -246,7 +246,6 @@ def test_an_answer_arrives_although_the_body_is_still_being_sent(server):
     with socket.create_connection((host, int(port)), timeout=10) as s:
         s.sendall(b"POST /v1/tasks HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + server.key.encode() +
                   b"\r\nContent-Type: application/json\r\nContent-Length: 5000000\r\n\r\n")
-        for _ in range(40):
+        for _ in range(20):
             s.sendall(b"x" * 65536)
-            time.sleep(0.005)
         assert b"413" in s.recv(100)

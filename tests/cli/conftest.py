@@ -15,6 +15,7 @@ api_conftest = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(api_conftest)
 
 BATON = api_conftest.BATON
+SLOW = api_conftest.SLOW
 wait_until = api_conftest.wait_until
 
 
