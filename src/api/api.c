@@ -174,6 +174,20 @@ static int64_t boot_now(const struct api *api)
         return api->options.world->clock->boot(api->options.world->clock->ctx);
 }
 
+/* The texts of one that is kept elsewhere, for as long as the arena lives. */
+static struct principal principal_dup(struct arena *a, const struct principal *by)
+{
+        struct principal copy = *by;
+
+        copy.actor = str_dup(a, by->actor);
+        copy.session_id = str_dup(a, by->session_id);
+        copy.agent_name = str_dup(a, by->agent_name);
+        copy.capabilities = str_dup(a, by->capabilities);
+        copy.workspace = str_dup(a, by->workspace);
+        return copy;
+}
+
+/* The request gets texts of its own: it may wait for long, and another key may take the slot. */
 static bool from_cache(struct request *r)
 {
         struct loop_state *state = http_loop_data(r->loop);
@@ -186,7 +200,7 @@ static bool from_cache(struct request *r)
             boot_now(r->api) - slot->checked > CACHE_AGE ||
             (slot->expires_at && slot->expires_at <= r->scope.now))
                 return false;
-        r->by = slot->by;
+        r->by = principal_dup(&r->scope.arena, &slot->by);
         return true;
 }
 
@@ -204,12 +218,7 @@ static void to_cache(struct request *r)
         a = &slot->texts;
         arena_reset(a);
         memcpy(slot->digest, digest, 32);
-        slot->by = r->by;
-        slot->by.actor = str_dup(a, r->by.actor);
-        slot->by.session_id = str_dup(a, r->by.session_id);
-        slot->by.agent_name = str_dup(a, r->by.agent_name);
-        slot->by.capabilities = str_dup(a, r->by.capabilities);
-        slot->by.workspace = str_dup(a, r->by.workspace);
+        slot->by = principal_dup(a, &r->by);
         slot->expires_at = r->key_expires;
         slot->generation = r->keys_generation;
         slot->checked = boot_now(r->api);

@@ -1,3 +1,4 @@
+import concurrent.futures
 import json
 import socket
 import time
@@ -120,3 +121,31 @@ def test_the_description_names_every_route(api):
         for operation in operations.values():
             assert operation["summary"] and operation["operationId"], path
     json.dumps(paths)
+
+
+def test_keys_that_share_a_place_in_the_cache_stay_apart(server, api, capability):
+    """With so many keys some share one: whoever waits meanwhile keeps its own name."""
+    def key(n):
+        return api.post("/v1/keys", {"name": f"k{n}", "actor_kind": "automation", "ref": f"{'x' * (n % 7)}k{n}",
+                                     "scopes": ["tasks:read", "runs:claim"]})["key"]
+
+    space = {"X-Workspace-ID": api.session.headers["X-Workspace-ID"]}
+    keys = [(f"{'x' * (n % 7)}k{n}", key(n)) for n in range(60)]
+
+    def claim(who):
+        ref, secret = who
+        got = Client(server, secret, space).claim(capabilities=[capability + ref], wait_seconds=20)
+        return ref, got[0]["run"]["claimed_by"]["ref"]
+
+    with concurrent.futures.ThreadPoolExecutor(60) as pool:
+        for _, secret in keys:
+            Client(server, secret, space).get("/v1/tasks?limit=1")
+        waiting = [pool.submit(claim, who) for who in keys]
+        time.sleep(1.5)
+        for _, secret in keys:
+            Client(server, secret, space).get("/v1/tasks?limit=1")
+        for ref, _ in keys:
+            api.started(required_capabilities=[capability + ref])
+        for answer in waiting:
+            ref, claimed_by = answer.result(30)
+            assert claimed_by == ref
