@@ -457,10 +457,24 @@ static void abandon(struct request *r)
                 request_free(r);
 }
 
+/* What was granted stays granted only if the client took the answer that says so. */
+static void delivered(void *arg, bool taken)
+{
+        struct request *r = arg;
+
+        if (taken && r->text.p)
+                request_free(r);
+        else
+                abandon(r);
+}
+
 static void finish(struct http_task *task)
 {
         struct request *r = (struct request *)(void *)((char *)task - offsetof(struct request, task));
+        bool grants = r->undeliver && !r->claim.call.result;
 
+        if (grants && r->exchange && exchange_client_left(r->exchange))
+                exchange_close(r->exchange); /* and client_left() hears of it */
         if (!r->authenticated && !r->claim.call.result)
                 to_cache(r);
         if (r->exchange && r->stream && !r->claim.call.result) {
@@ -473,6 +487,11 @@ static void finish(struct http_task *task)
                 return;
         }
         stream_discard(r->stream);
+        if (grants) {
+                exchange_on_delivery(r->exchange, delivered, r);
+                reply(r);
+                return;
+        }
         reply(r);
         request_free(r);
 }

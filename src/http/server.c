@@ -63,6 +63,8 @@ struct exchange {
         void *closed_arg;
         void (*drained)(struct exchange *, void *);
         void *drained_arg;
+        void (*delivered)(void *, bool); /* of the last reply; asked once */
+        void *delivered_arg;
 };
 
 struct timer {
@@ -183,8 +185,19 @@ static void leave_exchange(struct exchange *x)
                 x->loop->server->busy--;
 }
 
+/* What became of the last reply is known. */
+static void settle(struct exchange *x, bool taken)
+{
+        void (*delivered)(void *, bool) = x->delivered;
+
+        x->delivered = NULL;
+        if (delivered)
+                delivered(x->delivered_arg, taken);
+}
+
 static void destroy(struct exchange *x)
 {
+        settle(x, x->sent == x->out.n);
         leave_exchange(x);
         if (x->closed && in_exchange(x)) {
                 void (*closed)(struct exchange *, void *) = x->closed;
@@ -361,10 +374,30 @@ void exchange_reply(struct exchange *x, int status, const char *content_type, st
         x->moved = boot_now(x->loop);
         if (x->out.full || !flush(x)) {
                 x->closed = NULL;
+                settle(x, false);
                 drop(x);
                 return;
         }
         exchange_over(x);
+}
+
+bool exchange_client_left(const struct exchange *x)
+{
+        char next;
+
+        return recv(x->fd, &next, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+void exchange_on_delivery(struct exchange *x, void (*delivered)(void *, bool), void *arg)
+{
+        settle(x, true); /* it asked again without waiting */
+        x->delivered = delivered;
+        x->delivered_arg = arg;
+}
+
+void exchange_close(struct exchange *x)
+{
+        drop(x);
 }
 
 void exchange_add_header(struct exchange *x, const char *name, struct str value)
@@ -632,6 +665,16 @@ static void make_room(struct exchange *x)
         }
 }
 
+/* Who closes a socket with an unread answer in it resets the connection (RFC 1122, 4.2.2.13); behind
+ * an end that was read before, the reset shows only as the socket's error. */
+static bool was_reset(const struct exchange *x)
+{
+        int error = 0;
+        socklen_t n = sizeof(error);
+
+        return getsockopt(x->fd, SOL_SOCKET, SO_ERROR, &error, &n) || error;
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
         struct exchange *x = arg;
@@ -645,9 +688,11 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
         if (got < 0 && (errno == EAGAIN || errno == EINTR))
                 return;
         if (got <= 0) {
+                settle(x, got == 0 && !was_reset(x));
                 destroy(x);
                 return;
         }
+        settle(x, true);
         if (x->phase == READ_HEAD && x->n == x->at)
                 x->since = boot_now(x->loop);
         x->n += (size_t)got;

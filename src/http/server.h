@@ -83,6 +83,17 @@ struct str exchange_header(const struct exchange *, const char *name);
 /* Called on the loop if the client goes away before the reply; the exchange is dead afterwards. */
 void exchange_on_close(struct exchange *, void (*closed)(struct exchange *, void *arg), void *arg);
 
+/* The client has closed its side and the loop has not come to see it yet. */
+bool exchange_client_left(const struct exchange *);
+/* Ends the connection without a reply; on_close is told. */
+void exchange_close(struct exchange *);
+/*
+ * For the next reply: calls delivered(arg, taken) once, on the loop.  taken is true when the client
+ * went on (asked again, closed in order) or simply stayed, false when the connection broke or was
+ * reset with the reply in it.
+ */
+void exchange_on_delivery(struct exchange *, void (*delivered)(void *arg, bool taken), void *arg);
+
 /* Adds a response header (before the reply); the value is checked for CR and LF. */
 void exchange_add_header(struct exchange *, const char *name, struct str value);
 /* Sends and ends the exchange. An empty content_type sends none (204). */

@@ -127,27 +127,51 @@ def test_a_waiting_claim_ends_with_204(api, capability):
     assert 0.9 < time.monotonic() - began < 2 + SLOW
 
 
-def test_a_vanished_waiter_takes_nothing_with_it(api, capability):
-    body = '{"capabilities":["%s"],"wait_seconds":30}' % capability
+def raw_claim(api, capability):
+    """A waiting claim as bytes, for clients that leave."""
+    body = '{"capabilities":["%s"],"wait_seconds":30,"lease_seconds":3600}' % capability
     head = (f"POST /v1/runs/claim HTTP/1.1\r\nHost: {api.server.address}\r\n"
             f"X-Workspace-ID: {api.session.headers['X-Workspace-ID']}\r\n"
             f"Authorization: Bearer {api.server.key}\r\nContent-Length: {len(body)}\r\n\r\n")
-    assert api.server.raw((head + body).encode(), seconds=0.3) == b""
+    return (head + body).encode()
+
+
+def connection(api):
+    host, port = api.server.address.rsplit(":", 1)
+    return socket.create_connection((host, int(port)))
+
+
+def test_a_vanished_waiter_takes_nothing_with_it(api, capability):
+    assert api.server.raw(raw_claim(api, capability), seconds=0.3) == b""
     time.sleep(0.2)
     made = api.started(required_capabilities=[capability])
     assert api.claim(capabilities=[capability])[0]["run"]["id"] == made["run"]["id"]
 
 
+def test_a_claim_whose_answer_was_not_read_goes_back(api, capability):
+    run = api.started(required_capabilities=[capability])["run"]["id"]
+    with connection(api) as s:
+        s.sendall(raw_claim(api, capability))
+        assert s.recv(1, socket.MSG_PEEK) == b"H"
+        assert api.get(f"/v1/runs/{run}")["status"] == "claimed"
+    got = api.claim(capabilities=[capability], wait_seconds=5)
+    assert [c["run"]["id"] for c in got] == [run] and got[0]["run"]["recoveries"] == 0
+
+
+def test_a_claim_whose_answer_was_read_stays(api, capability):
+    run = api.started(required_capabilities=[capability])["run"]["id"]
+    with connection(api) as s:
+        s.sendall(raw_claim(api, capability))
+        assert b"claim_token" in s.recv(65536)
+    assert api.claim(capabilities=[capability], wait_seconds=1) == []
+    assert api.get(f"/v1/runs/{run}")["status"] == "claimed"
+
+
 def test_a_claim_that_could_not_be_delivered_goes_back(api, capability):
-    body = '{"capabilities":["%s"],"wait_seconds":30,"lease_seconds":3600}' % capability
-    head = (f"POST /v1/runs/claim HTTP/1.1\r\nHost: {api.server.address}\r\n"
-            f"X-Workspace-ID: {api.session.headers['X-Workspace-ID']}\r\n"
-            f"Authorization: Bearer {api.server.key}\r\nContent-Length: {len(body)}\r\n\r\n")
-    host, port = api.server.address.rsplit(":", 1)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         for _ in range(30):
-            with socket.create_connection((host, int(port))) as s:
-                s.sendall((head + body).encode())
+            with connection(api) as s:
+                s.sendall(raw_claim(api, capability))
                 made = pool.submit(api.again().started, required_capabilities=[capability])
             run = made.result(5)["run"]["id"]
             got = api.claim(capabilities=[capability], wait_seconds=5)
