@@ -4,7 +4,7 @@
  *
  *   raw creates|lifecycles FILE SECONDS SCHEMA.sql…
  *
- * creates: a task with its run, its lane entry, its tree and two events; 64 to a transaction.
+ * creates: a task with its run, its lane entry and two events; 64 to a transaction.
  * lifecycles: the same, then claimed and completed (five events in all), in the transactions that the
  * load asks of the server: 1,000 creates, 100 claims, 100 completions.  Rows are not read.
  */
@@ -104,8 +104,11 @@ static sqlite3_stmt *prepared(const char *text)
         return s;
 }
 
-static sqlite3_stmt *task_add, *run_add, *ready_add, *tree_add, *event_add;
-static sqlite3_stmt *run_claim, *ready_drop, *task_claim, *tree_next, *run_end, *task_end;
+static sqlite3_stmt *task_add, *run_add, *ready_add, *event_add, *events_add;
+static sqlite3_stmt *run_claim, *ready_drop, *event_head, *run_end, *task_end;
+
+#define EVENT_COLUMNS \
+        "INSERT OR FAIL INTO event (tree_id, seq, run_id, type, actor, origin, at, payload) VALUES "
 
 static void prepare_all(void)
 {
@@ -113,23 +116,21 @@ static void prepare_all(void)
                                      "max_attempts,attempts,last_run_id,created_by,origin,"
                                      "created_at,updated_at");
         run_add = insertion("run", "id,task_id,tree_id,workspace_id,attempt,priority,origin,lane,"
-                                   "queued_at");
+                                   "queued_at,claim_token_hash,token_nonce");
         ready_add = insertion("ready", "lane,queued_at,run");
-        tree_add = insertion("tree", "id,seq");
-        event_add = insertion("event", "tree_id,seq,run_id,type,actor,origin,at,payload");
+        event_add = prepared(EVENT_COLUMNS "(?1, ?4, ?5, ?6, ?2, 4, ?3, ?7)");
+        events_add = prepared(EVENT_COLUMNS "(?1, ?4, ?5, ?6, ?2, 4, ?3, ?7),"
+                                            "(?1, ?8, ?9, ?10, ?2, 4, ?3, ?11)");
         run_claim = prepared("UPDATE run SET status = 1, epoch = 1, claimed_by = 3,"
                              " claim_token_hash = ?2, token_nonce = ?3, lease_until = ?4,"
                              " lease_us = 60000000, claimed_at = ?4, heartbeat_at = ?4"
                              " WHERE id = ?1 AND status = 0 AND epoch = 0");
         ready_drop = prepared("DELETE FROM ready WHERE lane = ?1 AND queued_at = ?2 AND run = ?3");
-        task_claim = prepared("UPDATE task SET current_run_id = ?2, last_run_status = 1"
-                              " WHERE id = ?1");
-        tree_next = prepared("UPDATE tree SET seq = seq + ?2 WHERE id = ?1 RETURNING seq");
+        event_head = prepared("SELECT max(seq) FROM event WHERE tree_id = ?1");
         run_end = prepared("UPDATE run SET status = 9, failure_kind = 0, result = '1',"
                            " ended_at = ?2, lease_until = NULL WHERE id = ?1 AND status = 1"
                            " AND claim_token_hash = ?3");
-        task_end = prepared("UPDATE task SET status = 5, current_run_id = NULL,"
-                            " last_run_status = 9, closed_at = ?2, updated_at = ?2 WHERE id = ?1");
+        task_end = prepared("UPDATE task SET status = 5, last_run_status = 9, closed_at = ?2, updated_at = ?2 WHERE id = ?1");
 }
 
 static void step(sqlite3_stmt *s)
@@ -165,29 +166,39 @@ static int64_t queued(int64_t n)
         return start_us + n / GROUP * 1000;
 }
 
-static void event(int64_t n, int64_t seq, bool of_run, int type, const char *payload)
+struct event {
+        bool of_run;
+        int type;
+        const char *payload;
+};
+
+/* One event, or two by one statement. */
+static void events(int64_t n, int64_t seq, const struct event *e, int count)
 {
-        BIND(event_add, task_id(n), seq, run_id(n), type, 3, 4, queued(n));
-        if (!of_run)
-                sqlite3_bind_null(event_add, 3);
-        sqlite3_bind_text(event_add, 8, payload, -1, SQLITE_STATIC);
-        step(event_add);
+        sqlite3_stmt *s = count == 2 ? events_add : event_add;
+
+        BIND(s, task_id(n), 3, queued(n));
+        for (int i = 0, at = 4; i < count; i++, at += 4) {
+                sqlite3_bind_int64(s, at, seq + i);
+                if (e[i].of_run)
+                        sqlite3_bind_int64(s, at + 1, run_id(n));
+                else
+                        sqlite3_bind_null(s, at + 1);
+                sqlite3_bind_int(s, at + 2, e[i].type);
+                sqlite3_bind_text(s, at + 3, e[i].payload, -1, SQLITE_STATIC);
+        }
+        step(s);
 }
 
-static void create(int64_t n)
+static int64_t next_sequence(int64_t n)
 {
-        BIND(run_add, run_id(n), task_id(n), task_id(n), 2, 1, 1, 4, 1, queued(n));
-        step(run_add);
-        BIND(ready_add, 1, queued(n), run_id(n));
-        step(ready_add);
-        BIND(task_add, task_id(n), task_id(n), 2, 1, 0, 1, 3, 3, 1, run_id(n), 3, 4, queued(n),
-             queued(n));
-        sqlite3_bind_text(task_add, 5, "bench", -1, SQLITE_STATIC);
-        step(task_add);
-        BIND(tree_add, task_id(n), 2);
-        step(tree_add);
-        event(n, 1, false, 1, NULL);
-        event(n, 2, true, 10, "{\"attempt\":1}");
+        int64_t head;
+
+        BIND(event_head, task_id(n));
+        check(sqlite3_step(event_head));
+        head = sqlite3_column_int64(event_head, 0);
+        check(sqlite3_reset(event_head));
+        return head + 1;
 }
 
 static void hash_of(int64_t n, unsigned char out[32])
@@ -199,22 +210,38 @@ static void hash_of(int64_t n, unsigned char out[32])
         }
 }
 
-static void claim(int64_t n)
+/* As at birth: the row has its nonce and hash before it is claimed. */
+static void bind_token(sqlite3_stmt *s, int64_t n, int hash_at, int nonce_at)
 {
-        unsigned char hash[32];
+        static unsigned char hash[32];
 
         hash_of(n, hash);
+        sqlite3_bind_blob(s, hash_at, hash, 32, SQLITE_STATIC);
+        sqlite3_bind_blob(s, nonce_at, hash, 16, SQLITE_STATIC);
+}
+
+static void create(int64_t n)
+{
+        BIND(run_add, run_id(n), task_id(n), task_id(n), 2, 1, 1, 4, 1, queued(n));
+        bind_token(run_add, n, 10, 11);
+        step(run_add);
+        BIND(ready_add, 1, queued(n), run_id(n));
+        step(ready_add);
+        BIND(task_add, task_id(n), task_id(n), 2, 1, 0, 1, 3, 3, 1, run_id(n), 3, 4, queued(n),
+             queued(n));
+        sqlite3_bind_text(task_add, 5, "bench", -1, SQLITE_STATIC);
+        step(task_add);
+        events(n, 1, (struct event[]){ { false, 1, NULL }, { true, 10, "{\"attempt\":1}" } }, 2);
+}
+
+static void claim(int64_t n)
+{
         BIND(run_claim, run_id(n), 0, 0, queued(n) + 60000000);
-        sqlite3_bind_blob(run_claim, 2, hash, 32, SQLITE_STATIC);
-        sqlite3_bind_blob(run_claim, 3, hash, 16, SQLITE_STATIC);
+        bind_token(run_claim, n, 2, 3);
         step(run_claim);
         BIND(ready_drop, 1, queued(n), run_id(n));
         step(ready_drop);
-        BIND(task_claim, task_id(n), run_id(n));
-        step(task_claim);
-        BIND(tree_next, task_id(n), 1);
-        step(tree_next);
-        event(n, 3, true, 11, "{\"epoch\":1}");
+        events(n, next_sequence(n), &(struct event){ true, 11, "{\"epoch\":1}" }, 1);
 }
 
 static void complete(int64_t n)
@@ -229,10 +256,10 @@ static void complete(int64_t n)
                 exit(3);
         BIND(task_end, task_id(n), queued(n) + 1000);
         step(task_end);
-        BIND(tree_next, task_id(n), 2);
-        step(tree_next);
-        event(n, 4, true, 28, NULL);
-        event(n, 5, false, 4, "{\"from\":\"ready\",\"to\":\"completed\"}");
+        events(n, next_sequence(n),
+               (struct event[]){ { true, 28, NULL },
+                                 { false, 4, "{\"from\":\"ready\",\"to\":\"completed\"}" } },
+               2);
 }
 
 /* ---- work ---- */
@@ -257,11 +284,12 @@ static void lifecycles(void)
 
 static void open_database(const char *path, char **schema)
 {
+        check(sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0));
         check(sqlite3_open_v2(path, &db,
                               SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
                               NULL));
         script("PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
-               "PRAGMA wal_autocheckpoint=0; PRAGMA mmap_size=0; PRAGMA cache_size=-65536;"
+               "PRAGMA wal_autocheckpoint=0; PRAGMA mmap_size=0; PRAGMA cache_size=-16384;"
                "PRAGMA journal_size_limit=67108864; PRAGMA cell_size_check=ON");
         sqlite3_wal_hook(db, on_wal, NULL);
         for (; *schema; schema++) {

@@ -47,15 +47,19 @@ void *arena_alloc(struct arena *arena, size_t size, size_t align)
 
 struct str arena_printf(struct arena *arena, const char *fmt, ...)
 {
+        char small[256], *out;
         va_list args;
-        char *out;
         int n;
 
         va_start(args, fmt);
-        n = vsnprintf(NULL, 0, fmt, args);
+        n = vsnprintf(small, sizeof(small), fmt, args);
         va_end(args);
         BUG_ON(n < 0);
         out = arena_alloc(arena, (size_t)n + 1, 1);
+        if ((size_t)n < sizeof(small)) {
+                memcpy(out, small, (size_t)n + 1);
+                return (struct str){ out, (size_t)n };
+        }
         va_start(args, fmt);
         vsnprintf(out, (size_t)n + 1, fmt, args);
         va_end(args);

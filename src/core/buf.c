@@ -40,18 +40,6 @@ char *buf_reserve(struct buf *b, size_t n)
         return b->p + b->n;
 }
 
-void buf_bytes(struct buf *b, const void *bytes, size_t n)
-{
-        char *at = buf_reserve(b, n);
-
-        if (!at)
-                return;
-        if (n)
-                memcpy(at, bytes, n);
-        b->n += n;
-        b->p[b->n] = '\0';
-}
-
 void buf_str(struct buf *b, struct str s)
 {
         buf_bytes(b, s.p, s.n);
@@ -60,11 +48,6 @@ void buf_str(struct buf *b, struct str s)
 void buf_text(struct buf *b, const char *s)
 {
         buf_bytes(b, s, strlen(s));
-}
-
-void buf_char(struct buf *b, char c)
-{
-        buf_bytes(b, &c, 1);
 }
 
 void buf_int(struct buf *b, int64_t value)

@@ -41,9 +41,10 @@ void json_end_list(struct json_out *j)
         j->comma = true;
 }
 
+static const char hex_digits[] = "0123456789abcdef";
+
 static void quoted(struct buf *out, struct str s)
 {
-        static const char hex[] = "0123456789abcdef";
         size_t from = 0;
 
         buf_char(out, '"');
@@ -63,8 +64,8 @@ static void quoted(struct buf *out, struct str s)
                         buf_char(out, known[1]);
                 } else {
                         buf_text(out, "u00");
-                        buf_char(out, hex[c >> 4]);
-                        buf_char(out, hex[c & 15]);
+                        buf_char(out, hex_digits[c >> 4]);
+                        buf_char(out, hex_digits[c & 15]);
                 }
         }
         buf_bytes(out, s.p ? s.p + from : "", s.n - from);
@@ -81,7 +82,18 @@ void json_key_str(struct json_out *j, struct str name)
 
 void json_key(struct json_out *j, const char *name)
 {
-        json_key_str(j, str_from(name));
+        size_t n = strlen(name);
+        char *at;
+
+        before_value(j);
+        at = buf_reserve(j->out, n + 3);
+        if (at) {
+                at[0] = '"';
+                memcpy(at + 1, name, n);
+                memcpy(at + 1 + n, "\":", 3); /* and its NUL */
+                j->out->n += n + 3;
+        }
+        j->comma = false;
 }
 
 void json_put_int(struct json_out *j, int64_t value)
@@ -184,8 +196,12 @@ static void hex(struct json_out *j, struct str bytes)
 {
         before_value(j);
         buf_char(j->out, '"');
-        for (size_t i = 0; i < bytes.n; i++)
-                buf_printf(j->out, "%02x", (unsigned char)bytes.p[i]);
+        for (size_t i = 0; i < bytes.n; i++) {
+                unsigned char c = (unsigned char)bytes.p[i];
+
+                buf_char(j->out, hex_digits[c >> 4]);
+                buf_char(j->out, hex_digits[c & 15]);
+        }
         buf_char(j->out, '"');
 }
 

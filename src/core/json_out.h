@@ -18,7 +18,7 @@ void json_begin_object(struct json_out *);
 void json_end_object(struct json_out *);
 void json_begin_list(struct json_out *);
 void json_end_list(struct json_out *);
-void json_key(struct json_out *, const char *name);
+void json_key(struct json_out *, const char *name); /* of ours: nothing in it needs an escape */
 void json_key_str(struct json_out *, struct str name);
 
 void json_put_int(struct json_out *, int64_t);

@@ -43,11 +43,13 @@ static int on_wal(void *ctx, sqlite3 *db, const char *name, int pages)
 /*
  * One connection writes and checkpoints; the others are read-only and never checkpoint, because
  * several connections doing so at once can corrupt the log in SQLite before 3.51.3.
+ *
+ * The writer's cache is small on purpose: a split of a page makes the next COMMIT walk all of it.
  */
 static const char *const writer_pragmas =
         "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
         "PRAGMA wal_autocheckpoint=0; PRAGMA mmap_size=0; PRAGMA foreign_keys=OFF;"
-        "PRAGMA cache_size=-65536; PRAGMA temp_store=MEMORY; PRAGMA journal_size_limit=67108864;"
+        "PRAGMA cache_size=-16384; PRAGMA temp_store=MEMORY; PRAGMA journal_size_limit=67108864;"
         "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON";
 static const char *const reader_pragmas =
         "PRAGMA query_only=ON; PRAGMA wal_autocheckpoint=0; PRAGMA mmap_size=0;"
@@ -77,6 +79,10 @@ enum err engine_open(struct scope *scope, const char *path, enum engine_mode mod
         int flags = writer ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
         enum err e;
 
+        /* Counting allocations would cost a lock each.  Refused when SQLite is in use already: then
+         * an earlier writer has set it. */
+        if (writer)
+                sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
         engine->registry = registry;
         engine->n = n;
         engine->prepared = xcalloc(n, sizeof(sqlite3_stmt *));
@@ -274,12 +280,12 @@ static enum err bind_field(struct tx *tx, sqlite3_stmt *s, int at, const struct 
 
 static struct str column_text(struct arena *arena, sqlite3_stmt *s, int at)
 {
-        const char *p = sqlite3_column_blob(s, at);
-        int n = sqlite3_column_bytes(s, at);
+        const char *p;
 
         if (sqlite3_column_type(s, at) == SQLITE_NULL)
                 return STR_NONE;
-        return str_dup(arena, (struct str){ p ? p : "", (size_t)n });
+        p = sqlite3_column_blob(s, at);
+        return str_dup(arena, (struct str){ p ? p : "", (size_t)sqlite3_column_bytes(s, at) });
 }
 
 static void read_field(struct tx *tx, sqlite3_stmt *s, int at, const struct field *f, void *base)
