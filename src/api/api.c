@@ -837,5 +837,5 @@ enum err query_page(struct request *r, int *limit, int64_t *before)
 
 struct fence request_fence(struct request *r, struct str body_token)
 {
-        return (struct fence){ &r->by, r->claim_token.n ? r->claim_token : body_token };
+        return fence_of(&r->by, r->claim_token.n ? r->claim_token : body_token);
 }

@@ -346,7 +346,7 @@ static enum err complete_one(struct request *r, struct tx *tx, const struct hold
                              struct holder_item *item)
 {
         struct run *run = arena_new(&r->scope.arena, struct run);
-        struct fence fence = { &r->by, b->claim_token };
+        struct fence fence = fence_of(&r->by, b->claim_token);
         enum err e = no_token(r, b->result, "result");
 
         if (!e)
@@ -361,7 +361,7 @@ static enum err heartbeat_one(struct request *r, struct tx *tx, const struct hol
                               struct holder_item *item)
 {
         struct heartbeat *beat = arena_new(&r->scope.arena, struct heartbeat);
-        struct fence fence = { &r->by, b->claim_token };
+        struct fence fence = fence_of(&r->by, b->claim_token);
         enum err e = claim_heartbeat(tx, &fence, b->run_id, b->lease_seconds, beat);
 
         *item = (struct holder_item){ .record = &heartbeat_reply, .value = beat };

@@ -124,10 +124,9 @@ static enum err cancel_task(struct tx *tx, struct task *task, const struct casca
                    payload(tx, root ? "direct" : "parent_cascade", c->detail, c->metadata,
                            root ? 0 : c->from));
         task->status = TASK_CANCELED;
-        task->current_run_id = 0;
         task->closed_at = task->updated_at = tx_now(tx);
         if (!e)
-                e = tx_exec(tx, SQL_TASK_PROJECT, INT(task->id), INT(TASK_CANCELED), NONE(),
+                e = tx_exec(tx, SQL_TASK_PROJECT, INT(task->id), INT(TASK_CANCELED),
                             OPT(task->last_run_id), INT(task->last_run_status),
                             INT(task->attempts), INT(task->closed_at), INT(task->updated_at));
         return e;

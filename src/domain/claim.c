@@ -151,14 +151,12 @@ static enum err grant(struct tx *tx, const struct principal *by, const struct cl
         run->lease_us = request->lease_seconds * US_PER_S;
         change.payload = arena_printf(&scope->arena, "{\"epoch\":%lld}", (long long)run->epoch + 1);
         e = run_move(tx, run, &change, &events);
-        if (!e && run->kind == RUN_ROOT) {
-                task->current_run_id = run->id;
+        if (!e && run->kind == RUN_ROOT)
                 e = run_set_deadline(tx, run, task->timeout_seconds);
-                if (!e)
-                        e = task_project(tx, task, RUN_CLAIMED, &events);
-        }
         if (!e)
                 e = events_append(tx, &events);
+        task->latest_sequence = events.last;
+        task->current_run_id = task->last_run_id;
         if (!e)
                 *out = (struct claim){ task, run, token_text(tx, run),
                                        lease_wall(tx_context(tx), tx_now(tx), run->lease_until) };
@@ -252,7 +250,6 @@ enum err claim_heartbeat(struct tx *tx, const struct fence *fence, int64_t id, i
 {
         struct domain *domain = tx_context(tx);
         int64_t now = lease_now(domain), until, length;
-        unsigned char digest[32];
         int64_t changed = 0;
         struct run run;
         enum err e = run_get(tx, fence->by, id, &run);
@@ -263,9 +260,8 @@ enum err claim_heartbeat(struct tx *tx, const struct fence *fence, int64_t id, i
                 return e;
         length = lease_seconds ? lease_seconds * US_PER_S : run.lease_us;
         until = now + length;
-        token_digest(fence->token, digest);
         e = tx_exec_changed(tx, SQL_RUN_HEARTBEAT, &changed, INT(id), INT(until), INT(length),
-                            INT(tx_now(tx)), BLOB(((struct str){ (char *)digest, 32 })), INT(now));
+                            INT(tx_now(tx)), fence_arg(fence), INT(now));
         if (!e && !changed)
                 e = fail(tx_scope(tx), ERR_STALE_TOKEN, "the run was moved by somebody else");
         *out = (struct heartbeat){ lease_wall(domain, tx_now(tx), until), run.cancel_requested, run.tree_id };
@@ -281,10 +277,8 @@ static enum err to_queue(struct tx *tx, struct run *run, const struct run_change
 
         if (!e)
                 e = tx_one(tx, SQL_TASK_GET, &task, INT(run->task_id));
-        if (!e && run->kind == RUN_ROOT) {
-                task.current_run_id = 0;
+        if (!e && run->kind == RUN_ROOT)
                 e = task_project(tx, &task, RUN_QUEUED, &events);
-        }
         return e ? e : events_append(tx, &events);
 }
 
@@ -317,11 +311,8 @@ static enum err end(struct tx *tx, struct run *run, const struct run_change *cha
 /* The very same completion again, by whoever held the token, is answered as the first one was. */
 static bool is_repeat(const struct run *run, const struct fence *fence, struct str result)
 {
-        unsigned char digest[32];
-
         return run->status == RUN_COMPLETED && str_eq(run->claimed_by, fence->by->actor) &&
-               token_digest(fence->token, digest) &&
-               run->claim_token_hash.n == 32 && memcmp(run->claim_token_hash.p, digest, 32) == 0 &&
+               run_has_token(run, fence) &&
                str_eq(run->result, result);
 }
 
@@ -402,7 +393,6 @@ enum err run_ended(struct tx *tx, struct run *run, struct events *events)
         e = tx_one(tx, SQL_TASK_GET, &task, INT(run->task_id));
         if (e)
                 return e;
-        task.current_run_id = 0;
         if (run->status != RUN_CANCELED)
                 task.last_run_status = run->status;
         if (run->status == RUN_FAILED || run->status == RUN_TIMED_OUT) {
@@ -410,5 +400,5 @@ enum err run_ended(struct tx *tx, struct run *run, struct events *events)
                 if (e || task.last_run_id != run->id)
                         return e;
         }
-        return task_project(tx, &task, RUN_NONE, events);
+        return task_project_run(tx, &task, RUN_NONE, events);
 }

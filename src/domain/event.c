@@ -44,16 +44,6 @@ void events_add(struct tx *tx, struct events *events, enum event_type type, int6
         events->rows[events->n++] = (struct event_row){ type, task, run, payload };
 }
 
-/* Takes *n numbers of the tree; *n becomes the last of them. */
-static enum err advance_tree(struct tx *tx, int64_t tree, int64_t *n)
-{
-        int64_t head = 0;
-        enum err e = tx_number(tx, SQL_TREE_SEQ, &head, INT(tree));
-
-        *n += head;
-        return e ? e : tx_exec(tx, SQL_TREE_SET, INT(tree), INT(*n));
-}
-
 /* 1, 2, 4 or 8 rows, numbered from `first`. */
 static enum err add_rows(struct tx *tx, const struct events *events, const struct event_row *rows,
                          size_t n, int64_t first)
@@ -78,16 +68,15 @@ static enum err add_rows(struct tx *tx, const struct events *events, const struc
 
 enum err events_append(struct tx *tx, struct events *events)
 {
-        int64_t last = (int64_t)events->n;
-        enum err e;
+        int64_t head = 0, last;
+        enum err e = ERR_OK;
 
         if (!events->n)
                 return ERR_OK;
-        if (events->new_tree)
-                e = tx_exec(tx, SQL_TREE_ADD, INT(events->tree), INT(last));
-        else
-                e = advance_tree(tx, events->tree, &last);
+        if (!events->new_tree)
+                e = events_head(tx, events->tree, &head);
         events->new_tree = false;
+        events->last = last = head + (int64_t)events->n;
         for (size_t i = 0; !e && i < events->n;) {
                 size_t n = events->n - i >= 8 ? 8 :
                            events->n - i >= 4 ? 4 :
@@ -144,5 +133,5 @@ enum err events_read(struct tx *tx, int64_t tree, int64_t after, int64_t task, i
 
 enum err events_head(struct tx *tx, int64_t tree, int64_t *seq)
 {
-        return tx_number(tx, SQL_TREE_SEQ, seq, INT(tree));
+        return tx_number(tx, SQL_EVENT_HEAD, seq, INT(tree));
 }

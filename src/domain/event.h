@@ -1,7 +1,7 @@
 /*
  * Events: the immutable history, numbered 1,2,3,… per tree of tasks without gap.  An operation
- * collects its events and appends them at once: one update of the tree's number, then the rows, in
- * the transaction of the change they tell of.
+ * collects its events and appends them at once, numbered on from the tree's last one, in the
+ * transaction of the change they tell of.
  */
 #ifndef BATON_DOMAIN_EVENT_H
 #define BATON_DOMAIN_EVENT_H
@@ -31,7 +31,8 @@ enum { EVENTS_MAX = 4096 };
 struct events {
         const struct principal *by;
         int64_t tree;
-        bool new_tree; /* the tree's row does not exist yet */
+        bool new_tree; /* it has no events yet */
+        int64_t last;  /* number of the newest one appended here */
         struct event_row {
                 enum event_type type;
                 int64_t task, run;

@@ -63,7 +63,6 @@ enum err run_wake(struct tx *tx, struct run *run, const char *reason, struct eve
         if (e || run->kind != RUN_ROOT)
                 return e;
         e = tx_one(tx, SQL_TASK_GET, &task, INT(run->task_id));
-        task.current_run_id = 0;
         return e ? e : task_project(tx, &task, RUN_QUEUED, events);
 }
 

@@ -129,6 +129,76 @@ bool run_may_move(int from, int to)
         return run_next[from] >> to & 1;
 }
 
+/* ---- tokens ---- */
+
+enum { TOKEN_BYTES = crypto_generichash_BYTES };
+
+struct fence fence_of(const struct principal *by, struct str token)
+{
+        struct fence fence = { .by = by };
+        unsigned char bytes[TOKEN_BYTES];
+        size_t n = 0;
+
+        if (str_starts(token, "btk_") &&
+            !sodium_hex2bin(bytes, sizeof(bytes), token.p + 4, token.n - 4, NULL, &n, NULL) &&
+            n == sizeof(bytes))
+                crypto_hash_sha256(fence.digest, bytes, sizeof(bytes));
+        return fence;
+}
+
+struct arg fence_arg(const struct fence *fence)
+{
+        return BLOB(fence ? ((struct str){ (const char *)fence->digest, sizeof(fence->digest) }) :
+                            STR_NONE);
+}
+
+bool run_has_token(const struct run *run, const struct fence *fence)
+{
+        return run->claim_token_hash.n == sizeof(fence->digest) &&
+               sodium_memcmp(fence->digest, run->claim_token_hash.p, sizeof(fence->digest)) == 0;
+}
+
+/* BLAKE2b with a key is a MAC by itself, at a fifth of what HMAC-SHA-512 costs. */
+static void token_bytes(const struct domain *domain, const struct run *run, int64_t epoch,
+                        unsigned char out[TOKEN_BYTES])
+{
+        unsigned char message[32];
+
+        BUG_ON(run->token_nonce.n != 16);
+        memcpy(message, &run->id, 8);
+        memcpy(message + 8, &epoch, 8);
+        memcpy(message + 16, run->token_nonce.p, 16);
+        crypto_generichash(out, TOKEN_BYTES, message, sizeof(message), domain->secret,
+                           sizeof(domain->secret));
+}
+
+struct str token_text(struct tx *tx, const struct run *run)
+{
+        unsigned char bytes[TOKEN_BYTES];
+        char *text = arena_alloc(&tx_scope(tx)->arena, 4 + 2 * TOKEN_BYTES + 1, 1);
+
+        token_bytes(tx_context(tx), run, run->epoch, bytes);
+        memcpy(text, "btk_", 4);
+        sodium_bin2hex(text + 4, 2 * TOKEN_BYTES + 1, bytes, sizeof(bytes));
+        return (struct str){ text, 4 + 2 * TOKEN_BYTES };
+}
+
+/*
+ * Nonce and hash of the token of the next claim.  A run has them from its birth: nobody can know the
+ * token before it is granted, and a row that is as long before its claim as after it stays in its page.
+ */
+static void token_make(struct tx *tx, struct run *run)
+{
+        struct arena *arena = &tx_scope(tx)->arena;
+        unsigned char nonce[16], bytes[TOKEN_BYTES], digest[32];
+
+        scope_random(tx_scope(tx), nonce, sizeof(nonce));
+        run->token_nonce = str_dup(arena, (struct str){ (char *)nonce, sizeof(nonce) });
+        token_bytes(tx_context(tx), run, run->epoch + 1, bytes);
+        crypto_hash_sha256(digest, bytes, sizeof(bytes));
+        run->claim_token_hash = str_dup(arena, (struct str){ (char *)digest, sizeof(digest) });
+}
+
 /* ---- creation ---- */
 
 static enum err run_lane(struct tx *tx, const struct task *task, struct run *run)
@@ -238,6 +308,7 @@ enum err run_create(struct tx *tx, struct task *task, const struct run_spec *spe
         };
         enum err e;
 
+        token_make(tx, &run);
         e = run_lane(tx, task, &run);
         if (!e)
                 e = tx_insert(tx, SQL_RUN_ADD, &run);
@@ -280,6 +351,8 @@ void run_show(struct tx *tx, struct run *run)
                                       run->cost_microusd,
                                       run->steps,
                                       run->tool_calls };
+        if (!run->claimed_by.p || run_is_waiting(run->status))
+                run->claim_token_hash = STR_NONE; /* of a claim still to come */
         if (run->lease_until)
                 run->lease_until = lease_wall(tx_context(tx), tx_now(tx), run->lease_until);
 }
@@ -314,68 +387,12 @@ enum err run_list(struct tx *tx, const struct principal *by, const struct run_fi
         return tx_rows(tx, statement, out, args, f->task_id ? 10 : 9);
 }
 
-/* ---- tokens ---- */
-
-enum { TOKEN_BYTES = crypto_auth_BYTES };
-
-bool token_digest(struct str token, unsigned char out[32])
-{
-        unsigned char bytes[TOKEN_BYTES];
-        size_t n = 0;
-
-        if (!str_starts(token, "btk_") ||
-            sodium_hex2bin(bytes, sizeof(bytes), token.p + 4, token.n - 4, NULL, &n, NULL) ||
-            n != sizeof(bytes))
-                return false;
-        crypto_hash_sha256(out, bytes, sizeof(bytes));
-        return true;
-}
-
-static void token_bytes(const struct domain *domain, const struct run *run,
-                        unsigned char out[TOKEN_BYTES])
-{
-        unsigned char message[32];
-
-        BUG_ON(run->token_nonce.n != 16);
-        memcpy(message, &run->id, 8);
-        memcpy(message + 8, &run->epoch, 8);
-        memcpy(message + 16, run->token_nonce.p, 16);
-        crypto_auth(out, message, sizeof(message), domain->secret);
-}
-
-struct str token_text(struct tx *tx, const struct run *run)
-{
-        unsigned char bytes[TOKEN_BYTES];
-        char *text = arena_alloc(&tx_scope(tx)->arena, 4 + 2 * TOKEN_BYTES + 1, 1);
-
-        token_bytes(tx_context(tx), run, bytes);
-        memcpy(text, "btk_", 4);
-        sodium_bin2hex(text + 4, 2 * TOKEN_BYTES + 1, bytes, sizeof(bytes));
-        return (struct str){ text, 4 + 2 * TOKEN_BYTES };
-}
-
-/* Nonce, token and its hash for the next epoch of a run. */
-static void token_make(struct tx *tx, struct run *run)
-{
-        struct arena *arena = &tx_scope(tx)->arena;
-        unsigned char nonce[16], bytes[TOKEN_BYTES], digest[32];
-
-        scope_random(tx_scope(tx), nonce, sizeof(nonce));
-        run->token_nonce = str_dup(arena, (struct str){ (char *)nonce, sizeof(nonce) });
-        token_bytes(tx_context(tx), run, bytes);
-        crypto_hash_sha256(digest, bytes, sizeof(bytes));
-        run->claim_token_hash = str_dup(arena, (struct str){ (char *)digest, sizeof(digest) });
-}
-
 /* Why a fence does not hold, in the order that the contract gives. */
 static enum err fence_error(struct tx *tx, const struct run *run, const struct fence *fence)
 {
         struct scope *scope = tx_scope(tx);
-        unsigned char digest[32];
-        bool right = token_digest(fence->token, digest) && run->claim_token_hash.n == 32 &&
-                     sodium_memcmp(digest, run->claim_token_hash.p, 32) == 0;
 
-        if (!right)
+        if (!run_has_token(run, fence))
                 return fail(scope, ERR_STALE_TOKEN,
                             "the claim token is not the current one of this run: its lease was"
                             " given up, expired or taken over");
@@ -397,11 +414,11 @@ enum err run_check_fence(struct tx *tx, const struct run *run, const struct fenc
 
 /* ---- moving ---- */
 
-static void lease_clear(struct run *run)
+static void lease_clear(struct tx *tx, struct run *run)
 {
         run->lease_until = 0;
         run->heartbeat_at = 0;
-        run->claim_token_hash = run->token_nonce = STR_NONE;
+        token_make(tx, run);
 }
 
 /* The columns that follow from the target state. */
@@ -412,18 +429,20 @@ static void apply_target(struct tx *tx, struct run *run, const struct run_change
         run->status = change->to;
         run->wake_at = change->wake_at;
         if (change->to == RUN_CLAIMED) {
+                if (!run->token_nonce.p) /* queued by an older program */
+                        token_make(tx, run);
                 run->epoch++;
                 run->claimed_at = run->heartbeat_at = tx_now(tx);
                 run->lease_until = lease_now(tx_context(tx)) + run->lease_us;
-                token_make(tx, run);
         } else if (change->to == RUN_STARTING || change->to == RUN_RUNNING) {
                 if (!run->started_at)
                         run->started_at = tx_now(tx);
         } else if (run_is_waiting(change->to)) {
-                lease_clear(run);
+                lease_clear(tx, run);
                 run->session_id = STR_NONE;
         } else if (change->to == RUN_QUEUED) {
-                lease_clear(run);
+                if (run_is_leased(from))
+                        lease_clear(tx, run);
                 run->claimed_by = run->session_id = STR_NONE;
                 run->claimed_at = 0;
                 run->hold = change->hold;
@@ -441,21 +460,14 @@ static void apply_target(struct tx *tx, struct run *run, const struct run_change
 static enum err write_row(struct tx *tx, const struct run *run, const struct run *before,
                           const struct fence *fence, int64_t *changed)
 {
-        unsigned char digest[32];
-        struct str token = STR_NONE;
         int64_t now = lease_now(tx_context(tx));
 
-        if (fence) {
-                if (!token_digest(fence->token, digest))
-                        memset(digest, 0, sizeof(digest));
-                token = (struct str){ (char *)digest, sizeof(digest) };
-        }
         if (run_is_terminal(run->status))
                 return tx_exec_changed(tx, SQL_RUN_END, changed, INT(run->id), INT(run->status),
                                        INT(run->failure_kind), TEXT(run->error), TEXT(run->result),
                                        OPT(run->ended_at), INT(run->current_step),
                                        INT(run->revision), INT(run->steps), INT(before->status),
-                                       INT(before->epoch), BLOB(token), INT(now), OPT(run->started_at),
+                                       INT(before->epoch), fence_arg(fence), INT(now), OPT(run->started_at),
                                        INT(run->hold & HOLD_CLEANUP));
         return tx_exec_changed(
                 tx, SQL_RUN_MOVE, changed, INT(run->id), INT(run->status), INT(run->hold),
@@ -464,7 +476,7 @@ static enum err write_row(struct tx *tx, const struct run *run, const struct run
                 OPT(run->lease_until), INT(run->lease_us), OPT(run->heartbeat_at),
                 OPT(run->claimed_at), OPT(run->started_at), OPT(run->wake_at),
                 INT(run->recoveries), INT(run->cancel_requested), INT(run->revision),
-                INT(run->steps), INT(before->status), INT(before->epoch), BLOB(token), INT(now));
+                INT(run->steps), INT(before->status), INT(before->epoch), fence_arg(fence), INT(now));
 }
 
 enum err run_set_deadline(struct tx *tx, struct run *run, int64_t timeout_seconds)
@@ -594,8 +606,7 @@ enum err run_retry_after(struct tx *tx, struct task *task, const struct run *run
         if (!e) {
                 task->attempts = spec.attempt;
                 task->last_run_id = next.id;
-                task->current_run_id = 0;
-                e = task_project(tx, task, RUN_QUEUED, events);
+                e = task_project_run(tx, task, RUN_QUEUED, events);
         }
         return e;
 }

@@ -120,8 +120,13 @@ enum err run_list(struct tx *, const struct principal *, const struct run_filter
 /* What a holder of a lease shows. */
 struct fence {
         const struct principal *by;
-        struct str token; /* its text */
+        unsigned char digest[32]; /* SHA-256 of the token's bytes; zero when it is no token */
 };
+/* Of a token's text. */
+struct fence fence_of(const struct principal *, struct str token);
+/* As the argument of a statement; without a fence NULL. */
+struct arg fence_arg(const struct fence *);
+bool run_has_token(const struct run *, const struct fence *);
 
 /* What changes beside the status. */
 struct run_change {
@@ -157,8 +162,6 @@ enum err run_end_steps(struct tx *, const struct run *) NODISCARD;
 
 /* Checks the fence without writing: for calls that only record. */
 enum err run_check_fence(struct tx *, const struct run *, const struct fence *) NODISCARD;
-/* SHA-256 of the token's bytes; false when it is no token. */
-bool token_digest(struct str token, unsigned char out[32]);
 /* The token of a claim that was granted to this run and epoch. */
 struct str token_text(struct tx *, const struct run *);
 

@@ -331,11 +331,9 @@ static enum err leave(struct tx *tx, const struct advance *a, struct run *run, s
 static bool goes_on(struct tx *tx, const struct advance *a, struct run *run, struct events *events,
                     enum err *e)
 {
-        unsigned char digest[32];
         int64_t changed = 0;
 
-        if (a->move != ADVANCE_GO_ON || a->cancel_children || !a->known || a->known->status != RUN_RUNNING ||
-            !token_digest(a->fence.token, digest))
+        if (a->move != ADVANCE_GO_ON || a->cancel_children || !a->known || a->known->status != RUN_RUNNING)
                 return false;
         *run = *a->known;
         events->tree = run->tree_id;
@@ -344,7 +342,7 @@ static bool goes_on(struct tx *tx, const struct advance *a, struct run *run, str
         run->current_step = a->at;
         *e = tx_exec_changed(tx, SQL_RUN_GO_ON, &changed, INT(a->run_id), INT(a->at),
                              INT(run->steps), INT(run->epoch), INT(a->revision),
-                             BLOB(((struct str){ (char *)digest, sizeof(digest) })),
+                             fence_arg(&a->fence),
                              INT(lease_now(tx_context(tx))));
         if (!*e && !changed) {
                 events->n = 0;

@@ -64,7 +64,7 @@ static const struct field task_fields[] = {
         { "definition_version", FIELD_INT, BOTH, AT(definition_version) },
         { "required_capabilities", FIELD_CAPS, BOTH, AT(required_capabilities) },
         { "preferred_capabilities", FIELD_CAPS, BOTH, AT(preferred_capabilities) },
-        { "current_run_id", FIELD_ID, BOTH, AT(current_run_id), "run" },
+        { "current_run_id", FIELD_ID, FIELD_WIRE, AT(current_run_id), "run" },
         { "last_run_id", FIELD_ID, FIELD_COLUMN, AT(last_run_id), "run" },
         { "last_run_status", FIELD_INT, FIELD_COLUMN, AT(last_run_status) },
         { "latest_sequence", FIELD_INT, FIELD_WIRE, AT(latest_sequence) },
@@ -132,17 +132,23 @@ enum err task_project(struct tx *tx, struct task *task, int open_run, struct eve
         enum task_status from = (enum task_status)task->status, to = task_derive(task, open_run);
 
         if (from == to)
-                return tx_exec(tx, SQL_TASK_PROJECT_RUN, INT(task->id), OPT(task->current_run_id),
-                               OPT(task->last_run_id), INT(task->last_run_status),
-                               INT(task->attempts));
+                return ERR_OK;
         task->status = to;
         task->updated_at = tx_now(tx);
         task->closed_at = is_closed(to) ? tx_now(tx) : 0;
         events_add(tx, events, EVENT_TASK_STATUS_CHANGED, task->id, 0,
                   payload_change(tx, statuses[from], statuses[to]));
-        return tx_exec(tx, SQL_TASK_PROJECT, INT(task->id), INT(to), OPT(task->current_run_id),
-                       OPT(task->last_run_id), INT(task->last_run_status), INT(task->attempts),
-                       OPT(task->closed_at), INT(task->updated_at));
+        return tx_exec(tx, SQL_TASK_PROJECT, INT(task->id), INT(to), OPT(task->last_run_id),
+                       INT(task->last_run_status), INT(task->attempts), OPT(task->closed_at),
+                       INT(task->updated_at));
+}
+
+enum err task_project_run(struct tx *tx, struct task *task, int open_run, struct events *events)
+{
+        if (task->status == (int)task_derive(task, open_run))
+                return tx_exec(tx, SQL_TASK_RUN, INT(task->id), OPT(task->last_run_id),
+                               INT(task->last_run_status), INT(task->attempts));
+        return task_project(tx, task, open_run, events);
 }
 
 /* ---- creation ---- */
@@ -243,6 +249,7 @@ enum err task_create(struct tx *tx, const struct principal *by, const struct tas
         e = tx_insert(tx, SQL_TASK_ADD, &task);
         if (!e)
                 e = events_append(tx, &events);
+        task.latest_sequence = events.last;
         if (!e)
                 *out = task;
         return e;
@@ -265,9 +272,17 @@ enum err task_get(struct tx *tx, const struct principal *by, int64_t id, struct 
 
 enum err task_show(struct tx *tx, struct task *task)
 {
+        int64_t found[2] = { 0 };
+        enum err e;
+
         task->draft = task->status == TASK_DRAFT;
         task->effective_paused = task->paused_n > 0;
-        return events_head(tx, task->tree_id, &task->latest_sequence);
+        if (task->latest_sequence)
+                return ERR_OK;
+        e = tx_numbers(tx, SQL_TASK_SHOW, found, 2, ARGS(INT(task->tree_id), OPT(task->last_run_id)));
+        task->latest_sequence = found[0];
+        task->current_run_id = found[1];
+        return e;
 }
 
 /* %text% with the wildcards of LIKE escaped. */
@@ -421,9 +436,8 @@ static enum err new_attempt(struct tx *tx, const struct principal *by, struct ta
                 events_add(tx, &events, extra, task->id, (*run)->id, STR_NONE);
         task->attempts = spec->attempt;
         task->last_run_id = (*run)->id;
-        task->current_run_id = 0;
         if (!e)
-                e = task_project(tx, task, RUN_QUEUED, &events);
+                e = task_project_run(tx, task, RUN_QUEUED, &events);
         return e ? e : events_append(tx, &events);
 }
 

@@ -1,6 +1,6 @@
 /*
  * Tasks: durable units of coordination that people see.  The stored status always equals the status
- * that task_derive() gives; task_project() is the only function that writes it.
+ * that task_derive() gives; task_project() is the function that writes it.
  */
 #ifndef BATON_DOMAIN_TASK_H
 #define BATON_DOMAIN_TASK_H
@@ -55,7 +55,7 @@ struct task {
         struct str owner, network_channel;
         int64_t definition_id, definition_version;
         struct str required_capabilities, preferred_capabilities;
-        int64_t current_run_id, last_run_id, last_run_status;
+        int64_t last_run_id, last_run_status; /* newest root run; how the newest ended one ended */
         int64_t unmet_deps, dependency_count, child_count;
         bool paused;
         int64_t paused_n;
@@ -68,9 +68,10 @@ struct task {
         int64_t created_at, updated_at, closed_at, archived_at;
         struct str metadata, input;
 
-        /* Not columns: set by task_show() for the wire. */
+        /* Not columns: set by task_show() for the wire, the numbers by an operation that knows them. */
         bool draft, effective_paused;
         int64_t latest_sequence;
+        int64_t current_run_id;   /* the newest root run while it is under way */
         struct list runs;         /* of GET one: the latest 20 */
         struct list children;
         struct list dependencies;
@@ -134,7 +135,10 @@ enum err task_cancel(struct tx *, const struct principal *, int64_t id, struct s
 
 /* The status that the facts give: pure (spec task-domain 2.1 as corrected by DESIGN 1). */
 enum task_status task_derive(const struct task *, int current_run_status);
-/* Writes status, current and last run of a task; adds task.status_changed if it changed. */
+/* Writes the status if it is another now, and adds task.status_changed. */
 enum err task_project(struct tx *, struct task *, int current_run_status, struct events *) NODISCARD;
+/* The same after its last run or its attempts changed: they are written in any case. */
+enum err task_project_run(struct tx *, struct task *, int current_run_status,
+                          struct events *) NODISCARD;
 
 #endif

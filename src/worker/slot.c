@@ -243,7 +243,7 @@ static void hold(struct slot *s)
         s->look = false;
         s->holds = true;
         pthread_mutex_unlock(&s->lock);
-        s->fence = (struct fence){ &s->worker->by, claim->token };
+        s->fence = fence_of(&s->worker->by, claim->token);
         s->subscription = (struct subscription){ .topic = s->tree, .wake = wake };
         hub_subscribe(s->worker->options.hub, &s->subscription);
 }

@@ -69,7 +69,7 @@ static void beat(struct worker *w, struct slot *s, struct scope *scope)
         if (!is_due(s, worker_boot_now(w), &c.run, token))
                 return;
         scope_reset(scope);
-        c.fence = (struct fence){ &w->by, str_from(token) };
+        c.fence = fence_of(&w->by, str_from(token));
         e = store_call(w->options.store, &c.call);
         tell(s, token, e, !e && c.beat.cancel_requested);
 }

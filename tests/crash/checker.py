@@ -185,15 +185,15 @@ class Probe(Actor):
                       expect="terminal")
 
     def resume(self):
-        trees = [t for t in self.db.tree if t["seq"]]
-        for tree in self.sample(trees, 40):
-            task = database.wire_id("task", tree["id"])
+        trees = [(tree, len(events)) for tree, events in sorted(self.db.events_of_tree.items())]
+        for tree, head in self.sample(trees, 40):
+            task = database.wire_id("task", tree)
             path = f"/v1/tasks/{task}/events/stream"
-            last = self.random.randint(0, tree["seq"] - 1)
-            ids = list(range(last + 1, tree["seq"] + 1))
+            last = self.random.randint(0, head - 1)
+            ids = list(range(last + 1, head + 1))
             self.op("resume", lambda c: follow(c, path, last, len(ids)), lambda body: body,
                     stream=task, last=last, want="events", ids=ids)
-            above = tree["seq"] + self.random.randint(1, 50)
+            above = head + self.random.randint(1, 50)
             self.op("resume", lambda c: follow(c, path, above, 1), stream=task, last=above,
                     want=400)
         ended = [r for r in self.db.run if r["status"] in TERMINAL]

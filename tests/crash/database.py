@@ -52,7 +52,7 @@ EVENT_TYPE = {
 HOLD_BACKOFF = 4
 
 DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
-TABLES = "task run step event ready tree idempotency approval join_point".split()
+TABLES = "task run step event ready idempotency approval join_point".split()
 # What a refused or repeated request must not change.
 STATE_TABLES = TABLES + ["definition", "definition_version", "key", "workspace"]
 
