@@ -290,6 +290,8 @@ static struct str column_text(struct arena *arena, sqlite3_stmt *s, int at)
 
 static void read_field(struct tx *tx, sqlite3_stmt *s, int at, const struct field *f, void *base)
 {
+        int64_t name;
+
         switch (f->kind) {
         case FIELD_INT:
         case FIELD_TIME:
@@ -310,10 +312,8 @@ static void read_field(struct tx *tx, sqlite3_stmt *s, int at, const struct fiel
         case FIELD_NAME:
         case FIELD_ACTOR:
         case FIELD_CAPS:
-                *FIELD_AT(base, f, struct str) =
-                        sqlite3_column_type(s, at) == SQLITE_NULL ?
-                                STR_NONE :
-                                tx_name_text(tx, sqlite3_column_int64(s, at));
+                name = sqlite3_column_int64(s, at); /* numbers of names begin at 1 */
+                *FIELD_AT(base, f, struct str) = name ? tx_name_text(tx, name) : STR_NONE;
                 break;
         case FIELD_RECORD:
         case FIELD_LIST:
