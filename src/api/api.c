@@ -726,6 +726,37 @@ enum err request_reply_list(struct request *r, const struct record *record, stru
         return ERR_OK;
 }
 
+static void render_batch(struct request *r, struct json_out *j)
+{
+        const struct batch_item *item = r->items.items;
+
+        json_begin_object(j);
+        json_key(j, "items");
+        json_begin_list(j);
+        for (size_t i = 0; i < r->items.n; i++) {
+                json_begin_object(j);
+                json_key(j, "ok");
+                json_put_bool(j, !item[i].result);
+                if (item[i].result) {
+                        json_key(j, "error");
+                        json_problem(j, &item[i].fault, STR_NONE);
+                } else {
+                        json_members(j, item[i].record, item[i].value);
+                }
+                json_end_object(j);
+        }
+        json_end_list(j);
+        json_end_object(j);
+}
+
+enum err request_reply_batch(struct request *r, struct list items)
+{
+        r->status = 200;
+        r->render = render_batch;
+        r->items = items;
+        return ERR_OK;
+}
+
 enum err request_id(struct request *r, int param, const char *prefix, const char *resource,
                     int64_t *out)
 {

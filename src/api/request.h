@@ -77,6 +77,16 @@ enum err request_reply(struct request *, int status, const struct record *, cons
 enum err request_reply_list(struct request *, const struct record *, struct list, int limit,
                             size_t id_offset);
 
+/* One item of a batch: its members, or its problem. */
+struct batch_item {
+        enum err result;
+        struct fault fault;
+        const struct record *record;
+        const void *value;
+};
+/* 200 {"items":[{"ok":true,…}|{"ok":false,"error":{…}}]} of struct batch_item. */
+enum err request_reply_batch(struct request *, struct list items);
+
 /* In a list, a text beyond LISTED_MAX bytes is shown by its beginning: {"preview","truncated"}. */
 enum { LISTED_MAX = 65536 };
 struct str request_listed(struct request *, struct str json);
@@ -117,6 +127,14 @@ enum err request_definition(struct request *, struct tx *, int64_t id, int64_t v
  * the definition says and the caller did not. */
 enum err request_bind_definition(struct request *, struct tx *, struct str name,
                                  struct task_spec *) NODISCARD;
+/* {"task"?,"run"?,"action"?} */
+struct started {
+        struct task *task;
+        struct run *run;
+        struct str action;
+};
+extern const struct record started_record;
+const struct started *started(struct request *, struct task *, struct run *, const char *action);
 enum err reply_started(struct request *, struct tx *, int status, struct task *, struct run *,
                        const char *action);
 

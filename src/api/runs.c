@@ -230,120 +230,92 @@ static enum err no_token(struct request *r, struct str json, const char *field)
         return ERR_OK;
 }
 
-static enum err start_run(struct request *r, struct tx *tx)
+/* What every call of a holder begins with. */
+struct holding {
+        int64_t id;
+        struct fence fence;
+        struct run *run; /* to be filled */
+};
+
+static enum err read_holding(struct request *r, struct holding *h)
 {
         const struct holder_body *b = r->body;
-        struct run *run = arena_new(&r->scope.arena, struct run);
-        struct fence fence = request_fence(r, b->claim_token);
-        int64_t id;
-        enum err e = request_id(r, 0, "run", "run", &id);
+
+        h->fence = request_fence(r, b->claim_token);
+        h->run = arena_new(&r->scope.arena, struct run);
+        return request_id(r, 0, "run", "run", &h->id);
+}
+
+static enum err start_run(struct request *r, struct tx *tx)
+{
+        struct holding h;
+        enum err e = read_holding(r, &h);
 
         if (!e)
-                e = claim_start(tx, &fence, id, run);
-        return e ? e : reply_run(r, tx, run);
+                e = claim_start(tx, &h.fence, h.id, h.run);
+        return e ? e : reply_run(r, tx, h.run);
 }
 
 static enum err heartbeat_run(struct request *r, struct tx *tx)
 {
         const struct holder_body *b = r->body;
         struct heartbeat *beat = arena_new(&r->scope.arena, struct heartbeat);
-        struct fence fence = request_fence(r, b->claim_token);
-        int64_t id;
-        enum err e = request_id(r, 0, "run", "run", &id);
+        struct holding h;
+        enum err e = read_holding(r, &h);
 
         if (!e)
-                e = claim_heartbeat(tx, &fence, id, b->lease_seconds, beat);
+                e = claim_heartbeat(tx, &h.fence, h.id, b->lease_seconds, beat);
         return e ? e : request_reply(r, 200, &heartbeat_reply, beat);
 }
 
 static enum err complete_run(struct request *r, struct tx *tx)
 {
         const struct holder_body *b = r->body;
-        struct run *run = arena_new(&r->scope.arena, struct run);
-        struct fence fence = request_fence(r, b->claim_token);
-        int64_t id;
-        enum err e = request_id(r, 0, "run", "run", &id);
+        struct holding h;
+        enum err e = read_holding(r, &h);
 
         if (!e)
                 e = no_token(r, b->result, "result");
         if (!e)
-                e = claim_complete(tx, &fence, id, b->result, run);
-        return e ? e : reply_run(r, tx, run);
+                e = claim_complete(tx, &h.fence, h.id, b->result, h.run);
+        return e ? e : reply_run(r, tx, h.run);
 }
 
 static enum err fail_run(struct request *r, struct tx *tx)
 {
         const struct holder_body *b = r->body;
-        struct run *run = arena_new(&r->scope.arena, struct run);
-        struct fence fence = request_fence(r, b->claim_token);
-        int64_t id;
-        enum err e = request_id(r, 0, "run", "run", &id);
+        struct holding h;
+        enum err e = read_holding(r, &h);
 
         if (!e)
                 e = no_token(r, b->metadata, "metadata");
         if (!e && b->kind == OUTCOME_OK)
                 e = fail_field(&r->scope, "kind", ERR_VALIDATION, "a failure cannot be of kind ok");
         if (!e)
-                e = claim_fail(tx, &fence, id,
+                e = claim_fail(tx, &h.fence, h.id,
                                b->kind ? (enum outcome)b->kind : OUTCOME_FAILED, b->error,
-                               b->metadata, run);
-        return e ? e : reply_run(r, tx, run);
+                               b->metadata, h.run);
+        return e ? e : reply_run(r, tx, h.run);
 }
 
 static enum err release_run(struct request *r, struct tx *tx)
 {
         const struct holder_body *b = r->body;
-        struct run *run = arena_new(&r->scope.arena, struct run);
-        struct fence fence = request_fence(r, b->claim_token);
-        int64_t id;
-        enum err e = request_id(r, 0, "run", "run", &id);
+        struct holding h;
+        enum err e = read_holding(r, &h);
 
         if (!e)
-                e = claim_release(tx, &fence, id, b->reason, b->metadata, run);
-        return e ? e : reply_run(r, tx, run);
+                e = claim_release(tx, &h.fence, h.id, b->reason, b->metadata, h.run);
+        return e ? e : reply_run(r, tx, h.run);
 }
 
 /* ---- batches ---- */
 
-struct holder_item {
-        enum err result;
-        struct fault fault;
-        const char *key;
-        const struct record *record;
-        const void *value;
-};
-
-static void render_items(struct request *r, struct json_out *j)
-{
-        const struct holder_item *item = r->items.items;
-
-        json_begin_object(j);
-        json_key(j, "items");
-        json_begin_list(j);
-        for (size_t i = 0; i < r->items.n; i++) {
-                json_begin_object(j);
-                json_key(j, "ok");
-                json_put_bool(j, !item[i].result);
-                if (item[i].result) {
-                        json_key(j, "error");
-                        json_problem(j, &item[i].fault, STR_NONE);
-                } else if (item[i].key) {
-                        json_key(j, item[i].key);
-                        json_record(j, item[i].record, item[i].value);
-                } else {
-                        json_members(j, item[i].record, item[i].value);
-                }
-                json_end_object(j);
-        }
-        json_end_list(j);
-        json_end_object(j);
-}
-
 typedef enum err item_operation(struct request *, struct tx *, const struct holder_body *,
-                                struct holder_item *);
+                                struct batch_item *);
 
 static enum err complete_one(struct request *r, struct tx *tx, const struct holder_body *b,
-                             struct holder_item *item)
+                             struct batch_item *item)
 {
         struct run *run = arena_new(&r->scope.arena, struct run);
         struct fence fence = fence_of(&r->by, b->claim_token);
@@ -353,18 +325,20 @@ static enum err complete_one(struct request *r, struct tx *tx, const struct hold
                 e = claim_complete(tx, &fence, b->run_id, b->result, run);
         if (!e)
                 run_show(tx, run);
-        *item = (struct holder_item){ .key = "run", .record = &run_record, .value = run };
+        item->record = &started_record;
+        item->value = started(r, NULL, run, NULL);
         return e;
 }
 
 static enum err heartbeat_one(struct request *r, struct tx *tx, const struct holder_body *b,
-                              struct holder_item *item)
+                              struct batch_item *item)
 {
         struct heartbeat *beat = arena_new(&r->scope.arena, struct heartbeat);
         struct fence fence = fence_of(&r->by, b->claim_token);
         enum err e = claim_heartbeat(tx, &fence, b->run_id, b->lease_seconds, beat);
 
-        *item = (struct holder_item){ .record = &heartbeat_reply, .value = beat };
+        item->record = &heartbeat_reply;
+        item->value = beat;
         return e;
 }
 
@@ -373,7 +347,7 @@ static enum err each(struct request *r, struct tx *tx, item_operation *operation
 {
         const struct items_body *body = r->body;
         const struct holder_body *items = body->items.items;
-        struct holder_item *out = arena_array(&r->scope.arena, struct holder_item,
+        struct batch_item *out = arena_array(&r->scope.arena, struct batch_item,
                                               body->items.n + 1);
 
         if (body->items.n == 0 || body->items.n > 100)
@@ -387,10 +361,7 @@ static enum err each(struct request *r, struct tx *tx, item_operation *operation
                 if (err_http_status(e) >= 500)
                         return e;
         }
-        r->status = 200;
-        r->render = render_items;
-        r->items = (struct list){ out, body->items.n };
-        return ERR_OK;
+        return request_reply_batch(r, (struct list){ out, body->items.n });
 }
 
 static enum err complete_runs(struct request *r, struct tx *tx)
@@ -401,7 +372,7 @@ static enum err complete_runs(struct request *r, struct tx *tx)
 /* Whether every lease was prolonged and nobody wants a run to stop: nothing to tell yet. */
 static bool all_is_well(struct request *r, int64_t *trees)
 {
-        const struct holder_item *item = r->items.items;
+        const struct batch_item *item = r->items.items;
 
         for (size_t i = 0; i < r->items.n; i++) {
                 const struct heartbeat *beat = item[i].value;

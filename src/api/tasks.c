@@ -91,29 +91,31 @@ const struct record retry_body_record = { "Retry", retry_fields, LENGTH(retry_fi
 
 /* ---- replies ---- */
 
-struct started {
-        struct task *task;
-        struct run *run;
-        struct str action;
-};
 static const struct field started_fields[] = {
         { "task", FIELD_RECORD, FIELD_WIRE, offsetof(struct started, task), &task_record },
         { "run", FIELD_RECORD, FIELD_WIRE, offsetof(struct started, run), &run_record },
         { "action", FIELD_STR, FIELD_WIRE, offsetof(struct started, action) },
 };
-static const struct record started_record = { "Started", started_fields, LENGTH(started_fields),
-                                              sizeof(struct started), -1 };
+const struct record started_record = { "Started", started_fields, LENGTH(started_fields),
+                                       sizeof(struct started), -1 };
+
+const struct started *started(struct request *r, struct task *task, struct run *run,
+                              const char *action)
+{
+        struct started *s = arena_new(&r->scope.arena, struct started);
+
+        *s = (struct started){ task, run, action ? str_from(action) : STR_NONE };
+        return s;
+}
 
 enum err reply_started(struct request *r, struct tx *tx, int status, struct task *task,
                        struct run *run, const char *action)
 {
-        struct started *s = arena_new(&r->scope.arena, struct started);
         enum err e = task_show(tx, task);
 
         if (run)
                 run_show(tx, run);
-        *s = (struct started){ task, run, action ? str_from(action) : STR_NONE };
-        return e ? e : request_reply(r, status, &started_record, s);
+        return e ? e : request_reply(r, status, &started_record, started(r, task, run, action));
 }
 
 /* ---- create ---- */
@@ -156,66 +158,22 @@ static enum err post_task(struct request *r, struct tx *tx)
 
         if (e)
                 return e;
-        task->latest_sequence = run ? 2 : 1;
-        if (run) {
-                struct started *s = arena_new(&r->scope.arena, struct started);
-
-                run_show(tx, run);
-                *s = (struct started){ task, run, STR_NONE };
-                return request_reply(r, 201, &started_record, s);
-        }
-        return request_reply(r, 201, &task_record, task);
-}
-
-struct batch_item {
-        enum err result;
-        struct fault fault;
-        struct task *task;
-        struct run *run;
-};
-
-static void render_batch(struct request *r, struct json_out *j)
-{
-        const struct batch_item *item = r->items.items;
-
-        json_begin_object(j);
-        json_key(j, "items");
-        json_begin_list(j);
-        for (size_t i = 0; i < r->items.n; i++) {
-                json_begin_object(j);
-                json_key(j, "ok");
-                json_put_bool(j, !item[i].result);
-                if (item[i].result) {
-                        json_key(j, "error");
-                        json_problem(j, &item[i].fault, STR_NONE);
-                } else {
-                        json_key(j, "task");
-                        json_record(j, &task_record, item[i].task);
-                        if (item[i].run) {
-                                json_key(j, "run");
-                                json_record(j, &run_record, item[i].run);
-                        }
-                }
-                json_end_object(j);
-        }
-        json_end_list(j);
-        json_end_object(j);
+        return run ? reply_started(r, tx, 201, task, run, NULL) :
+                     request_reply(r, 201, &task_record, task);
 }
 
 /* A refused item has written nothing: task_create() checks before it writes. */
 static enum err batch_one(struct request *r, struct tx *tx, const struct task_body *body,
                           struct batch_item *item)
 {
-        enum err e;
+        struct task *task = arena_new(&r->scope.arena, struct task);
+        struct run *run = NULL;
+        enum err e = create(r, tx, body, task, &run);
 
-        item->task = arena_new(&r->scope.arena, struct task);
-        item->run = NULL;
-        e = create(r, tx, body, item->task, &item->run);
-        item->result = e;
-        item->fault = r->scope.fault;
-        if (item->run)
-                run_show(tx, item->run);
-        item->task->latest_sequence = item->run ? 2 : 1;
+        if (run)
+                run_show(tx, run);
+        *item = (struct batch_item){ e, r->scope.fault, &started_record,
+                                     started(r, task, run, NULL) };
         return err_http_status(e) >= 500 ? e : ERR_OK;
 }
 
@@ -231,10 +189,7 @@ static enum err post_batch(struct request *r, struct tx *tx)
                                   (int64_t)body->items.n, "items of one batch (at least 1)");
         for (size_t i = 0; !e && i < body->items.n; i++)
                 e = batch_one(r, tx, &items[i], &out[i]);
-        r->status = 200;
-        r->render = render_batch;
-        r->items = (struct list){ out, body->items.n };
-        return e;
+        return e ? e : request_reply_batch(r, (struct list){ out, body->items.n });
 }
 
 /* ---- read ---- */

@@ -330,6 +330,19 @@ static void read_row(struct tx *tx, sqlite3_stmt *s, const struct record *record
                         read_field(tx, s, column++, &record->fields[i], out);
 }
 
+/* The statement with its arguments, ready to be stepped. */
+static enum err begin(struct tx *tx, int id, const struct arg *args, size_t n, sqlite3_stmt **s)
+{
+        enum err e = statement(tx, id, s);
+
+        if (!e)
+                e = bind(tx, *s, args, n);
+        /* A row may come from INSERT … RETURNING: a write, which only costs a savepoint. */
+        if (!e && !sqlite3_stmt_readonly(*s))
+                tx->writes++;
+        return e;
+}
+
 static enum err end(struct tx *tx, sqlite3_stmt *s, int code)
 {
         enum err e = code == SQLITE_DONE || code == SQLITE_ROW ? ERR_OK :
@@ -342,13 +355,10 @@ static enum err end(struct tx *tx, sqlite3_stmt *s, int code)
 enum err tx_write(struct tx *tx, int id, int64_t *changed, const struct arg *args, size_t n)
 {
         sqlite3_stmt *s;
-        enum err e = statement(tx, id, &s);
+        enum err e = begin(tx, id, args, n, &s);
 
-        if (!e)
-                e = bind(tx, s, args, n);
         if (e)
                 return e;
-        tx->writes++;
         e = end(tx, s, sqlite3_step(s));
         if (!e && changed)
                 *changed = sqlite3_changes64(tx->engine->db);
@@ -371,25 +381,15 @@ enum err tx_insert(struct tx *tx, int id, const void *in)
         return end(tx, s, sqlite3_step(s));
 }
 
-/* A row may come from INSERT … RETURNING: count it as a write, which only costs a savepoint. */
-static void count_write(struct tx *tx, sqlite3_stmt *s)
-{
-        if (!sqlite3_stmt_readonly(s))
-                tx->writes++;
-}
-
 enum err tx_row(struct tx *tx, int id, void *out, const struct arg *args, size_t n)
 {
         const struct record *record = tx->engine->registry[id].record;
         sqlite3_stmt *s;
-        enum err e = statement(tx, id, &s);
+        enum err e = begin(tx, id, args, n, &s);
         int code;
 
-        if (!e)
-                e = bind(tx, s, args, n);
         if (e)
                 return e;
-        count_write(tx, s);
         code = sqlite3_step(s);
         if (code == SQLITE_ROW) {
                 memset(out, 0, record->size);
@@ -404,15 +404,12 @@ enum err tx_rows(struct tx *tx, int id, struct list *out, const struct arg *args
         const struct record *record = tx->engine->registry[id].record;
         size_t room = 0;
         sqlite3_stmt *s;
-        enum err e = statement(tx, id, &s);
+        enum err e = begin(tx, id, args, n, &s);
         int code;
 
         *out = (struct list){ arena_alloc(&tx->scope->arena, 0, 16), 0 };
-        if (!e)
-                e = bind(tx, s, args, n);
         if (e)
                 return e;
-        count_write(tx, s);
         while ((code = sqlite3_step(s)) == SQLITE_ROW) {
                 if (out->n == room) {
                         void *grown;
@@ -431,14 +428,11 @@ enum err tx_numbers(struct tx *tx, int id, int64_t *out, size_t n_out, const str
                     size_t n)
 {
         sqlite3_stmt *s;
-        enum err e = statement(tx, id, &s);
+        enum err e = begin(tx, id, args, n, &s);
         int code;
 
-        if (!e)
-                e = bind(tx, s, args, n);
         if (e)
                 return e;
-        count_write(tx, s);
         code = sqlite3_step(s);
         for (size_t i = 0; code == SQLITE_ROW && i < n_out; i++)
                 out[i] = sqlite3_column_int64(s, (int)i);
@@ -451,16 +445,13 @@ enum err tx_number_rows(struct tx *tx, int id, int64_t **out, size_t *n_rows, si
 {
         size_t room = 8, row = n_columns * sizeof(int64_t);
         sqlite3_stmt *s;
-        enum err e = statement(tx, id, &s);
+        enum err e = begin(tx, id, args, n, &s);
         int code;
 
         *n_rows = 0;
         *out = arena_array(&tx->scope->arena, int64_t, room * n_columns);
-        if (!e)
-                e = bind(tx, s, args, n);
         if (e)
                 return e;
-        count_write(tx, s);
         while ((code = sqlite3_step(s)) == SQLITE_ROW) {
                 if (*n_rows == room) {
                         int64_t *grown;
