@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/attr.h"
+#include "core/failpoint.h"
 #include "domain/sql.h"
 
 static const char *const type_names[] = {
@@ -87,6 +88,8 @@ enum err events_append(struct tx *tx, struct events *events)
                 e = tx_exec(tx, SQL_TREE_ADD, INT(events->tree), INT(last));
         else
                 e = advance_tree(tx, events->tree, &last);
+        if (!e)
+                e = failpoint(tx_scope(tx), FAILPOINT_EVENTS_NUMBERED);
         events->new_tree = false;
         for (size_t i = 0; !e && i < events->n;) {
                 size_t n = events->n - i >= 8 ? 8 :

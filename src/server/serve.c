@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "core/failpoint.h"
 #include "core/log.h"
 #include "domain/key.h"
 #include "domain/migrations.h"
@@ -99,7 +100,7 @@ static enum err write_file(struct scope *scope, const struct server *s, const ch
         ok = fd >= 0 && write(fd, text.p, text.n) == (ssize_t)text.n && fsync(fd) == 0;
         if (fd >= 0)
                 close(fd);
-        if (!ok || rename(temporary, path))
+        if (!ok || failpoint_fails(FAILPOINT_BOOT_FILE) || rename(temporary, path))
                 return fail(scope, ERR_UNAVAILABLE, "cannot write %s: %s", path, strerror(errno));
         return ERR_OK;
 }
@@ -130,6 +131,8 @@ static enum err admin_key(struct scope *scope, struct server *s)
         if (access(in_data(scope, s, "admin.key"), F_OK) == 0)
                 return ERR_OK;
         e = store_run(s->store, scope, make_admin_key, &secret);
+        if (!e)
+                e = failpoint(scope, FAILPOINT_BOOT_KEY);
         return e ? e : write_file(scope, s, "admin.key", secret);
 }
 
@@ -195,6 +198,8 @@ static enum err open_store(struct scope *scope, struct server *s, const struct o
 
         if (!e)
                 e = store_run(s->store, scope, domain_boot, s->domain);
+        if (!e)
+                e = failpoint(scope, FAILPOINT_BOOT_OPEN);
         return e ? e : admin_key(scope, s);
 }
 
@@ -342,9 +347,13 @@ static enum err start(struct scope *scope, struct server *s, const struct option
                                    .usage = workspace_usage };
         enum err e = open_data(scope, s, o->data);
 
+        if (!e)
+                e = failpoint(scope, FAILPOINT_BOOT_LOCKED);
         /* The spawner is forked while there is nothing yet that it must not have. */
         if (!e)
                 e = start_spawner(scope, s, o);
+        if (!e)
+                e = failpoint(scope, FAILPOINT_BOOT_SPAWNER);
         if (!e)
                 e = privileges_drop(scope, s->data);
         if (e)
@@ -365,7 +374,11 @@ static enum err start(struct scope *scope, struct server *s, const struct option
         e = store_start(scope, s->store);
         s->started = !e;
         if (!e)
+                e = failpoint(scope, FAILPOINT_BOOT_THREADS);
+        if (!e)
                 e = start_worker(scope, s, o);
+        if (!e)
+                e = failpoint(scope, FAILPOINT_BOOT_HTTP);
         return e ? e : open_http(scope, s, o);
 }
 
@@ -428,6 +441,7 @@ static void drain(struct server *s, const sigset_t *signals, const char *reason)
         const int64_t moments = 1000 / MOMENT_MS;
         int64_t left = s->options->drain_seconds * moments;
 
+        failpoint_pass(FAILPOINT_DRAIN);
         log_write(LOG_INFO, "draining", "reason", reason, NULL);
         api_drain(s->api);
         http_server_drain(s->http);
@@ -443,8 +457,10 @@ static void drain(struct server *s, const sigset_t *signals, const char *reason)
 
 static void stop(struct scope *scope, struct server *s)
 {
+        failpoint_pass(FAILPOINT_DRAINED);
         if (s->worker)
                 worker_stop(s->worker);
+        failpoint_pass(FAILPOINT_STOP_STORE);
         /* The store before HTTP: every call that is under way gets its answer. */
         if (s->started)
                 store_stop(s->store);
@@ -454,6 +470,7 @@ static void stop(struct scope *scope, struct server *s)
         }
         if (s->api)
                 api_free(s->api);
+        failpoint_pass(FAILPOINT_STOP_CLOSE);
         if (s->store)
                 store_close(s->store);
         if (s->worker)

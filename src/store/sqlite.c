@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/buf.h"
+#include "core/failpoint.h"
 #include "store/engine.h"
 
 enum { PAGE_BYTES = 4096 };
@@ -340,6 +341,8 @@ enum err tx_write(struct tx *tx, int id, int64_t *changed, const struct arg *arg
 
         if (!e)
                 e = bind(tx, s, args, n);
+        if (!e)
+                e = failpoint(tx->scope, FAILPOINT_WRITE);
         if (e)
                 return e;
         tx->writes++;
@@ -359,6 +362,8 @@ enum err tx_insert(struct tx *tx, int id, const void *in)
         for (size_t i = 0; !e && i < record->n; i++)
                 if (record->fields[i].flags & FIELD_COLUMN)
                         e = bind_field(tx, s, ++column, &record->fields[i], in);
+        if (!e)
+                e = failpoint(tx->scope, FAILPOINT_WRITE);
         if (e)
                 return e;
         tx->writes++;
@@ -549,12 +554,16 @@ static enum err run_own(struct scope *scope, struct engine *engine, sqlite3_stmt
 
 enum err engine_begin(struct scope *scope, struct engine *engine)
 {
-        return run_own(scope, engine, engine->begin);
+        enum err e = failpoint(scope, FAILPOINT_BEGIN);
+
+        return e ? e : run_own(scope, engine, engine->begin);
 }
 
 enum err engine_commit(struct scope *scope, struct engine *engine)
 {
-        return run_own(scope, engine, engine->commit);
+        enum err e = failpoint(scope, FAILPOINT_BEFORE_COMMIT);
+
+        return e ? e : run_own(scope, engine, engine->commit);
 }
 
 void engine_rollback(struct engine *engine)
@@ -565,7 +574,9 @@ void engine_rollback(struct engine *engine)
 
 enum err engine_savepoint(struct scope *scope, struct engine *engine)
 {
-        return engine_script(scope, engine, "SAVEPOINT call");
+        enum err e = failpoint(scope, FAILPOINT_SAVEPOINT);
+
+        return e ? e : engine_script(scope, engine, "SAVEPOINT call");
 }
 
 void engine_release(struct engine *engine)
@@ -585,12 +596,16 @@ bool engine_in_transaction(struct engine *engine)
 
 enum err engine_checkpoint(struct scope *scope, struct engine *engine, bool truncate)
 {
-        int log = 0, done = 0;
-        int code = sqlite3_wal_checkpoint_v2(engine->db, NULL,
-                                             truncate ? SQLITE_CHECKPOINT_TRUNCATE :
-                                                        SQLITE_CHECKPOINT_PASSIVE,
-                                             &log, &done);
+        int log = 0, done = 0, code;
+        enum err e = failpoint(scope, FAILPOINT_CHECKPOINT);
 
+        if (e)
+                return e;
+        code = sqlite3_wal_checkpoint_v2(engine->db, NULL,
+                                         truncate ? SQLITE_CHECKPOINT_TRUNCATE :
+                                                    SQLITE_CHECKPOINT_PASSIVE,
+                                         &log, &done);
+        failpoint_pass(FAILPOINT_CHECKPOINT_DONE);
         engine->home_pages = truncate ? 0 : engine->log_pages;
         if (truncate)
                 engine->log_pages = 0;
