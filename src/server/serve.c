@@ -24,6 +24,9 @@
 #include "worker/files.h"
 #include "worker/worker.h"
 
+/* It cannot be forked again from a process with threads, a database and no rights. */
+static const char SPAWNER_DIED[] = "the spawner has died";
+
 enum { TICK_MS = 250, HTTP_DRAIN_SECONDS = 5, MOMENT_MS = 50, IDLE_SECONDS = 5 };
 
 struct server {
@@ -419,6 +422,11 @@ static bool has_work(struct server *s, int *idle_moments)
         return *idle_moments < enough;
 }
 
+static const char *cause(int signal)
+{
+        return signal == SIGTERM ? "SIGTERM" : signal == SIGINT ? "SIGINT" : SPAWNER_DIED;
+}
+
 static const char *wait_for_end(struct server *s, const sigset_t *signals)
 {
         const struct timespec look = { 0, MOMENT_MS * 10 * 1000000L };
@@ -426,12 +434,12 @@ static const char *wait_for_end(struct server *s, const sigset_t *signals)
 
         if (!s->options->exit_when_idle) {
                 sigwait(signals, &signal);
-                return signal == SIGTERM ? "SIGTERM" : "SIGINT";
+                return cause(signal);
         }
         while ((signal = sigtimedwait(signals, NULL, &look)) < 0)
                 if (!has_work(s, &idle_moments))
                         return "idle";
-        return signal == SIGTERM ? "SIGTERM" : "SIGINT";
+        return cause(signal);
 }
 
 /* Nothing new is taken; what is under way may end, until its time is over or a second signal. */
@@ -499,7 +507,9 @@ static void raise_descriptors(void)
 
 enum err serve(struct scope *scope, const struct options *o)
 {
+        const struct sigaction ends_only = { .sa_handler = SIG_DFL, .sa_flags = SA_NOCLDSTOP };
         struct server s = { .lock = -1 };
+        const char *ended_by;
         sigset_t signals;
         enum err e;
 
@@ -510,12 +520,18 @@ enum err serve(struct scope *scope, const struct options *o)
         sigemptyset(&signals);
         sigaddset(&signals, SIGTERM);
         sigaddset(&signals, SIGINT);
+        sigaddset(&signals, SIGCHLD);
+        sigaction(SIGCHLD, &ends_only, NULL);
         pthread_sigmask(SIG_BLOCK, &signals, NULL);
         e = start(scope, &s, o);
         if (!e) {
                 printf("listening on http://%s\n", http_server_address(s.http));
                 fflush(stdout);
-                drain(&s, &signals, wait_for_end(&s, &signals));
+                ended_by = wait_for_end(&s, &signals);
+                if (ended_by == SPAWNER_DIED)
+                        e = fail(scope, ERR_UNAVAILABLE, "%s; start the server again", SPAWNER_DIED);
+                else
+                        drain(&s, &signals, ended_by);
         }
         stop(scope, &s);
         return e;
