@@ -43,11 +43,14 @@ static int on_wal(void *ctx, sqlite3 *db, const char *name, int pages)
 
 /*
  * One connection writes and checkpoints; the others are read-only and never checkpoint, because
- * several connections doing so at once can corrupt the log in SQLite before 3.51.3.
+ * several connections doing so at once can corrupt the log in SQLite before 3.51.3.  No automatic
+ * checkpoint from the first statement on: setting auto_vacuum writes, and would bring a long log home
+ * while everybody waits for the start.
  */
 static const char *const writer_pragmas =
+        "PRAGMA wal_autocheckpoint=0;"
         "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
-        "PRAGMA wal_autocheckpoint=0; PRAGMA mmap_size=0; PRAGMA foreign_keys=OFF;"
+        "PRAGMA mmap_size=0; PRAGMA foreign_keys=OFF;"
         "PRAGMA cache_size=-65536; PRAGMA temp_store=MEMORY; PRAGMA journal_size_limit=67108864;"
         "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON";
 static const char *const reader_pragmas =
