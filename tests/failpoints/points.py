@@ -20,8 +20,7 @@ def declared():
 
 class Points:
     def __init__(self, path):
-        self.path, self.declared = path, declared()
-        self.names = list(self.declared)
+        self.path, self.names = path, list(declared())
         with open(path, "wb+") as f:
             f.truncate(SLOT.size * len(self.names))
             self._map = mmap.mmap(f.fileno(), 0)

@@ -35,7 +35,7 @@ from ledger import Ledger, read_lines, read_ops
 from load import Claimer, Load, Writer, claims_result
 from nemesis import Nemesis
 from operations import OPERATIONS
-from points import EVER, Points
+from points import EVER, Points, declared
 
 UP, WRITES_TRIED = 20, 12  # seconds for a start; writes of an operation that are tried one by one
 
@@ -96,7 +96,6 @@ class Actors:
         self.load.prepare()
         self.writer, self.holder = Writer(self.load, 0), Claimer(self.load, 0)
         self.client, self.claimer = self.writer.client, self.holder.client
-        self.lease, self.quick = 60, True
 
     def ident(self):
         return self.writer.ident()
@@ -172,9 +171,9 @@ class Actors:
             self.machine.nemesis.kill()
 
     def stop(self):
+        """As a supervisor stops it: SIGTERM, and kill -9 when it takes too long."""
         with self.machine.lock:
-            self.machine.nemesis.process.send_signal(signal.SIGTERM)
-            self.machine.nemesis.process.wait(60)
+            self.machine.nemesis.stop(5)
 
     def begin_anew(self):
         with self.machine.lock:
@@ -194,13 +193,13 @@ class Cell:
         return f"{self.operation} {self.point}={self.action}{times}"
 
 
-def cells_of(operation, hits, declared):
+def cells_of(operation, hits, known):
     for point, n in hits.items():
         ends = sorted({1, n} if n <= 30 else {1})
         for first in ends:
             yield Cell(operation, point, "die", first)
             yield Cell(operation, point, "stall", first)
-        if not declared[point]:
+        if not known[point]:
             continue
         for first in range(1, min(n, WRITES_TRIED) + 1) if point == "write" else ends:
             yield Cell(operation, point, "error", first)
@@ -329,22 +328,17 @@ class Matrix:
         finally:
             machine.end()
 
-    def chosen(self):
-        only = self.args.only.split(",") if self.args.only else list(OPERATIONS)
-        declared, found = None, []
-        for operation in only:
-            hits = self.count(operation)
-            declared = declared or Points(os.path.join(self.work, "points")).declared
-            found.append((operation, list(cells_of(operation, hits, declared))))
-        seen = set()
-        for operation, cells in found:
+    def cells(self):
+        """(operation, its cells) of all; with --few each point and action appears once."""
+        seen, known = set(), declared()
+        for operation in self.args.only.split(",") if self.args.only else OPERATIONS:
+            cells = list(cells_of(operation, self.count(operation), known))
             if self.args.few:
-                cells = [c for c in cells if (c.point, c.action) not in seen and c.first == 1 and not
-                         seen.add((c.point, c.action))]
+                cells = [c for c in cells if (c.point, c.action) not in seen and not seen.add((c.point, c.action))]
             yield operation, cells
 
-    def unreached(self, declared):
-        for point, fails in declared.items():
+    def unreached(self):
+        for point, fails in declared().items():
             for action in ("die", "stall") + ("error",) * fails:
                 if not self.taken[point, action]:
                     yield f"{point}={action}"
@@ -352,14 +346,14 @@ class Matrix:
     def main(self):
         began = time.monotonic()
         try:
-            for operation, cells in list(self.chosen()):
+            for operation, cells in list(self.cells()):
                 before = self.failed
                 if cells:
                     self.try_all(operation, cells)
                     print(f"{operation}: {len(cells)} cells, {self.failed - before} failed", flush=True)
             if not self.args.only:
                 self.recover_often(self.args.depth)
-                missed = list(self.unreached(Points(os.path.join(self.work, "points")).declared))
+                missed = list(self.unreached())
                 self.failed += len(missed)
                 for cell in missed:
                     print(f"FAILED {cell}: no operation takes it", flush=True)
