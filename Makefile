@@ -2,7 +2,7 @@
 BUILD ?= build
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all setup run serve test crash-test cel-conformance bench asan tsan lint format install clean help
+.PHONY: all setup run serve test crash-test failpoint-test clock-test restart-test campaign cel-conformance bench asan tsan lint format install clean help
 
 all: setup ## build; leaves build/baton
 	@ninja -C $(BUILD) --quiet
@@ -22,7 +22,21 @@ test: all ## every test; ends with "N passed, N failed"
 	@PYTHON=$(PYTHON) tests/run $(BUILD)
 
 crash-test: all ## kill -9 at random times under load, then check; CYCLES=100
-	$(PYTHON) tests/crash/run.py --baton $(BUILD)/baton --cycles $(or $(CYCLES),100)
+	$(PYTHON) tests/crash/run.py --baton $(BUILD)/baton --cycles $(or $(CYCLES),100) $(if $(SEED),--seed $(SEED))
+
+failpoint-test: setup ## die, fail and stall on every hand-over of every operation; FEW=1 for each once
+	@test -f build-failpoints/build.ninja || meson setup build-failpoints -Dfailpoints=true >/dev/null
+	@ninja -C build-failpoints --quiet src/server/baton
+	$(PYTHON) tests/failpoints/run.py --baton build-failpoints/src/server/baton $(if $(FEW),--few) $(if $(SEED),--seed $(SEED))
+
+clock-test: all ## leases under jumping clocks, stopped processes, slow disks
+	@PYTHON=$(PYTHON) tests/run $(BUILD) tests/clock
+
+restart-test: all ## kill -9 with many queued runs and a long log; RUNS=1000000 SECONDS=1
+	$(PYTHON) tests/restart/run.py --baton $(BUILD)/baton --runs $(or $(RUNS),1000000) --seconds $(or $(SECONDS),1)
+
+campaign: all ## the long suites in turn for MINUTES=60; appends to reliability/ledger.jsonl
+	$(PYTHON) reliability/campaign.py --minutes $(or $(MINUTES),60) $(if $(ONLY),--only $(ONLY))
 
 cel-conformance: all ## the public CEL cases; CASES=DIR holds their *.textproto
 	@test -n "$(CASES)" || { echo "usage: make cel-conformance CASES=DIR" >&2; exit 2; }
@@ -56,7 +70,7 @@ install: all ## into /usr/local
 	meson install -C $(BUILD)
 
 clean:
-	rm -rf build build-asan build-tsan
+	rm -rf build build-asan build-tsan build-failpoints
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22

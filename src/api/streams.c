@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "api/request.h"
+#include "core/failpoint.h"
 #include "domain/log_line.h"
 #include "domain/run.h"
 #include "domain/sql.h"
@@ -204,7 +205,8 @@ static void on_page(struct http_task *task)
                 free_if_idle(s);
                 return;
         }
-        if (s->call.result || (s->log ? write_log : write_page)(s, &waiting)) {
+        if (s->call.result || failpoint_fails(FAILPOINT_STREAM_PAGE) ||
+            (s->log ? write_log : write_page)(s, &waiting)) {
                 struct exchange *x = s->exchange;
 
                 detach(s);

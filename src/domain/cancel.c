@@ -1,5 +1,6 @@
 #include "domain/cancel.h"
 
+#include "core/failpoint.h"
 #include "domain/approval.h"
 #include "domain/claim.h"
 #include "domain/domain.h"
@@ -47,6 +48,8 @@ static enum err end_one(struct tx *tx, struct run *run, const char *reason, stru
         };
         enum err e = run_move(tx, run, &change, events);
 
+        if (!e)
+                e = failpoint(tx_scope(tx), FAILPOINT_RUN_CANCELED);
         return e ? e : approvals_close(tx, run->id);
 }
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/failpoint.h"
 #include "domain/domain.h"
 #include "domain/join.h"
 #include "domain/sql.h"
@@ -151,6 +152,8 @@ static enum err grant(struct tx *tx, const struct principal *by, const struct cl
         run->lease_us = request->lease_seconds * US_PER_S;
         change.payload = arena_printf(&scope->arena, "{\"epoch\":%lld}", (long long)run->epoch + 1);
         e = run_move(tx, run, &change, &events);
+        if (!e)
+                e = failpoint(scope, FAILPOINT_CLAIM_GRANTED);
         if (!e && run->kind == RUN_ROOT)
                 e = run_set_deadline(tx, run, task->timeout_seconds);
         if (!e)
@@ -351,7 +354,7 @@ enum err claim_undeliver(struct tx *tx, const struct principal *by, const struct
                                            .event = EVENT_RUN_RELEASED,
                                            .payload = STR("{\"reason\":\"undelivered\"}") };
         const struct claim *claim = claims->items;
-        enum err e = ERR_OK;
+        enum err e = failpoint(tx_scope(tx), FAILPOINT_UNDELIVERED);
 
         for (size_t i = 0; !e && i < claims->n; i++) {
                 struct run run;
@@ -376,7 +379,10 @@ enum err claim_expire(struct tx *tx, struct run *run, bool boot)
                                    .failure_kind = OUTCOME_WORKER_LOST,
                                    .error = STR("the lease expired too often without an end"),
                                    .payload = STR("{\"kind\":\"worker_lost\"}") };
+        enum err e = failpoint(tx_scope(tx), FAILPOINT_LEASE_EXPIRES);
 
+        if (e)
+                return e;
         if (!boot && run->recoveries >= MAX_RECOVERIES)
                 return end(tx, run, &lost, &domain->daemon);
         run->recoveries += !boot;

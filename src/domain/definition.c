@@ -1,5 +1,6 @@
 #include "domain/definition.h"
 
+#include "core/failpoint.h"
 #include "domain/sql.h"
 
 #define AT(member) offsetof(struct definition_row, member)
@@ -119,8 +120,10 @@ static enum err resolve(struct tx *tx, const struct principal *by, int64_t own, 
 static enum err refer(struct tx *tx, const struct definition_row *row,
                       const struct definition_text *text, const int64_t *ids)
 {
-        enum err e = tx_exec(tx, SQL_REFERENCE_DROP, INT(row->id));
+        enum err e = failpoint(tx_scope(tx), FAILPOINT_DEFINITION_SAVED);
 
+        if (!e)
+                e = tx_exec(tx, SQL_REFERENCE_DROP, INT(row->id));
         for (size_t i = 0; !e && i < text->n_references; i++)
                 e = tx_exec(tx, SQL_REFERENCE_ADD, INT(row->id), INT(ids[i]),
                             TEXT(text->references[i]));

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/failpoint.h"
 #include "core/log.h"
 #include "domain/approval.h"
 #include "domain/claim.h"
@@ -64,9 +65,12 @@ static int64_t boot_clock(const struct domain *d)
 
 int64_t lease_now(const struct domain *d)
 {
-        int64_t base = atomic_load(&d->lease_base), ran = boot_clock(d) - atomic_load(&d->lease_from);
+        int64_t now = boot_clock(d), ran = now - atomic_load(&d->lease_from);
 
-        return ran > 0 ? base + ran : base;
+        /* A gap that the next tick will tell of: what was queued meanwhile is served before it. */
+        if (now - atomic_load(&d->last_seen) > GAP)
+                return atomic_load(&d->lease_seen);
+        return atomic_load(&d->lease_base) + (ran > 0 ? ran : 0);
 }
 
 int64_t lease_wall(const struct domain *d, int64_t wall_now, int64_t lease_time)
@@ -95,7 +99,7 @@ static enum err lease_save(struct tx *tx, struct domain *d)
 {
         int64_t now = lease_now(d);
 
-        if (now - d->lease_saved < LEASE_SAVE_EVERY)
+        if (d->lease_saved && now - d->lease_saved < LEASE_SAVE_EVERY)
                 return ERR_OK;
         d->lease_saved = now;
         return tx_exec(tx, SQL_SETTING_SET, TEXT(STR("lease_clock")),
@@ -140,7 +144,11 @@ enum err domain_boot(struct tx *tx, void *context)
 {
         struct domain *d = context;
         int64_t mark = 0;
-        enum err e = workspace_boot(tx);
+        /* The wall clock may stand before what it showed when the last ids were made. */
+        enum err e = tx_number(tx, SQL_ID_LAST, &tx_scope(tx)->ids->last);
+
+        if (!e)
+                e = workspace_boot(tx);
 
         if (!e)
                 e = load_secret(tx, d);
@@ -152,9 +160,15 @@ enum err domain_boot(struct tx *tx, void *context)
         d->last_seen = boot_clock(d);
         d->lease_seen = lease_now(d);
         if (!e)
+                e = lease_save(tx, d);
+        if (!e)
                 e = lanes_load(tx, d->lanes);
         if (!e)
+                e = failpoint(tx_scope(tx), FAILPOINT_BOOT_RECOVER);
+        if (!e)
                 e = recover(tx);
+        if (!e)
+                e = failpoint(tx_scope(tx), FAILPOINT_BOOT_RECOVERED);
         lanes_committed(d->lanes);
         return e;
 }
@@ -182,8 +196,10 @@ static enum err expire_leases(struct tx *tx, struct domain *d)
 static enum err wake_one(struct tx *tx, struct domain *d, struct run *run)
 {
         struct events events = { .by = &d->daemon, .tree = run->tree_id };
-        enum err e;
+        enum err e = failpoint(tx_scope(tx), FAILPOINT_RUN_WAKES);
 
+        if (e)
+                return e;
         if (run_is_waiting(run->status)) { /* it has slept enough, or its step has waited too long */
                 e = run_wake(tx, run, run->status == RUN_SLEEPING ? "awake" : "waited_too_long",
                              &events);

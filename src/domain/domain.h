@@ -19,8 +19,8 @@ struct domain {
         unsigned char secret[32];
         _Atomic int64_t lease_base;   /* lease time at lease_from */
         _Atomic int64_t lease_from;   /* boot-clock time from which it runs */
-        int64_t last_seen;            /* boot clock at the last tick */
-        int64_t lease_seen;           /* lease clock at the last tick */
+        _Atomic int64_t last_seen;    /* boot clock at the last tick */
+        _Atomic int64_t lease_seen;   /* lease clock at the last tick */
         int64_t lease_saved;          /* high-water mark in the database */
         int64_t next_trim;
         int64_t last_workspace;       /* served last by a claimer of all workspaces */

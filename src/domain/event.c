@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/attr.h"
+#include "core/failpoint.h"
 #include "domain/sql.h"
 
 static const char *const type_names[] = {
@@ -75,6 +76,8 @@ enum err events_append(struct tx *tx, struct events *events)
                 return ERR_OK;
         if (!events->new_tree)
                 e = events_head(tx, events->tree, &head);
+        if (!e)
+                e = failpoint(tx_scope(tx), FAILPOINT_EVENTS_NUMBERED);
         events->new_tree = false;
         events->last = last = head + (int64_t)events->n;
         for (size_t i = 0; !e && i < events->n;) {

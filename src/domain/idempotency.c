@@ -1,5 +1,6 @@
 #include "domain/idempotency.h"
 
+#include "core/failpoint.h"
 #include "domain/sql.h"
 
 #define AT(member) offsetof(struct idempotency, member)
@@ -37,7 +38,9 @@ enum err idempotency_find(struct tx *tx, const struct principal *by, struct str 
 enum err idempotency_keep(struct tx *tx, const struct principal *by, struct str operation,
                           struct str key, const struct idempotency *record)
 {
-        return tx_exec(tx, SQL_IDEMPOTENCY_ADD, NAME(by->workspace), NAME(by->actor),
-                       TEXT(operation), TEXT(key), BLOB(record->digest), INT(record->status),
-                       TEXT(record->response), INT(tx_now(tx)));
+        enum err e = tx_exec(tx, SQL_IDEMPOTENCY_ADD, NAME(by->workspace), NAME(by->actor),
+                             TEXT(operation), TEXT(key), BLOB(record->digest),
+                             INT(record->status), TEXT(record->response), INT(tx_now(tx)));
+
+        return e ? e : failpoint(tx_scope(tx), FAILPOINT_KEY_KEPT);
 }

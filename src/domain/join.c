@@ -1,5 +1,6 @@
 #include "domain/join.h"
 
+#include "core/failpoint.h"
 #include "domain/cancel.h"
 #include "domain/sql.h"
 
@@ -75,6 +76,9 @@ enum err join_child_ended(struct tx *tx, const struct run *child, struct events 
 
         if (e)
                 return e == ERR_EMPTY ? ERR_OK : e;
+        e = failpoint(tx_scope(tx), FAILPOINT_JOIN_COUNTED);
+        if (e)
+                return e;
         if (!is_decided(&join))
                 return join.max_concurrency && !(child->hold & HOLD_LIMIT) ? admit_next(tx, &join) :
                                                                              ERR_OK;

@@ -3,6 +3,7 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "core/failpoint.h"
 #include "domain/domain.h"
 #include "domain/retry.h"
 #include "domain/sql.h"
@@ -555,6 +556,8 @@ enum err run_move(struct tx *tx, struct run *run, const struct run_change *chang
         if (!e && !changed)
                 e = fail(tx_scope(tx), change->fence ? ERR_STALE_TOKEN : ERR_INVALID_TRANSITION,
                          "the run was moved by somebody else");
+        if (!e)
+                e = failpoint(tx_scope(tx), FAILPOINT_RUN_MOVED);
         if (!e && before.status == RUN_QUEUED)
                 e = leave_lane(tx, &before);
         if (!e && run->status == RUN_QUEUED && !run->hold)

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "core/failpoint.h"
 #include "domain/cancel.h"
 #include "domain/definition.h"
 #include "domain/domain.h"
@@ -271,6 +272,8 @@ static enum err start_children(struct tx *tx, const struct advance *a, struct ru
                 e = resolve(tx, run, c, &spec);
                 if (!e)
                         e = run_create(tx, task, &spec, events, &child);
+                if (!e)
+                        e = failpoint(tx_scope(tx), FAILPOINT_CHILD_MADE);
         }
         return e;
 }
@@ -295,7 +298,7 @@ static enum err put_all(struct tx *tx, const struct advance *a, int64_t approval
                 e = put_steps(tx, a, &a->steps[i], n, approval);
                 i += n;
         }
-        return e;
+        return e ? e : failpoint(tx_scope(tx), FAILPOINT_STEPS_RECORDED);
 }
 
 static enum err leave(struct tx *tx, const struct advance *a, struct run *run, struct task *task,

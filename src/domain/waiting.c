@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "core/failpoint.h"
 #include "domain/domain.h"
 
 struct waiting {
@@ -28,6 +29,7 @@ void waiting_free(struct waiting *w)
 
 void waiting_park(struct waiting *w, struct claim_call *c)
 {
+        failpoint_pass(FAILPOINT_CLAIM_PARKED);
         c->woken_by = 0;
         c->next = NULL;
         c->link = w->last;
@@ -38,6 +40,7 @@ void waiting_park(struct waiting *w, struct claim_call *c)
 
 static void leave(struct waiting *w, struct claim_call *c)
 {
+        failpoint_pass(FAILPOINT_CLAIM_WOKEN);
         *c->link = c->next;
         if (c->next)
                 c->next->link = c->link;

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/failpoint.h"
 #include "core/json_out.h"
 #include "http/head.h"
 
@@ -372,7 +373,7 @@ void exchange_reply(struct exchange *x, int status, const char *content_type, st
         if (x->request.method != HTTP_HEAD && status != 204)
                 buf_str(&x->out, body);
         x->moved = boot_now(x->loop);
-        if (x->out.full || !flush(x)) {
+        if (failpoint_fails(FAILPOINT_REPLY) || x->out.full || !flush(x)) {
                 x->closed = NULL;
                 settle(x, false);
                 drop(x);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "core/failpoint.h"
 #include "core/log.h"
 #include "domain/key.h"
 #include "domain/migrations.h"
@@ -22,6 +23,9 @@
 #include "server/privileges.h"
 #include "worker/files.h"
 #include "worker/worker.h"
+
+/* It cannot be forked again from a process with threads, a database and no rights. */
+static const char SPAWNER_DIED[] = "the spawner has died";
 
 enum { TICK_MS = 250, HTTP_DRAIN_SECONDS = 5, MOMENT_MS = 50, IDLE_SECONDS = 5 };
 
@@ -99,7 +103,7 @@ static enum err write_file(struct scope *scope, const struct server *s, const ch
         ok = fd >= 0 && write(fd, text.p, text.n) == (ssize_t)text.n && fsync(fd) == 0;
         if (fd >= 0)
                 close(fd);
-        if (!ok || rename(temporary, path))
+        if (!ok || failpoint_fails(FAILPOINT_BOOT_FILE) || rename(temporary, path))
                 return fail(scope, ERR_UNAVAILABLE, "cannot write %s: %s", path, strerror(errno));
         return ERR_OK;
 }
@@ -130,6 +134,8 @@ static enum err admin_key(struct scope *scope, struct server *s)
         if (access(in_data(scope, s, "admin.key"), F_OK) == 0)
                 return ERR_OK;
         e = store_run(s->store, scope, make_admin_key, &secret);
+        if (!e)
+                e = failpoint(scope, FAILPOINT_BOOT_KEY);
         return e ? e : write_file(scope, s, "admin.key", secret);
 }
 
@@ -195,6 +201,8 @@ static enum err open_store(struct scope *scope, struct server *s, const struct o
 
         if (!e)
                 e = store_run(s->store, scope, domain_boot, s->domain);
+        if (!e)
+                e = failpoint(scope, FAILPOINT_BOOT_OPEN);
         return e ? e : admin_key(scope, s);
 }
 
@@ -342,9 +350,13 @@ static enum err start(struct scope *scope, struct server *s, const struct option
                                    .usage = workspace_usage };
         enum err e = open_data(scope, s, o->data);
 
+        if (!e)
+                e = failpoint(scope, FAILPOINT_BOOT_LOCKED);
         /* The spawner is forked while there is nothing yet that it must not have. */
         if (!e)
                 e = start_spawner(scope, s, o);
+        if (!e)
+                e = failpoint(scope, FAILPOINT_BOOT_SPAWNER);
         if (!e)
                 e = privileges_drop(scope, s->data);
         if (e)
@@ -365,7 +377,11 @@ static enum err start(struct scope *scope, struct server *s, const struct option
         e = store_start(scope, s->store);
         s->started = !e;
         if (!e)
+                e = failpoint(scope, FAILPOINT_BOOT_THREADS);
+        if (!e)
                 e = start_worker(scope, s, o);
+        if (!e)
+                e = failpoint(scope, FAILPOINT_BOOT_HTTP);
         return e ? e : open_http(scope, s, o);
 }
 
@@ -406,6 +422,11 @@ static bool has_work(struct server *s, int *idle_moments)
         return *idle_moments < enough;
 }
 
+static const char *cause(int signal)
+{
+        return signal == SIGTERM ? "SIGTERM" : signal == SIGINT ? "SIGINT" : SPAWNER_DIED;
+}
+
 static const char *wait_for_end(struct server *s, const sigset_t *signals)
 {
         const struct timespec look = { 0, MOMENT_MS * 10 * 1000000L };
@@ -413,12 +434,12 @@ static const char *wait_for_end(struct server *s, const sigset_t *signals)
 
         if (!s->options->exit_when_idle) {
                 sigwait(signals, &signal);
-                return signal == SIGTERM ? "SIGTERM" : "SIGINT";
+                return cause(signal);
         }
         while ((signal = sigtimedwait(signals, NULL, &look)) < 0)
                 if (!has_work(s, &idle_moments))
                         return "idle";
-        return signal == SIGTERM ? "SIGTERM" : "SIGINT";
+        return cause(signal);
 }
 
 /* Nothing new is taken; what is under way may end, until its time is over or a second signal. */
@@ -428,6 +449,7 @@ static void drain(struct server *s, const sigset_t *signals, const char *reason)
         const int64_t moments = 1000 / MOMENT_MS;
         int64_t left = s->options->drain_seconds * moments;
 
+        failpoint_pass(FAILPOINT_DRAIN);
         log_write(LOG_INFO, "draining", "reason", reason, NULL);
         api_drain(s->api);
         http_server_drain(s->http);
@@ -443,8 +465,10 @@ static void drain(struct server *s, const sigset_t *signals, const char *reason)
 
 static void stop(struct scope *scope, struct server *s)
 {
+        failpoint_pass(FAILPOINT_DRAINED);
         if (s->worker)
                 worker_stop(s->worker);
+        failpoint_pass(FAILPOINT_STOP_STORE);
         /* The store before HTTP: every call that is under way gets its answer. */
         if (s->started)
                 store_stop(s->store);
@@ -454,6 +478,7 @@ static void stop(struct scope *scope, struct server *s)
         }
         if (s->api)
                 api_free(s->api);
+        failpoint_pass(FAILPOINT_STOP_CLOSE);
         if (s->store)
                 store_close(s->store);
         if (s->worker)
@@ -482,7 +507,9 @@ static void raise_descriptors(void)
 
 enum err serve(struct scope *scope, const struct options *o)
 {
+        const struct sigaction ends_only = { .sa_handler = SIG_DFL, .sa_flags = SA_NOCLDSTOP };
         struct server s = { .lock = -1 };
+        const char *ended_by;
         sigset_t signals;
         enum err e;
 
@@ -493,12 +520,18 @@ enum err serve(struct scope *scope, const struct options *o)
         sigemptyset(&signals);
         sigaddset(&signals, SIGTERM);
         sigaddset(&signals, SIGINT);
+        sigaddset(&signals, SIGCHLD);
+        sigaction(SIGCHLD, &ends_only, NULL);
         pthread_sigmask(SIG_BLOCK, &signals, NULL);
         e = start(scope, &s, o);
         if (!e) {
                 printf("listening on http://%s\n", http_server_address(s.http));
                 fflush(stdout);
-                drain(&s, &signals, wait_for_end(&s, &signals));
+                ended_by = wait_for_end(&s, &signals);
+                if (ended_by == SPAWNER_DIED)
+                        e = fail(scope, ERR_UNAVAILABLE, "%s; start the server again", SPAWNER_DIED);
+                else
+                        drain(&s, &signals, ended_by);
         }
         stop(scope, &s);
         return e;

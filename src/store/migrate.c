@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/failpoint.h"
+
 struct applied {
         int64_t number, min_compatible;
         struct str checksum;
@@ -64,6 +66,8 @@ static enum err apply(struct tx *tx, int own, const struct migration *m)
         if (!e)
                 e = tx_exec(tx, own + MIGRATION_ADD, INT(m->number), INT(m->min_compatible),
                             TEXT(str_from(sum)), TEXT(str_from(m->name)), INT(tx->scope->now));
+        if (!e)
+                e = failpoint(tx->scope, FAILPOINT_BOOT_MIGRATION);
         if (!e)
                 e = engine_commit(tx->scope, tx->engine);
         if (e)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/buf.h"
+#include "core/failpoint.h"
 #include "store/engine.h"
 
 enum { PAGE_BYTES = 4096 };
@@ -42,13 +43,16 @@ static int on_wal(void *ctx, sqlite3 *db, const char *name, int pages)
 
 /*
  * One connection writes and checkpoints; the others are read-only and never checkpoint, because
- * several connections doing so at once can corrupt the log in SQLite before 3.51.3.
+ * several connections doing so at once can corrupt the log in SQLite before 3.51.3.  No automatic
+ * checkpoint from the first statement on: setting auto_vacuum writes, and would bring a long log home
+ * while everybody waits for the start.
  *
  * The writer's cache is small on purpose: a split of a page makes the next COMMIT walk all of it.
  */
 static const char *const writer_pragmas =
+        "PRAGMA wal_autocheckpoint=0;"
         "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
-        "PRAGMA wal_autocheckpoint=0; PRAGMA mmap_size=0; PRAGMA foreign_keys=OFF;"
+        "PRAGMA mmap_size=0; PRAGMA foreign_keys=OFF;"
         "PRAGMA cache_size=-16384; PRAGMA temp_store=MEMORY; PRAGMA journal_size_limit=67108864;"
         "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON";
 static const char *const reader_pragmas =
@@ -357,6 +361,8 @@ enum err tx_write(struct tx *tx, int id, int64_t *changed, const struct arg *arg
         sqlite3_stmt *s;
         enum err e = begin(tx, id, args, n, &s);
 
+        if (!e)
+                e = failpoint(tx->scope, FAILPOINT_WRITE);
         if (e)
                 return e;
         e = end(tx, s, sqlite3_step(s));
@@ -375,6 +381,8 @@ enum err tx_insert(struct tx *tx, int id, const void *in)
         for (size_t i = 0; !e && i < record->n; i++)
                 if (record->fields[i].flags & FIELD_COLUMN)
                         e = bind_field(tx, s, ++column, &record->fields[i], in);
+        if (!e)
+                e = failpoint(tx->scope, FAILPOINT_WRITE);
         if (e)
                 return e;
         tx->writes++;
@@ -546,12 +554,16 @@ static enum err run_own(struct scope *scope, struct engine *engine, sqlite3_stmt
 
 enum err engine_begin(struct scope *scope, struct engine *engine)
 {
-        return run_own(scope, engine, engine->begin);
+        enum err e = failpoint(scope, FAILPOINT_BEGIN);
+
+        return e ? e : run_own(scope, engine, engine->begin);
 }
 
 enum err engine_commit(struct scope *scope, struct engine *engine)
 {
-        return run_own(scope, engine, engine->commit);
+        enum err e = failpoint(scope, FAILPOINT_BEFORE_COMMIT);
+
+        return e ? e : run_own(scope, engine, engine->commit);
 }
 
 void engine_rollback(struct engine *engine)
@@ -562,7 +574,9 @@ void engine_rollback(struct engine *engine)
 
 enum err engine_savepoint(struct scope *scope, struct engine *engine)
 {
-        return engine_script(scope, engine, "SAVEPOINT call");
+        enum err e = failpoint(scope, FAILPOINT_SAVEPOINT);
+
+        return e ? e : engine_script(scope, engine, "SAVEPOINT call");
 }
 
 void engine_release(struct engine *engine)
@@ -582,12 +596,16 @@ bool engine_in_transaction(struct engine *engine)
 
 enum err engine_checkpoint(struct scope *scope, struct engine *engine, bool truncate)
 {
-        int log = 0, done = 0;
-        int code = sqlite3_wal_checkpoint_v2(engine->db, NULL,
-                                             truncate ? SQLITE_CHECKPOINT_TRUNCATE :
-                                                        SQLITE_CHECKPOINT_PASSIVE,
-                                             &log, &done);
+        int log = 0, done = 0, code;
+        enum err e = failpoint(scope, FAILPOINT_CHECKPOINT);
 
+        if (e)
+                return e;
+        code = sqlite3_wal_checkpoint_v2(engine->db, NULL,
+                                         truncate ? SQLITE_CHECKPOINT_TRUNCATE :
+                                                    SQLITE_CHECKPOINT_PASSIVE,
+                                         &log, &done);
+        failpoint_pass(FAILPOINT_CHECKPOINT_DONE);
         engine->home_pages = truncate ? 0 : engine->log_pages;
         if (truncate)
                 engine->log_pages = 0;

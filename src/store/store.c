@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/failpoint.h"
 #include "core/log.h"
 #include "store/migrate.h"
 
@@ -84,7 +85,8 @@ bool store_submit(struct store *store, struct call *call)
         bool reads = call->reads && store->n_readers, fits;
 
         pthread_mutex_lock(&store->lock);
-        fits = !store->stopping && (reads ? store->n_reads : store->n_queued) < QUEUE_MAX;
+        fits = !store->stopping && (reads ? store->n_reads : store->n_queued) < QUEUE_MAX &&
+               !failpoint_fails(FAILPOINT_QUEUE);
         if (fits && reads) {
                 queue_push(&store->read_queue, call);
                 store->n_reads++;
@@ -223,6 +225,8 @@ static void call_run(struct store *store, struct call *call, int64_t now)
         call->result = call->run(call, tx);
         if (!call->result)
                 call->result = tx_flush(tx);
+        if (!call->result && tx->writes)
+                call->result = failpoint(call->scope, FAILPOINT_OPERATION_DONE);
         call->scope->ids = NULL;
 }
 
@@ -288,6 +292,8 @@ static void reopen(struct store *store)
         enum err e = engine_open(&store->scope, store->options.path, ENGINE_WRITER, store->registry,
                                  n, &fresh);
 
+        if (!e)
+                e = failpoint(&store->scope, FAILPOINT_REOPEN);
         if (!e)
                 e = engine_checkpoint(&store->scope, fresh, true);
         if (!e)
@@ -361,10 +367,12 @@ static void batch_serve(struct store *store, struct call **batch, size_t n)
                 batch_finish(store, batch, n);
                 return;
         }
+        failpoint_pass(FAILPOINT_AFTER_COMMIT);
         store->commits++;
         store->last_write = boot_now(store);
         names_publish(store->names);
         batch_finish(store, batch, n);
+        failpoint_pass(FAILPOINT_CALLS_ANSWERED);
         if (store->options.committed)
                 store->options.committed(store->options.hooks, store->tx.hints,
                                          store->tx.n_hints);
@@ -393,8 +401,9 @@ struct tick_call {
 static enum err tick_run(struct call *call, struct tx *tx)
 {
         struct store *store = ((struct tick_call *)call)->store;
+        enum err e = failpoint(call->scope, FAILPOINT_TICK);
 
-        return store->options.tick(store->options.hooks, tx);
+        return e ? e : store->options.tick(store->options.hooks, tx);
 }
 
 static void tick_done(struct call *call)
@@ -433,6 +442,8 @@ bool writer_turn(struct store *store)
         size_t n = batch_take(store, batch), served = n;
         bool ticks = tick_due(store);
 
+        if (served)
+                failpoint_pass(FAILPOINT_BATCH_TAKEN);
         scope_reset(&store->scope);
         if (store->broken)
                 reopen(store);
@@ -499,7 +510,9 @@ static void reader_serve(struct store *store, struct engine *engine, struct call
                          .context = store->options.context };
 
         call->scope->now = store->options.world->clock->wall(store->options.world->clock->ctx);
-        call->result = engine_begin(call->scope, engine);
+        call->result = failpoint(call->scope, FAILPOINT_READ);
+        if (!call->result)
+                call->result = engine_begin(call->scope, engine);
         if (!call->result)
                 call->result = call->run(call, &tx);
         engine_rollback(engine); /* nothing was written: ends the snapshot */

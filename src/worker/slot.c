@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "core/failpoint.h"
 #include "core/log.h"
 #include "domain/definition.h"
 #include "domain/log_line.h"
@@ -197,8 +198,10 @@ bool slot_is_stopped(struct slot *s)
 
 static void log_piece(struct slot *s, struct log_call *c)
 {
+        failpoint_pass(FAILPOINT_LOG_PIECE);
         if (store_call(s->worker->options.store, &c->call) == ERR_STALE_TOKEN)
                 s->stop = SLOT_LOST;
+        failpoint_pass(FAILPOINT_LOG_WRITTEN);
         s->log_bytes += (int64_t)c->text.n;
         scope_reset(c->call.scope);
 }
@@ -293,7 +296,9 @@ static enum err apply(struct slot *s, const struct advance *advance)
 
         c.advance.fence = s->fence;
         for (int i = 0;; i++) {
-                e = store_call(s->worker->options.store, &c.call);
+                e = failpoint(&s->scope, FAILPOINT_APPLY);
+                if (!e)
+                        e = store_call(s->worker->options.store, &c.call);
                 if (!may_pass(e) || i == APPLY_TRIES || s->stop == SLOT_LOST)
                         break;
                 pause_ms(PAUSE_MS);
@@ -346,6 +351,7 @@ static enum err plan_and_apply(struct slot *s, const struct performed *done, str
         s->scope.now = s->worker->options.world->clock->wall(s->worker->options.world->clock->ctx);
         s->progress.pausing = s->worker->stopping;
         plan_next(&s->scope, &s->progress, done, plan);
+        failpoint_pass(FAILPOINT_STEP_PLANNED);
         e = apply(s, &plan->advance);
         while (is_the_steps_fault(e)) {
                 plan_refused(&s->scope, &s->progress, s->scope.fault.detail, plan);
@@ -389,7 +395,9 @@ static void work(struct slot *s)
                                         " parameters are too large"));
                         return;
                 }
+                failpoint_pass(FAILPOINT_STEP_STARTED);
                 done = perform(s, plan.perform, plan.parameters);
+                failpoint_pass(FAILPOINT_STEP_PERFORMED);
                 /* What ended by itself is recorded even when the worker stops. */
                 if (s->stop == SLOT_RELEASE && done.outcome == OUTCOME_CANCELED)
                         release(s);
@@ -448,6 +456,7 @@ void *slot_main(void *arg)
                 enum err e = claim(s);
 
                 if (!e) {
+                        failpoint_pass(FAILPOINT_WORKER_CLAIMED);
                         hold(s);
                         e = find_definition(s);
                         if (e)

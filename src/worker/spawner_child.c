@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/failpoint.h"
 #include "worker/cgroup.h"
 #include "worker/files_child.h"
 #include "worker/seccomp.h"
@@ -148,6 +149,7 @@ static void finish(struct child *c, struct job *job)
                 reply.oom = cgroup_oom(&c->groups, &job->group);
                 remove_group(c, &job->group);
         }
+        failpoint_pass(FAILPOINT_SPAWN_REAPED);
         (void)wire_send(job->control, &reply, sizeof(reply), NULL, 0);
         /* By hand: a child that was forked meanwhile may hold the socket open a moment longer. */
         (void)epoll_ctl(c->epoll, EPOLL_CTL_DEL, job->control, NULL);
@@ -378,11 +380,13 @@ static void spare_child(const struct child *c, int socket, pid_t parent)
         (void)close_range(OWN_FILTER + 1, ~0U, 0);
         box.filter = OWN_FILTER;
         entered = cgroup_enter(&c->spare.group) ? 0 : errno;
+        failpoint_pass(FAILPOINT_SPAWN_FORKED);
         if (wire_receive(OWN_SOCKET, &q, sizeof(q), 0, fds, &n_fds) != 1 || n_fds != WIRE_MAX_FDS)
                 _exit(1);
         if (entered)
                 wire_die(fds[WIRE_CONTROL], ERR_UNAVAILABLE, "control group: %s",
                          strerror(entered));
+        failpoint_pass(FAILPOINT_SPAWN_EXEC);
         run_child(&box, &q, fds, parent);
 }
 
@@ -471,6 +475,7 @@ static void start(struct child *c, const struct wire_request *q, const int *fds,
         struct job *job = xcalloc(1, sizeof(*job));
         bool started;
 
+        failpoint_pass(FAILPOINT_SPAWN_ASKED);
         job->status_fd = -1;
         job->control = fds[WIRE_CONTROL];
         job->next = c->jobs;

@@ -1,4 +1,9 @@
-from conftest import Client
+import os
+import pathlib
+import signal
+
+from conftest import SLOW, Client
+from flows import command, launch, reaches
 
 
 def test_what_was_acknowledged_survives_a_kill(own_server):
@@ -23,6 +28,18 @@ def test_a_keyed_answer_survives_a_kill(own_server):
     own_server.start()
     again = Client(own_server).request("POST", "/v1/tasks", {"title": "x"}, 201, headers=headers)
     assert first.json() == again.json()
+
+
+def test_a_server_whose_spawner_has_died_ends_and_can_be_started_again(own_server):
+    children = pathlib.Path(f"/proc/{own_server.process.pid}/task/{own_server.process.pid}/children")
+    (spawner,) = children.read_text().split()
+    os.kill(int(spawner), signal.SIGKILL)
+    assert own_server.process.wait(20 * SLOW) == 6
+    assert "the spawner has died" in open(own_server.log.name).read()
+    own_server.start()
+    api = Client(own_server)
+    run = launch(api, command("echo well"))
+    assert reaches(api, run, "completed")
 
 
 def test_two_servers_do_not_share_a_directory(own_server):

@@ -213,6 +213,7 @@ class Test:
         if idle:
             print(f"not exercised, no definition has run: {' '.join(sorted(idle))}")
         print(f"{len(CHECKS) - len(failed) - len(idle)} passed, {len(failed)} failed")
+        self.ledger(acked, len(violations))
         if violations:
             for line in self.nemesis.last_words():
                 print("server:", line)
@@ -221,6 +222,11 @@ class Test:
         if not self.args.dir and not self.args.keep:
             shutil.rmtree(self.work, ignore_errors=True)
         return 0
+
+
+    def ledger(self, acked, failures):
+        print("ledger", json.dumps({"suite": "crash", "seed": self.args.seed, "cycles": self.cycles,
+                                    "operations": acked, "failures": failures}))
 
 
 def main():

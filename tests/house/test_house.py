@@ -1,7 +1,9 @@
 """The rules of the house: include direction, headers that stand alone, documents that agree."""
+import os
 import pathlib
 import re
 import subprocess
+import sys
 
 import pytest
 
@@ -68,3 +70,16 @@ def test_errors_are_documented():
     for name in re.findall(r'^ERR\(\w+, \d+, \d+, "([^"]+)"\)', (SRC / "core" / "err.def").read_text(),
                            re.M):
         assert name in ("ok", "empty") or f"`{name}`" in text, name
+
+
+def test_failpoints_are_only_in_a_build_of_their_own():
+    baton = os.environ.get("BATON", str(ROOT / "build" / "baton"))
+    symbols = subprocess.run(["nm", baton], check=True, capture_output=True, text=True).stdout
+    assert "domain_tick" in symbols and "failpoint" not in symbols
+    assert b"BATON_FAILPOINTS" not in pathlib.Path(baton).read_bytes()
+
+
+def test_the_table_of_reliability_is_the_sum_of_the_ledger():
+    sys.path.insert(0, str(ROOT / "reliability"))
+    import campaign
+    assert campaign.BEGIN + campaign.table(campaign.read()) + campaign.END in campaign.PAGE.read_text()

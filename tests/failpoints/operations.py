@@ -1,0 +1,351 @@
+"""Every operation that the matrix tries: generators of three parts, divided by two yields.
+
+Before the first yield the ground is prepared; between the yields the operation is asked for while a
+failpoint is armed; after the second one nothing is armed, the server is up again and the operation
+must come to its good end.  What is asked for and answered goes through the ledger of the crash
+test, whose invariants judge it afterwards.
+"""
+
+import json
+import time
+
+from api import Lost
+from load import batch_result, claims_result, started
+
+OPERATIONS = {}
+
+
+def operation(f):
+    OPERATIONS[f.__name__] = f
+    return f
+
+
+def keyed(a, f, path, body, read=None, **invoke):
+    """A request with an Idempotency-Key: whatever became of the first one, asked again it is done once."""
+    key = "key-" + a.ident()
+    yield
+    a.post(f, path, body, read, key, **invoke)
+    yield
+    for _ in range(2):
+        end, answer = a.post(f, path, body, read, key, **invoke)
+        assert end == "ok", (f, end, answer and answer.body)
+
+
+def body(a, start=True):
+    """Marker and body of a task that is not tried again by itself."""
+    marker = a.ident()
+    sent = a.writer.body(marker, start)
+    sent.pop("retry", None)
+    return marker, sent
+
+
+def made(a, start=True, **fields):
+    """A task of its own: its ids."""
+    marker, sent = body(a, start)
+    sent.update(fields)
+    end, answer = a.post("create", "/v1/tasks", sent, started, marker=marker, sent=sent)
+    assert end == "ok", answer and answer.body
+    return started(answer.body)
+
+
+def claim_path(run):
+    return f"/v1/runs/{run}/claim"
+
+
+def claimed(a, lease=60, **fields):
+    """A claim on a run of its own."""
+    end, answer = a.as_claimer("claim", claim_path(made(a, **fields)["run"]), {"lease_seconds": lease})
+    assert end == "ok", answer and answer.body
+    return dict(claims_result(answer.body)["claims"][0], lease=lease)
+
+
+# ---- tasks ----
+
+
+@operation
+def create_task(a):
+    marker, sent = body(a)
+    yield from keyed(a, "create", "/v1/tasks", sent, started, marker=marker, sent=sent)
+
+
+@operation
+def create_tasks(a):
+    marker = a.ident()
+    bodies = [a.writer.body(f"{marker}.{i}", i % 2 == 0) for i in range(5)]
+    bodies[3]["title"] = " "
+    yield from keyed(a, "batch", "/v1/tasks/batch", {"items": bodies}, batch_result, marker=marker,
+                     bodies=bodies)
+
+
+@operation
+def patch_task(a):
+    marker, sent = body(a)
+    end, answer = a.post("create", "/v1/tasks", sent, started, marker=marker, sent=sent)
+    task = started(answer.body)["task"]
+
+    def patch(v):
+        new = {"title": f"{marker} v{v}", "description": f"v{v}", "metadata": {"op": marker, "v": v}}
+        return a.op("patch", lambda c: c.call("PATCH", f"/v1/tasks/{task}", new), task=task, v=v)[0]
+    yield
+    patch(1)
+    yield
+    assert patch(2) == "ok"
+
+
+@operation
+def start_task(a):
+    task = made(a, start=False)["task"]
+    yield from keyed(a, "start", f"/v1/tasks/{task}/start", {}, started, task=task)
+
+
+@operation
+def retry_task(a):
+    claim = claimed(a, max_attempts=3)
+    a.move("fail", claim, {"error": "first attempt"})
+    yield from keyed(a, "retry", f"/v1/tasks/{claim['task']}/retry", {}, started, task=claim["task"])
+
+
+@operation
+def cancel_task(a):
+    task = claimed(a)["task"]
+    yield from keyed(a, "cancel_task", f"/v1/tasks/{task}/cancel", {"reason": "asked"}, task=task)
+
+
+@operation
+def cancel_run(a):
+    run = made(a)["run"]
+    yield from keyed(a, "cancel_run", f"/v1/runs/{run}/cancel", {}, run=run)
+
+
+@operation
+def read_task(a):
+    task = made(a)["task"]
+    yield
+    try:
+        a.client.get(f"/v1/tasks/{task}")
+    except Lost:
+        pass
+    yield
+    assert a.client.get(f"/v1/tasks/{task}").status == 200
+
+
+@operation
+def follow_task(a):
+    """What a stream shows, over its break, is the whole history once."""
+    claim = claimed(a)
+    seen = {}
+
+    def follow(patience):
+        stream = a.client.stream(f"/v1/tasks/{claim['task']}/events/stream", max(seen, default=None), patience)
+        try:
+            while "task.status_changed" not in seen.values() and (frame := stream.next()):
+                assert frame[0] not in seen
+                seen[frame[0]] = json.loads(frame[2])["type"]
+        finally:
+            stream.close()
+    yield
+    try:
+        a.move("complete", claim, {"result": 1}, result=1)
+        follow(0.5)
+    except (Lost, TimeoutError):
+        pass
+    yield
+    a.complete(claim, 1)
+    follow(5)
+    history = a.client.get(f"/v1/tasks/{claim['task']}/timeline?limit=500").body["items"]
+    assert list(seen.items()) == [(e["sequence"], e["type"]) for e in history]
+
+
+# ---- claims ----
+
+
+@operation
+def claim_next(a):
+    made(a)
+    yield
+    a.claim()
+    yield
+    assert a.claim()[0] == "ok"
+
+
+@operation
+def claim_this(a):
+    run = made(a)["run"]
+    yield
+    a.as_claimer("claim", claim_path(run), {"lease_seconds": 60})
+    yield
+    # It is free, or held by whoever was told or not told so.
+    end, answer = a.as_claimer("claim", claim_path(run), {"lease_seconds": 60})
+    assert end == "ok" or answer.code == "conflict", answer.body
+
+
+@operation
+def claim_waits(a):
+    """A claim waits; a run comes."""
+    a.empty_queue()
+    yield
+    waiting = a.in_background(lambda b: b.claim(wait_seconds=5))
+    time.sleep(0.05)
+    marker, sent = body(a)
+    a.post("create", "/v1/tasks", sent, started, "key-" + marker, marker=marker, sent=sent)
+    waiting.join()
+    yield
+    assert a.post("create", "/v1/tasks", sent, started, "key-" + marker, marker=marker, sent=sent)[0] == "ok"
+
+
+@operation
+def claim_and_leave(a):
+    """A claim waits, its client leaves, a run comes: nobody holds it for long."""
+    a.empty_queue()
+    yield
+    try:
+        a.claimer.post("/v1/runs/claim", {"lease_seconds": 1, "wait_seconds": 20}, timeout=0.1)
+    except Lost:
+        pass
+    yield
+    run = made(a)["run"]
+    end, answer = a.as_claimer("claim", claim_path(run), {"lease_seconds": 60})
+    assert end == "ok", answer.body
+
+
+def held(f, sent=None, again="ok", **invoke):
+    """A move of a lease's holder, asked again until it is known."""
+    def moves(a):
+        claim = claimed(a)
+        yield
+        first, _ = a.move(f, claim, sent, **invoke)
+        yield
+        end, answer = a.move(f, claim, sent, **invoke)
+        # Of a move that was recorded the token is used up; only a completion may be repeated.
+        assert end == "ok" or (again != "ok" and answer.code in again), (f, first, end, answer.body)
+    moves.__name__ = f + "_run"
+    return operation(moves)
+
+
+held("begin", again=("invalid_transition",))
+held("heartbeat", {"lease_seconds": 60})
+held("complete", {"result": {"n": 1}}, result={"n": 1})
+held("fail", {"error": "no"}, again=("invalid_transition", "stale_claim_token"))
+held("release", {"reason": "no"}, again=("stale_claim_token",))
+
+
+@operation
+def complete_runs(a):
+    claims = [claimed(a) for _ in range(3)]
+    items = [{"run_id": c["run"], "claim_token": c["token"], "result": 1} for c in claims]
+    yield
+    try:
+        a.claimer.post("/v1/runs/complete", {"items": items})
+    except Lost:
+        pass
+    yield
+    for claim in claims:
+        a.complete(claim, 1)
+
+
+@operation
+def lease_expires(a):
+    claim = claimed(a, lease=1)
+    yield
+    a.until(lambda: a.run(claim["run"])["status"] == "queued", 3, may=True)
+    yield
+    a.until(lambda: a.run(claim["run"])["status"] == "queued", 20)  # a start gives it ten seconds
+
+
+# ---- definitions and what the worker does ----
+
+
+@operation
+def save_definition(a):
+    document = {"name": "saved-" + a.ident(), "steps": [
+        {"action": "sub_task", "parameters": {"referenced_task_id": "crash-steps"}}]}
+    yield from keyed(a, "define", "/v1/definitions", document)
+
+
+def performed(name, events=(), **asked):
+    """A run of one of the crash test's definitions comes to its good end."""
+    def runs(a):
+        marker = a.ident()
+        sent = {"title": marker, "input": {"n": 2, "items": [1, 2, 3]}}
+        path = f"/v1/definitions/{a.load.definitions['crash-' + name]}/runs"
+        key = "key-" + marker
+        yield
+        end, answer = a.post("defrun", path, sent, started, key, marker=marker, sent=sent, definition=name)
+        if end == "ok":
+            a.until(lambda: a.completed(answer.body["task"]["id"]), 3, may=True)
+        yield
+        end, answer = a.post("defrun", path, sent, started, key, marker=marker, sent=sent, definition=name)
+        assert end == "ok", answer.body
+        a.until(lambda: a.completed(answer.body["task"]["id"]), 40)
+    runs.__name__ = "run_" + name
+    return operation(runs)
+
+
+for definition in "steps", "parallel", "any", "each", "sub", "witness", "delay", "approval":
+    performed(definition)
+
+
+SLEEPS = {"action": "delay", "parameters": {"seconds": 600}}
+
+
+@operation
+def cancel_definition_run(a):
+    """A run with branches that sleep is canceled as a whole."""
+    marker = a.ident()
+    made = a.client.post("/v1/definitions", {"name": marker, "steps": [
+        {"action": "parallel", "parameters": {"branches": [{"steps": [SLEEPS]}, {"steps": [SLEEPS]}]}}]})
+    sent = {"title": marker, "input": {}}
+    end, answer = a.post("defrun", f"/v1/definitions/{made.body['id']}/runs", sent, started, marker=marker,
+                         sent=sent, definition=marker)
+    ids = started(answer.body)
+    a.until(lambda: len(a.client.get(f"/v1/runs?status=sleeping&parent_run_id={ids['run']}").body["items"]) == 2, 10)
+    yield from keyed(a, "cancel_task", f"/v1/tasks/{ids['task']}/cancel", {}, task=ids["task"])
+
+
+# ---- the server itself ----
+
+
+@operation
+def checkpoint(a):
+    made(a)
+    yield
+    made_quietly(a)
+    time.sleep(1.0)  # idle long enough that the log goes home
+    yield
+    made(a)
+
+
+def made_quietly(a):
+    marker, sent = body(a)
+    a.post("create", "/v1/tasks", sent, started, marker=marker, sent=sent)
+
+
+@operation
+def stop_and_start(a):
+    """SIGTERM in the middle of a command."""
+    a.definition_run("crash-witness")
+    claim = claimed(a)
+    yield
+    a.stop()
+    yield
+    a.complete(claim, 1)
+
+
+@operation
+def kill_and_start(a):
+    claim = claimed(a)
+    a.definition_run("crash-witness")
+    yield
+    a.kill()
+    yield
+    a.complete(claim, 1)
+
+
+@operation
+def first_start(a):
+    """The very first start of a data directory."""
+    yield
+    a.begin_anew()
+    yield
+    a.load.prepare_again()
+    made(a)
