@@ -314,7 +314,7 @@ void fuzz(struct scope *scope, struct str input)
         struct player *p = arena_new(&scope->arena, struct player);
 
         p->scope = scope;
-        p->server = server_open();
+        p->server = server_begin();
         for (int i = 0; input.n && i < BLOCKS_MAX; i++) {
                 size_t end = block_end(input);
 
@@ -323,5 +323,5 @@ void fuzz(struct scope *scope, struct str input)
         }
         server_settle(p->server);
         look(p);
-        server_close(p->server);
+        server_end(p->server);
 }

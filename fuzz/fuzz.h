@@ -13,7 +13,7 @@
 /* The target.  The input is bounded by memory that ends with it; the scope is reset afterwards. */
 void fuzz(struct scope *, struct str input);
 
-/* Time stands at 2026-01-01 but where a target moves it; randomness is always the same. */
+/* Time begins with 2026 and goes on where a target moves it; random bytes are counted. */
 extern const struct world fuzz_world;
 void fuzz_clock_move(int64_t us);
 

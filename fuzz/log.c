@@ -78,7 +78,7 @@ void fuzz(struct scope *scope, struct str input)
                 log.all = arena_printf(&scope->arena, STR_FMT STR_FMT, STR_ARG(log.all),
                                        STR_ARG(piece));
         }
-        server = server_open();
+        server = server_begin();
         MUST(!store_run(server->store, scope, play, &log));
-        server_close(server);
+        server_end(server);
 }

@@ -42,11 +42,14 @@ struct server {
         struct http_loop loop;
         struct exchange *exchanges; /* the newest first */
         char key[64];               /* the administrator's */
+        int inputs;                 /* that it has served */
 };
 
-struct server *server_open(void);
+/* The process's server with no row of the input before: making one takes longer than most inputs, so
+ * it is emptied, and replaced now and then (names and lanes are kept for ever). */
+struct server *server_begin(void);
 /* Every client leaves, everything ends; what waits has to come back. */
-void server_close(struct server *);
+void server_end(struct server *);
 
 /* head: method, target and fields with their line ends, without the empty line. */
 struct exchange *server_request(struct server *, struct str head, struct str body);
