@@ -48,9 +48,9 @@ tsan: setup ## the tests under ThreadSanitizer, then crashes; CYCLES=5
 valgrind: all ## the tests in C under valgrind
 	@VALGRIND=1 PYTHON=$(PYTHON) tests/run $(BUILD)
 
-analyze: setup ## gcc -fanalyzer over the sources
+analyze: setup ## gcc -fanalyzer over the program
 	@test -f build-analyze/build.ninja || meson setup build-analyze -Danalyze=true >/dev/null
-	@ninja -C build-analyze --quiet
+	@ninja -C build-analyze --quiet src/server/baton
 
 FUZZ_TARGETS = $(sort $(filter-out entry replay server,$(basename $(notdir $(wildcard fuzz/*.c)))))
 
