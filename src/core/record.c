@@ -49,7 +49,7 @@ bool names_has(const struct names *names, int64_t value)
 {
         int64_t n = 0;
 
-        while (names->text[n] && n < value)
+        while (n < value && names->text[n])
                 n++;
         return value >= 0 && names->text[n];
 }

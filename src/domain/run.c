@@ -591,11 +591,10 @@ enum err run_retry_after(struct tx *tx, struct task *task, const struct run *run
         e = run_after(tx, run->id, &spec);
         if (!e)
                 e = run_create(tx, task, &spec, events, &next);
-        if (!e) {
-                task->attempts = spec.attempt;
-                task->last_run_id = next.id;
-                task->current_run_id = 0;
-                e = task_project(tx, task, RUN_QUEUED, events);
-        }
-        return e;
+        if (e)
+                return e;
+        task->attempts = spec.attempt;
+        task->last_run_id = next.id;
+        task->current_run_id = 0;
+        return task_project(tx, task, RUN_QUEUED, events);
 }
