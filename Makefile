@@ -2,7 +2,7 @@
 BUILD ?= build
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all setup run serve test crash-test cel-conformance bench asan tsan valgrind analyze fuzz fuzz-smoke fuzz-build lint openapi-lint format format-check install clean help
+.PHONY: all setup run serve test crash-test cel-conformance bench asan tsan valgrind analyze fuzz fuzz-smoke fuzz-build lint openapi-lint format install clean help
 
 all: setup ## build; leaves build/baton
 	@ninja -C $(BUILD) --quiet

@@ -37,7 +37,8 @@ struct player {
 
 static bool is_id_char(char c)
 {
-        return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-';
+        return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+               c == '-';
 }
 
 static struct known *known_find(struct player *p, struct str prefix)
@@ -118,7 +119,8 @@ static void check_problem(const struct exchange *x, const json_t *problem)
         MUST(json_integer_value(json_object_get(problem, "status")) == x->status);
         MUST(json_string_length(json_object_get(problem, "detail")) > 0);
         /* The store is whole and nothing else is asked: no request can be refused for its sake. */
-        MUST(e != ERR_INTERNAL && e != ERR_UNAVAILABLE && e != ERR_STORAGE_FULL && e != ERR_OVERLOADED);
+        MUST(e != ERR_INTERNAL && e != ERR_UNAVAILABLE && e != ERR_STORAGE_FULL &&
+             e != ERR_OVERLOADED);
 }
 
 /* Events are whole, and their numbers grow. */
@@ -233,7 +235,8 @@ static void repeat(struct player *p, const struct message *m, const struct excha
                 return;
         again = server_request(p->server, m->head, m->body);
         server_settle(p->server);
-        MUST(again->status == first->status && str_eq(buf_view(&again->answer), buf_view(&first->answer)));
+        MUST(again->status == first->status &&
+             str_eq(buf_view(&again->answer), buf_view(&first->answer)));
 }
 
 static void request(struct player *p, struct str block)

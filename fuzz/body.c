@@ -1,6 +1,6 @@
 /*
- * Bodies of requests over the record tables of the routes: a line with method and path of the route,
- * then the JSON.  What was read prints as JSON that reads into the same record.
+ * Bodies of requests over the record tables of the routes: a line with method and path of the
+ * route, then the JSON.  What was read prints as JSON that reads into the same record.
  */
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /*
- * Bytes on a connection of the real server, at once and then in pieces: which requests it accepts does
- * not depend on how the bytes came.
+ * Bytes on a connection of the real server, at once and then in pieces: which requests it accepts
+ * does not depend on how the bytes came.
  */
 #include <errno.h>
 #include <sched.h>
@@ -43,8 +43,8 @@ static void handle(void *app, struct exchange *x)
         (void)app;
         MUST(r->path.n && r->path.p[0] == '/' && str_is_utf8(r->path) && r->body.n <= BODY_MAX);
         MUST(!memchr(r->path.p, 0, r->path.n));
-        buf_printf(server.accepted, STR_FMT " " STR_FMT " " STR_FMT " %zu\n", STR_ARG(r->method_text),
-                   STR_ARG(r->path), STR_ARG(r->query), r->body.n);
+        buf_printf(server.accepted, STR_FMT " " STR_FMT " " STR_FMT " %zu\n",
+                   STR_ARG(r->method_text), STR_ARG(r->path), STR_ARG(r->query), r->body.n);
         buf_str(server.accepted, r->body);
         exchange_reply(x, 200, "text/plain", r->path);
 }

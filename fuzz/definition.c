@@ -1,6 +1,6 @@
 /*
- * Definitions, as JSON when the text begins so, else as YAML: problems are told, and what is accepted
- * is stored as a document that loads again as itself.
+ * Definitions, as JSON when the text begins so, else as YAML: problems are told, and what is
+ * accepted is stored as a document that loads again as itself.
  */
 #include "flow/definition.h"
 #include "fuzz.h"

@@ -6,7 +6,8 @@ static const char names[] =
         "{\"input\":{\"n\":3,\"s\":\"a-b\",\"list\":[1,2.5,\"x\",null,[true]],\"map\":{\"k\":1},"
         "\"odd name\":0,\"big\":9223372036854775807},\"a.b\":{\"c\":[{\"d\":\"e\"}]},\"x\":-1}";
 
-static bool find(const struct expr_env *env, struct scope *scope, struct str name, struct value *out)
+static bool find(const struct expr_env *env, struct scope *scope, struct str name,
+                 struct value *out)
 {
         const struct value *found = value_member(*(const struct value *)env->ctx, name);
 

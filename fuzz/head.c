@@ -11,8 +11,9 @@ static struct str written(struct scope *scope, const struct head *h)
                                        STR_ARG(h->method_text), STR_ARG(h->target), h->minor);
 
         for (size_t i = 0; i < h->n; i++)
-                text = arena_printf(&scope->arena, STR_FMT STR_FMT ": " STR_FMT "\r\n", STR_ARG(text),
-                                    STR_ARG(h->fields[i].name), STR_ARG(h->fields[i].value));
+                text = arena_printf(&scope->arena, STR_FMT STR_FMT ": " STR_FMT "\r\n",
+                                    STR_ARG(text), STR_ARG(h->fields[i].name),
+                                    STR_ARG(h->fields[i].value));
         return arena_printf(&scope->arena, STR_FMT "\r\n", STR_ARG(text));
 }
 

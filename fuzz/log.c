@@ -1,5 +1,5 @@
-/* The log of a run: a line with the offset that a reader has come to, then one piece a line.  Whoever
- * goes on at an offset gets what lies behind it, from the next whole character on. */
+/* The log of a run: a line with the offset that a reader has come to, then one piece a line.
+ * Whoever goes on at an offset gets what lies behind it, from the next whole character on. */
 #include "domain/log_line.h"
 
 #include <string.h>
@@ -44,9 +44,9 @@ static enum err read_pieces(struct tx *tx, struct log *log)
                 for (size_t i = 0; !e && i < page.n; i++) {
                         MUST(line[i].text.n && str_is_utf8(line[i].text));
                         MUST(line[i].position >= at && line[i].position - at < 4);
-                        MUST(str_eq(line[i].text, str_slice(log->all, (size_t)line[i].position,
-                                                            (size_t)line[i].position +
-                                                                    line[i].text.n)));
+                        MUST(str_eq(line[i].text,
+                                    str_slice(log->all, (size_t)line[i].position,
+                                              (size_t)line[i].position + line[i].text.n)));
                         at = line[i].position + (int64_t)line[i].text.n;
                 }
         }

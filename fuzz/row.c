@@ -59,8 +59,10 @@ void fuzz(struct scope *scope, struct str input)
         struct str rest, name = str_cut(input, '\n', &rest);
         struct row row = { .record = find(name) };
         struct statement statement = { "row", "SELECT {values}", row.record };
-        struct store_options options = { .path = ":memory:", .world = &fuzz_world,
-                                         .statements = &statement, .n_statements = 1 };
+        struct store_options options = { .path = ":memory:",
+                                         .world = &fuzz_world,
+                                         .statements = &statement,
+                                         .n_statements = 1 };
         struct store *store;
         enum err e;
 

@@ -20,7 +20,8 @@ static const struct statement emptying[] = {
         { "tables that are unknown here",
           "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT IN ('approval',"
           " 'definition', 'definition_reference', 'definition_version', 'event', 'idempotency',"
-          " 'join_point', 'key', 'lane', 'log_line', 'migration', 'name', 'ready', 'run', 'setting',"
+          " 'join_point', 'key', 'lane', 'log_line', 'migration', 'name', 'ready', 'run', "
+          "'setting',"
           " 'step', 'task', 'tree', 'workspace')" },
         { "approval", "DELETE FROM approval" },
         { "definition", "DELETE FROM definition" },
@@ -62,7 +63,8 @@ static const struct statement invariants[] = {
           "SELECT count(*) - count(DISTINCT run) + (SELECT count(*) FROM ready WHERE run NOT IN"
           " (SELECT id FROM run)) FROM ready" },
         { "events of a tree are numbered without gap up to the tree's number",
-          "SELECT count(*) FROM tree WHERE seq <> (SELECT count(*) FROM event WHERE tree_id = tree.id)"
+          "SELECT count(*) FROM tree WHERE seq <> (SELECT count(*) FROM event WHERE tree_id = "
+          "tree.id)"
           " OR seq <> (SELECT coalesce(max(seq), 0) FROM event WHERE tree_id = tree.id)" },
         { "an event belongs to a tree",
           "SELECT count(*) FROM event WHERE tree_id NOT IN (SELECT id FROM tree)" },
@@ -92,13 +94,13 @@ static const struct statement invariants[] = {
           "SELECT count(*) FROM join_point WHERE pending + completed + failed <> total"
           " OR pending < 0 OR completed < 0 OR failed < 0" },
         { "who waits for children has some that are open",
-          "SELECT count(*) FROM run WHERE status IN (6, 7) AND NOT EXISTS (SELECT 1 FROM run AS child"
+          "SELECT count(*) FROM run WHERE status IN (6, 7) AND NOT EXISTS (SELECT 1 FROM run AS "
+          "child"
           " WHERE child.parent_run_id = run.id AND child.ended_at IS NULL)" },
         { "who waits for an approval has an open one",
           "SELECT count(*) FROM run WHERE status = 4 AND NOT EXISTS (SELECT 1 FROM approval WHERE"
           " run_id = run.id AND status = 0)" },
-        { "who sleeps will wake",
-          "SELECT count(*) FROM run WHERE status = 8 AND wake_at IS NULL" },
+        { "who sleeps will wake", "SELECT count(*) FROM run WHERE status = 8 AND wake_at IS NULL" },
         { "no step is under way in a run that has ended",
           "SELECT count(*) FROM step JOIN run ON run.id = run_id WHERE step.ended_at IS NULL"
           " AND step.started_at IS NOT NULL AND run.ended_at IS NOT NULL" },
@@ -177,7 +179,8 @@ void exchange_on_close(struct exchange *x, void (*closed)(struct exchange *, voi
 
 void exchange_add_header(struct exchange *x, const char *name, struct str value)
 {
-        MUST(!x->status && name[0] && !memchr(value.p, '\r', value.n) && !memchr(value.p, '\n', value.n));
+        MUST(!x->status && name[0] && !memchr(value.p, '\r', value.n) &&
+             !memchr(value.p, '\n', value.n));
 }
 
 static void end(struct exchange *x)
@@ -225,7 +228,8 @@ size_t exchange_stream_write(struct exchange *x, struct str bytes)
         return 0; /* the client reads as fast as is written */
 }
 
-void exchange_stream_on_drain(struct exchange *x, void (*drained)(struct exchange *, void *), void *arg)
+void exchange_stream_on_drain(struct exchange *x, void (*drained)(struct exchange *, void *),
+                              void *arg)
 {
         (void)x, (void)drained, (void)arg;
 }
@@ -344,12 +348,14 @@ static void operation_done(struct call *call)
         ((struct operation *)call)->over = true;
 }
 
-enum err server_run(struct server *s, struct scope *scope, enum err (*run)(struct tx *, void *), void *arg)
+enum err server_run(struct server *s, struct scope *scope, enum err (*run)(struct tx *, void *),
+                    void *arg)
 {
-        struct operation o = { .call = { .run = run_operation, .done = operation_done,
-                                         .scope = scope },
-                               .run = run,
-                               .arg = arg };
+        struct operation o = {
+                .call = { .run = run_operation, .done = operation_done, .scope = scope },
+                .run = run,
+                .arg = arg
+        };
 
         MUST(store_submit(s->store, &o.call));
         server_settle(s);
@@ -500,10 +506,14 @@ static enum err tick(void *context, struct tx *tx)
 
 static enum err make_key(struct tx *tx, void *arg)
 {
-        struct principal by = { .actor = STR("daemon:baton"), .origin = STR("daemon:boot"),
-                                .all_workspaces = true, .scopes = SCOPE_ALL };
-        struct key_spec spec = { .name = STR("admin"), .actor_kind = STR("human"),
-                                 .ref = STR("admin"), .scopes = SCOPE_ALL };
+        struct principal by = { .actor = STR("daemon:baton"),
+                                .origin = STR("daemon:boot"),
+                                .all_workspaces = true,
+                                .scopes = SCOPE_ALL };
+        struct key_spec spec = { .name = STR("admin"),
+                                 .actor_kind = STR("human"),
+                                 .ref = STR("admin"),
+                                 .scopes = SCOPE_ALL };
         struct key key;
 
         return key_create(tx, &by, &spec, &key, arg);

@@ -1,7 +1,8 @@
 /*
- * The server in one thread: store in memory, domain, hub, waiting calls and API as `baton serve` puts
- * them together, with connections replaced at http/server.h.  A request is read by the production
- * reader of heads and goes the production way from api_handle() on; a turn is writer_turn().
+ * The server in one thread: store in memory, domain, hub, waiting calls and API as `baton serve`
+ * puts them together, with connections replaced at http/server.h.  A request is read by the
+ * production reader of heads and goes the production way from api_handle() on; a turn is
+ * writer_turn().
  */
 #ifndef BATON_FUZZ_SERVER_H
 #define BATON_FUZZ_SERVER_H
@@ -45,15 +46,15 @@ struct server {
         int inputs;                 /* that it has served */
 };
 
-/* The process's server with no row of the input before: making one takes longer than most inputs, so
- * it is emptied, and replaced now and then (names and lanes are kept for ever). */
+/* The process's server with no row of the input before: making one takes longer than most inputs,
+ * so it is emptied, and replaced now and then (names and lanes are kept for ever). */
 struct server *server_begin(void);
 /* Every client leaves, everything ends; what waits has to come back. */
 void server_end(struct server *);
 
 /* head: method, target and fields with their line ends, without the empty line. */
 struct exchange *server_request(struct server *, struct str head, struct str body);
-void server_leave(struct server *, struct exchange *); /* the client goes before the answer */
+void server_leave(struct server *, struct exchange *);  /* the client goes before the answer */
 void server_forget(struct server *, struct exchange *); /* after its end */
 /* Turns until nothing is left to do. */
 void server_settle(struct server *);
@@ -61,7 +62,8 @@ void server_settle(struct server *);
 void server_wait(struct server *, int64_t seconds);
 void server_jump(struct server *, int64_t seconds);
 /* One operation through the writer's queue, with everything that follows from its commit. */
-enum err server_run(struct server *, struct scope *, enum err (*run)(struct tx *, void *), void *arg);
+enum err server_run(struct server *, struct scope *, enum err (*run)(struct tx *, void *),
+                    void *arg);
 /* The built-in worker's turn: claims a run and carries it on until it ends, waits, or `steps` steps
  * were performed, each with this output; then the worker is gone, as after a crash. */
 void server_work(struct server *, int steps, struct str output, bool fails);

@@ -2,7 +2,8 @@
 #include "flow/template.h"
 #include "fuzz.h"
 
-static bool find(const struct expr_env *env, struct scope *scope, struct str name, struct value *out)
+static bool find(const struct expr_env *env, struct scope *scope, struct str name,
+                 struct value *out)
 {
         const struct value *found = value_member(*(const struct value *)env->ctx, name);
 
@@ -14,7 +15,8 @@ static bool find(const struct expr_env *env, struct scope *scope, struct str nam
 
 void fuzz(struct scope *scope, struct str input)
 {
-        struct value names = value_from_text(scope, STR("{\"input\":{\"n\":3,\"s\":\"a\",\"l\":[1]}}"));
+        struct value names =
+                value_from_text(scope, STR("{\"input\":{\"n\":3,\"s\":\"a\",\"l\":[1]}}"));
         struct expr_env env = { .find = find, .ctx = &names, .now = scope->now };
         struct value source, out;
         struct template *t;
