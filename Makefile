@@ -2,7 +2,8 @@
 BUILD ?= build
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all setup run serve test crash-test failpoint-test clock-test restart-test campaign cel-conformance bench asan tsan lint format install clean help
+.PHONY: all setup run serve test crash-test failpoint-test clock-test restart-test campaign cel-conformance bench \
+	asan tsan valgrind analyze fuzz fuzz-smoke fuzz-build lint openapi-lint format install clean help
 
 all: setup ## build; leaves build/baton
 	@ninja -C $(BUILD) --quiet
@@ -45,23 +46,53 @@ cel-conformance: all ## the public CEL cases; CASES=DIR holds their *.textproto
 bench: all ## measure; writes build/bench.json
 	$(PYTHON) bench/run.py --baton $(BUILD)/baton --out $(BUILD)/bench.json
 
-asan: setup ## the tests under AddressSanitizer and UBSan
+SANITIZERS = ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+
+asan: setup ## the tests under AddressSanitizer, LeakSanitizer and UBSan
 	@test -f build-asan/build.ninja || meson setup build-asan -Db_sanitize=address,undefined >/dev/null
 	@ninja -C build-asan --quiet
-	@PYTHON=$(PYTHON) tests/run build-asan
+	@$(SANITIZERS) PYTHON=$(PYTHON) tests/run build-asan
 
-tsan: setup ## the tests under ThreadSanitizer
+tsan: setup ## the tests under ThreadSanitizer, then crashes; CYCLES=5
 	@test -f build-tsan/build.ninja || meson setup build-tsan -Db_sanitize=thread >/dev/null
 	@ninja -C build-tsan --quiet
-	@PYTHON=$(PYTHON) tests/run build-tsan
+	@$(SANITIZERS) PYTHON=$(PYTHON) tests/run build-tsan
+	@$(SANITIZERS) $(PYTHON) tests/crash/run.py --baton build-tsan/baton --cycles $(or $(CYCLES),5)
+
+valgrind: all ## the tests in C under valgrind
+	@VALGRIND=1 PYTHON=$(PYTHON) tests/run $(BUILD)
+
+analyze: setup ## gcc -fanalyzer over the program
+	@test -f build-analyze/build.ninja || meson setup build-analyze -Danalyze=true >/dev/null
+	@ninja -C build-analyze --quiet src/server/baton
+
+FUZZ_TARGETS = $(sort $(filter-out entry replay server,$(basename $(notdir $(wildcard fuzz/*.c)))))
+
+fuzz-build:
+	@tools/setup analysis
+	@test -f build-fuzz/build.ninja || CC=clang meson setup build-fuzz -Dfuzz=true \
+		-Db_sanitize=address,undefined -Db_lundef=false >/dev/null
+	@ninja -C build-fuzz --quiet
+
+fuzz: fuzz-build ## look for inputs that break TARGET for SECONDS; found ones become tests
+	@test -n "$(TARGET)" || { echo "usage: make fuzz TARGET=NAME SECONDS=60; there are: $(FUZZ_TARGETS)" >&2; exit 2; }
+	@fuzz/run build-fuzz $(or $(SECONDS),60) $(TARGET)
+
+fuzz-smoke: fuzz-build ## every target for SECONDS=60
+	@fuzz/run build-fuzz $(or $(SECONDS),60) $(FUZZ_TARGETS)
 
 # unknownMacro: the foreach of jansson.  varFuncNullUB: glibc's NULL is a pointer.  CastIntegerToAddressAtReturn: it takes `struct template *` for a template of C++.  funcArgOrderDifferent: a header calls an id by what it names, the definition calls it id.
-lint: all ## cppcheck, clang-tidy
+lint: all openapi-lint ## cppcheck, clang-tidy, Redocly over the API's description (needs Node)
+	@tools/setup analysis
 	cppcheck --quiet --enable=warning,portability --inline-suppr --error-exitcode=1 -Isrc \
 		--suppress=missingIncludeSystem --suppress=funcArgOrderDifferent \
 		--suppress=unknownMacro --suppress=varFuncNullUB --suppress=CastIntegerToAddressAtReturn \
 		-D_GNU_SOURCE src
 	git ls-files 'src/*.c' | xargs -P 2 -n 8 clang-tidy -p $(BUILD) --quiet 2>&1 | { ! grep -E "(warning|error):"; }
+
+openapi-lint: all
+	@tools/openapi/lint $(BUILD)/baton
 
 format: ## lay the sources out as .clang-format says
 	clang-format -i $$(git ls-files 'src/*.[ch]' 'tests/*.[ch]')
@@ -70,7 +101,7 @@ install: all ## into /usr/local
 	meson install -C $(BUILD)
 
 clean:
-	rm -rf build build-asan build-tsan build-failpoints
+	rm -rf build build-asan build-tsan build-failpoints build-analyze build-fuzz
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22

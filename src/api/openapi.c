@@ -184,11 +184,10 @@ static void operation(struct json_out *j, const struct route *r)
                 content(j, r->flags & ROUTE_STREAM ? "text/event-stream" : "application/json",
                         r->reply);
         json_end_object(j);
-        json_key(j, "default");
-        json_begin_object(j);
-        json_key(j, "description");
-        json_put_text(j, "problem document (RFC 9457)");
-        json_end_object(j);
+        json_key(j, "4XX");
+        json_put_raw(j, STR("{\"$ref\":\"#/components/responses/Problem\"}"));
+        json_key(j, "5XX");
+        json_put_raw(j, STR("{\"$ref\":\"#/components/responses/Problem\"}"));
         json_end_object(j);
         json_end_object(j);
 }
@@ -227,6 +226,20 @@ static void paths(struct json_out *j, struct seen *seen)
         json_end_object(j);
 }
 
+/* What json_problem() writes. */
+static const struct str problem_response =
+        STR("{\"Problem\":{\"description\":\"refused: a problem document (RFC 9457)\","
+            "\"content\":{\"application/problem+json\":{\"schema\":"
+            "{\"$ref\":\"#/components/schemas/Problem\"}}}}}");
+static const struct str problem_schema =
+        STR("{\"type\":\"object\",\"properties\":{\"type\":{\"type\":\"string\",\"format\":\"uri\"},"
+            "\"title\":{\"type\":\"string\"},\"status\":{\"type\":\"integer\"},"
+            "\"code\":{\"type\":\"string\"},\"detail\":{\"type\":\"string\"},"
+            "\"instance\":{\"type\":\"string\"},\"resource\":{\"type\":\"string\"},"
+            "\"field\":{\"type\":\"string\"},\"limit\":{\"type\":\"integer\"},"
+            "\"actual\":{\"type\":\"integer\"}},"
+            "\"required\":[\"type\",\"title\",\"status\",\"code\",\"detail\"]}");
+
 void openapi_print(struct json_out *j)
 {
         struct seen seen = { .n = 0 };
@@ -237,6 +250,8 @@ void openapi_print(struct json_out *j)
         json_key(j, "info");
         json_put_raw(j, STR("{\"title\":\"Baton\",\"version\":\"1\",\"license\":{\"name\":\"MIT\","
                             "\"identifier\":\"MIT\"}}"));
+        json_key(j, "servers");
+        json_put_raw(j, STR("[{\"url\":\"/\"}]"));
         json_key(j, "security");
         json_put_raw(j, STR("[{\"key\":[]}]"));
         json_key(j, "paths");
@@ -245,8 +260,12 @@ void openapi_print(struct json_out *j)
         json_begin_object(j);
         json_key(j, "securitySchemes");
         json_put_raw(j, STR("{\"key\":{\"type\":\"http\",\"scheme\":\"bearer\"}}"));
+        json_key(j, "responses");
+        json_put_raw(j, problem_response);
         json_key(j, "schemas");
         json_begin_object(j);
+        json_key(j, "Problem");
+        json_put_raw(j, problem_schema);
         for (size_t i = 0; i < seen.n; i++) {
                 json_key(j, seen.records[i]->name);
                 schema(j, seen.records[i]);

@@ -8,6 +8,17 @@
 
 enum { BLOCK_SIZE = 4096 - 16, BLOCK_KEEP = 64 * 1024 };
 
+/* Under AddressSanitizer an allocation is followed by forbidden bytes, and what an arena has taken
+ * back is forbidden too. */
+#ifdef GUARDED_ARENAS
+#include <sanitizer/asan_interface.h>
+enum { GUARD = 16 };
+#else
+#define ASAN_POISON_MEMORY_REGION(at, n)   ((void)0)
+#define ASAN_UNPOISON_MEMORY_REGION(at, n) ((void)0)
+enum { GUARD = 0 };
+#endif
+
 struct arena_block {
         struct arena_block *next;
         size_t size, used;
@@ -25,6 +36,7 @@ static struct arena_block *block_add(struct arena *arena, size_t size)
                 grown = size;
         block = xmalloc(sizeof(*block) + grown);
         *block = (struct arena_block){ .next = arena->block, .size = grown };
+        ASAN_POISON_MEMORY_REGION(block->bytes, grown);
         arena->block = block;
         return block;
 }
@@ -32,16 +44,19 @@ static struct arena_block *block_add(struct arena *arena, size_t size)
 void *arena_alloc(struct arena *arena, size_t size, size_t align)
 {
         struct arena_block *block = arena->block;
-        size_t at = block ? (block->used + align - 1) & ~(align - 1) : 0;
+        size_t at;
         void *out;
 
+        align = align > GUARD ? align : GUARD;
+        at = block ? (block->used + align - 1) & ~(align - 1) : 0;
         if (!block || at + size > block->size || at + size < size) {
                 block = block_add(arena, size);
                 at = 0;
         }
         out = block->bytes + at;
-        block->used = at + size;
+        block->used = at + size + GUARD;
         arena->used += size;
+        ASAN_UNPOISON_MEMORY_REGION(out, size);
         return memset(out, 0, size);
 }
 
@@ -76,8 +91,10 @@ void arena_reset(struct arena *arena)
                 free(block);
                 block = next;
         }
-        if (block)
+        if (block) {
                 block->used = 0;
+                ASAN_POISON_MEMORY_REGION(block->bytes, block->size);
+        }
         arena->block = block;
         arena->used = 0;
 }

@@ -18,7 +18,7 @@ struct arena {
 };
 
 /* Zeroed memory. */
-void *arena_alloc(struct arena *, size_t size, size_t align);
+void *arena_alloc(struct arena *, size_t size, size_t align) NEVER_NULL;
 #define arena_new(arena, type) ((type *)arena_alloc((arena), sizeof(type), _Alignof(type)))
 #define arena_array(arena, type, n) \
         ((type *)arena_alloc((arena), sizeof(type) * (size_t)(n), _Alignof(type)))
@@ -29,10 +29,10 @@ struct str arena_printf(struct arena *, const char *fmt, ...) PRINTF(2, 3);
 void arena_reset(struct arena *);
 void arena_done(struct arena *);
 
-void *xmalloc(size_t);
-void *xcalloc(size_t n, size_t size);
-void *xrealloc(void *, size_t);
-char *xstrdup(const char *);
+void *xmalloc(size_t) NEVER_NULL;
+void *xcalloc(size_t n, size_t size) NEVER_NULL;
+void *xrealloc(void *, size_t) NEVER_NULL;
+char *xstrdup(const char *) NEVER_NULL;
 
 /* Ends the process: for our own mistakes, never for input. */
 void bug(const char *file, int line, const char *what) NORETURN;

@@ -28,7 +28,8 @@ int names_find(const struct names *names, struct str text)
 {
         char key[64];
 
-        if (!snake(text, key, sizeof(key)))
+        /* Numbers that are not in use have the empty name. */
+        if (!text.n || !snake(text, key, sizeof(key)))
                 return -1;
         for (int i = 0; names->text[i]; i++)
                 if (strcmp(names->text[i], key) == 0)
@@ -42,6 +43,15 @@ int names_find(const struct names *names, struct str text)
 const char *names_text(const struct names *names, int value)
 {
         return names->text[value];
+}
+
+bool names_has(const struct names *names, int64_t value)
+{
+        int64_t n = 0;
+
+        while (n < value && names->text[n])
+                n++;
+        return value >= 0 && names->text[n];
 }
 
 struct str names_list(struct arena *arena, const struct names *names)

@@ -86,6 +86,7 @@ struct names {
 /* The value of a name: case-insensitive, '-' and CamelCase humps equal '_'.  -1 when unknown. */
 int names_find(const struct names *, struct str);
 const char *names_text(const struct names *, int value);
+bool names_has(const struct names *, int64_t value);
 /* "low, medium or high": for messages. */
 struct str names_list(struct arena *, const struct names *);
 

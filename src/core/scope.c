@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <sys/random.h>
 
+#include "core/utf8.h"
+
 static void kernel_random(void *ctx, void *bytes, size_t n)
 {
         char *at = bytes;
@@ -52,7 +54,7 @@ void scope_random(struct scope *scope, void *bytes, size_t n)
         scope->world->random(scope->world->random_ctx, bytes, n);
 }
 
-static struct str sentence(struct scope *scope, const char *fmt, va_list args)
+PRINTF(2, 0) static struct str sentence(struct scope *scope, const char *fmt, va_list args)
 {
         char text[1024];
         int n = vsnprintf(text, sizeof(text), fmt, args);
@@ -60,7 +62,8 @@ static struct str sentence(struct scope *scope, const char *fmt, va_list args)
         BUG_ON(n < 0);
         if ((size_t)n >= sizeof(text))
                 n = sizeof(text) - 1;
-        return str_dup(&scope->arena, str_whole((struct str){ text, (size_t)n }));
+        /* It may quote bytes that are no text, or a part of one that ends within a character. */
+        return utf8_clean(&scope->arena, (struct str){ text, (size_t)n }, (size_t)n == sizeof(text) - 1);
 }
 
 enum err fail(struct scope *scope, enum err e, const char *fmt, ...)

@@ -35,7 +35,8 @@ void scope_done(struct scope *);
 int64_t scope_id(struct scope *);
 void scope_random(struct scope *, void *bytes, size_t n);
 
-/* Record why and return the code: return fail(scope, ERR_CONFLICT, "run %s has ended", id); */
+/* Record why and return the code: return fail(scope, ERR_CONFLICT, "run %s has ended", id);  The
+ * sentence is UTF-8 whatever was quoted in it. */
 enum err fail(struct scope *, enum err, const char *fmt, ...) PRINTF(3, 4);
 /* The same for a field of the request, named by its path. */
 enum err fail_field(struct scope *, const char *field, enum err, const char *fmt, ...) PRINTF(4, 5);

@@ -70,11 +70,13 @@ static bool is_blank(char c)
 
 struct str str_trim(struct str s)
 {
-        while (s.n && is_blank(s.p[0]))
-                s = str_slice(s, 1, s.n);
-        while (s.n && is_blank(s.p[s.n - 1]))
-                s.n--;
-        return s;
+        size_t from = 0, to = s.n;
+
+        while (from < to && is_blank(s.p[from]))
+                from++;
+        while (from < to && is_blank(s.p[to - 1]))
+                to--;
+        return str_slice(s, from, to);
 }
 
 struct str str_cut(struct str s, char sep, struct str *rest)

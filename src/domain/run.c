@@ -606,10 +606,9 @@ enum err run_retry_after(struct tx *tx, struct task *task, const struct run *run
         e = run_after(tx, run->id, &spec);
         if (!e)
                 e = run_create(tx, task, &spec, events, &next);
-        if (!e) {
-                task->attempts = spec.attempt;
-                task->last_run_id = next.id;
-                e = task_project_run(tx, task, RUN_QUEUED, events);
-        }
-        return e;
+        if (e)
+                return e;
+        task->attempts = spec.attempt;
+        task->last_run_id = next.id;
+        return task_project_run(tx, task, RUN_QUEUED, events);
 }

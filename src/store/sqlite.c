@@ -292,7 +292,17 @@ static struct str column_text(struct arena *arena, sqlite3_stmt *s, int at)
         return str_dup(arena, (struct str){ p ? p : "", (size_t)sqlite3_column_bytes(s, at) });
 }
 
-static void read_field(struct tx *tx, sqlite3_stmt *s, int at, const struct field *f, void *base)
+/* The file may have been written by anybody: a number that has no name leads out of the table. */
+static enum err read_enum(struct tx *tx, const struct field *f, int64_t number, int *out)
+{
+        if (!names_has(f->type, number))
+                return fail(tx->scope, ERR_INTERNAL, "the database holds %lld as %s, which means"
+                            " nothing", (long long)number, f->name);
+        *out = (int)number;
+        return ERR_OK;
+}
+
+static enum err read_field(struct tx *tx, sqlite3_stmt *s, int at, const struct field *f, void *base)
 {
         int64_t name;
 
@@ -306,8 +316,7 @@ static void read_field(struct tx *tx, sqlite3_stmt *s, int at, const struct fiel
                 *FIELD_AT(base, f, bool) = sqlite3_column_int(s, at) != 0;
                 break;
         case FIELD_ENUM:
-                *FIELD_AT(base, f, int) = sqlite3_column_int(s, at);
-                break;
+                return read_enum(tx, f, sqlite3_column_int64(s, at), FIELD_AT(base, f, int));
         case FIELD_STR:
         case FIELD_JSON:
         case FIELD_BYTES:
@@ -323,15 +332,18 @@ static void read_field(struct tx *tx, sqlite3_stmt *s, int at, const struct fiel
         case FIELD_LIST:
                 break;
         }
+        return ERR_OK;
 }
 
-static void read_row(struct tx *tx, sqlite3_stmt *s, const struct record *record, void *out)
+static enum err read_row(struct tx *tx, sqlite3_stmt *s, const struct record *record, void *out)
 {
         int column = 0;
+        enum err e = ERR_OK;
 
-        for (size_t i = 0; i < record->n; i++)
+        for (size_t i = 0; !e && i < record->n; i++)
                 if (record->fields[i].flags & FIELD_COLUMN)
-                        read_field(tx, s, column++, &record->fields[i], out);
+                        e = read_field(tx, s, column++, &record->fields[i], out);
+        return e;
 }
 
 /* The statement with its arguments, ready to be stepped. */
@@ -401,7 +413,11 @@ enum err tx_row(struct tx *tx, int id, void *out, const struct arg *args, size_t
         code = sqlite3_step(s);
         if (code == SQLITE_ROW) {
                 memset(out, 0, record->size);
-                read_row(tx, s, record, out);
+                e = read_row(tx, s, record, out);
+        }
+        if (e) {
+                sqlite3_reset(s);
+                return e;
         }
         e = end(tx, s, code);
         return e ? e : code == SQLITE_ROW ? ERR_OK : ERR_EMPTY;
@@ -413,12 +429,12 @@ enum err tx_rows(struct tx *tx, int id, struct list *out, const struct arg *args
         size_t room = 0;
         sqlite3_stmt *s;
         enum err e = begin(tx, id, args, n, &s);
-        int code;
+        int code = SQLITE_DONE;
 
         *out = (struct list){ arena_alloc(&tx->scope->arena, 0, 16), 0 };
         if (e)
                 return e;
-        while ((code = sqlite3_step(s)) == SQLITE_ROW) {
+        while (!e && (code = sqlite3_step(s)) == SQLITE_ROW) {
                 if (out->n == room) {
                         void *grown;
 
@@ -427,9 +443,12 @@ enum err tx_rows(struct tx *tx, int id, struct list *out, const struct arg *args
                         memcpy(grown, out->items, out->n * record->size);
                         out->items = grown;
                 }
-                read_row(tx, s, record, (char *)out->items + out->n++ * record->size);
+                e = read_row(tx, s, record, (char *)out->items + out->n++ * record->size);
         }
-        return end(tx, s, code);
+        if (!e)
+                return end(tx, s, code);
+        sqlite3_reset(s);
+        return e;
 }
 
 enum err tx_numbers(struct tx *tx, int id, int64_t *out, size_t n_out, const struct arg *args,

@@ -1,3 +1,4 @@
+#include "core/utf8.h"
 #include "worker/files.h"
 
 #include <errno.h>
@@ -6,7 +7,6 @@
 #include <unistd.h>
 
 #include "worker/spawner_call.h"
-#include "worker/utf8.h"
 
 const char *const file_type_names[] = { [FILE_REGULAR] = "file",
                                         [FILE_DIRECTORY] = "directory",

@@ -1,9 +1,9 @@
 /* Performers of effectful steps: one function for each action, by a table. */
 #include <string.h>
 
+#include "core/utf8.h"
 #include "worker/files.h"
 #include "worker/slot.h"
-#include "worker/utf8.h"
 
 /* Sizes and times of spec/workspace-and-chat A.6, as corrected there. */
 enum {

@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include "core/json_out.h"
+#include "core/utf8.h"
 #include "worker/sandbox.h"
 #include "worker/spawner_call.h"
-#include "worker/utf8.h"
 
 #define CANCEL_POLL_US (100 * US_PER_MS)
 /* A killed tree is gone within milliseconds; after this the spawner itself must be stuck. */

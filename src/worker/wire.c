@@ -99,7 +99,7 @@ int wire_receive(int socket, void *message, size_t n, int flags, int *fds, size_
         return 1;
 }
 
-static void send_fault(int control, enum err e, const char *fmt, va_list args)
+PRINTF(3, 0) static void send_fault(int control, enum err e, const char *fmt, va_list args)
 {
         struct wire_reply reply = { .kind = WIRE_FAULT, .err = e };
 

@@ -777,7 +777,8 @@ def test_expressions_reach_into_lists_and_keep_numbers_apart(api):
 
 
 @pytest.mark.parametrize("expression", [
-    "'a'" + ".replace('a', 'aaaaaaaaaa')" * 9,
+    # ThreadSanitizer marks all that is left of the text as read at each memmem(): minutes.
+    pytest.param("'a'" + ".replace('a', 'aaaaaaaaaa')" * 9, marks=pytest.mark.skipif("build-tsan" in BATON, reason="quadratic")),
     "[0,1,2,3,4,5,6,7,8,9].map(a, [0,1,2,3,4,5,6,7,8,9].map(b, [0,1,2,3,4,5,6,7,8,9].map(c, [0,1,2,3,4,5,6,7,8,9].map(d, "
     "[0,1,2,3,4,5,6,7,8,9].map(e, [0,1,2,3,4,5,6,7,8,9].map(f, [0,1,2,3,4,5,6,7,8,9].map(g, [0,1,2,3,4,5,6,7,8,9].map(h, h))))))))",
     "'%s'.matches('(a*)*b')" % ("a" * 40)], ids=["text", "lists", "pattern"])

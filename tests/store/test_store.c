@@ -12,11 +12,22 @@
 #include "core/attr.h"
 #include "store/store.h"
 
-enum { ADD, COUNT, SUM, STATEMENTS };
+struct colored {
+        int color;
+};
+static const struct names colors = { (const char *const[]){ "red", "green", NULL }, NULL };
+static const struct field colored_fields[] = {
+        { "color", FIELD_ENUM, FIELD_COLUMN | FIELD_WIRE, offsetof(struct colored, color), &colors },
+};
+static const struct record colored_record = { "Colored", colored_fields, 1, sizeof(struct colored),
+                                              -1 };
+
+enum { ADD, COUNT, SUM, COLORED, STATEMENTS };
 static const struct statement statements[] = {
         [ADD] = { "add", "INSERT INTO item (n, label) VALUES (?1, ?2)", NULL },
         [COUNT] = { "count", "SELECT count(*), max(n) FROM item", NULL },
         [SUM] = { "sum", "SELECT coalesce(sum(n), 0) FROM item", NULL },
+        [COLORED] = { "colored", "SELECT ?1", &colored_record },
 };
 static const struct migration first = {
         1, 1, "item", "CREATE TABLE item (n INTEGER PRIMARY KEY, label INTEGER) STRICT;"
@@ -256,11 +267,40 @@ static void a_newer_database_is_refused_unless_it_says_it_is_compatible(void **s
         assert_true(str_contains(f->scope.fault.detail, STR("newer baton")));
 }
 
+static enum err read_colored(struct tx *tx, void *arg)
+{
+        int64_t number = *(int64_t *)arg;
+        struct colored one;
+        struct list all;
+        enum err e = tx_one(tx, COLORED, &one, INT(number));
+
+        assert_int_equal(tx_all(tx, COLORED, &all, INT(number)), e);
+        if (!e)
+                assert_int_equal(one.color, number);
+        return e;
+}
+
+/* Nobody says that the file was written by this program. */
+static void a_number_without_a_name_is_refused(void **state)
+{
+        struct fixture *f = *state;
+        int64_t known = 1, unknown[] = { 2, -1, INT64_C(1) << 32 };
+
+        assert_int_equal(store_run(f->store, &f->scope, read_colored, &known), ERR_OK);
+        for (size_t i = 0; i < LENGTH(unknown); i++) {
+                assert_int_equal(store_run(f->store, &f->scope, read_colored, &unknown[i]),
+                                 ERR_INTERNAL);
+                assert_true(str_contains(f->scope.fault.detail, STR("as color")));
+        }
+        assert_int_equal(store_run(f->store, &f->scope, read_colored, &known), ERR_OK);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
 #define ROW(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
                 ROW(a_turn_commits_what_is_queued_at_once),
+                ROW(a_number_without_a_name_is_refused),
                 ROW(a_call_that_fails_after_writing_is_undone_alone),
                 ROW(a_refusal_may_keep_what_it_wrote),
                 ROW(a_name_made_by_an_undone_call_is_made_again),

@@ -138,9 +138,24 @@ static void json_keeps_what_it_reads(void **state)
         scope_done(&scope);
 }
 
+static void a_refusal_is_text_whatever_it_quotes(void **state)
+{
+        struct scope scope;
+        char longer[3000];
+
+        (void)state;
+        scope_init(&scope, &system_world);
+        fail(&scope, ERR_VALIDATION, "unknown field \"%.4s\"", "abc\xc3\xa9");
+        assert_true(str_is(scope.fault.detail, "unknown field \"abc\xef\xbf\xbd\""));
+        memset(longer, 0xc3, sizeof(longer));
+        fail(&scope, ERR_VALIDATION, STR_FMT, (int)sizeof(longer), longer);
+        assert_true(scope.fault.detail.n > 1000 && str_is_utf8(scope.fault.detail));
+        scope_done(&scope);
+}
+
 static void names_are_found_in_any_spelling(void **state)
 {
-        static const char *const text[] = { "timed_out", "canceled", NULL };
+        static const char *const text[] = { "timed_out", "canceled", "", NULL };
         static const struct alias aliases[] = { { "timeout", 0 }, { NULL, 0 } };
         const struct names names = { text, aliases };
 
@@ -149,6 +164,7 @@ static void names_are_found_in_any_spelling(void **state)
         assert_int_equal(names_find(&names, STR("timed-out")), 0);
         assert_int_equal(names_find(&names, STR("Timeout")), 0);
         assert_int_equal(names_find(&names, STR("other")), -1);
+        assert_int_equal(names_find(&names, STR("")), -1); /* 2 has no name */
 }
 
 int main(void)
@@ -162,6 +178,7 @@ int main(void)
                 cmocka_unit_test(a_buffer_stops_at_its_cap),
                 cmocka_unit_test(doubles_are_written_by_their_shortest_text),
                 cmocka_unit_test(json_keeps_what_it_reads),
+                cmocka_unit_test(a_refusal_is_text_whatever_it_quotes),
                 cmocka_unit_test(names_are_found_in_any_spelling),
         };
 

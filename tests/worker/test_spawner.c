@@ -26,8 +26,8 @@
 #include <unistd.h>
 
 #include "core/attr.h"
+#include "core/utf8.h"
 #include "worker/files.h"
-#include "worker/utf8.h"
 
 #define W1 STR("0c5q8v2k7m1xa")
 #define W2 STR("other-workspace")

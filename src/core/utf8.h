@@ -1,6 +1,6 @@
 /* Text out of bytes that somebody else made. */
-#ifndef BATON_WORKER_UTF8_H
-#define BATON_WORKER_UTF8_H
+#ifndef BATON_CORE_UTF8_H
+#define BATON_CORE_UTF8_H
 
 #include "core/arena.h"
 
