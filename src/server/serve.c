@@ -86,7 +86,17 @@ static enum err open_data(struct scope *scope, struct server *s, const char *dat
         return ERR_OK;
 }
 
-/* Whole or not at all, and durable: written beside, synced, renamed. */
+static bool sync_directory(const char *path)
+{
+        int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        bool ok = fd >= 0 && fsync(fd) == 0;
+
+        if (fd >= 0)
+                close(fd);
+        return ok;
+}
+
+/* Whole or not at all, and durable: written beside, synced, renamed, and the name synced too. */
 static enum err write_file(struct scope *scope, const struct server *s, const char *name,
                            struct str text)
 {
@@ -99,7 +109,7 @@ static enum err write_file(struct scope *scope, const struct server *s, const ch
         ok = fd >= 0 && write(fd, text.p, text.n) == (ssize_t)text.n && fsync(fd) == 0;
         if (fd >= 0)
                 close(fd);
-        if (!ok || rename(temporary, path))
+        if (!ok || rename(temporary, path) || !sync_directory(s->data))
                 return fail(scope, ERR_UNAVAILABLE, "cannot write %s: %s", path, strerror(errno));
         return ERR_OK;
 }
@@ -177,6 +187,7 @@ static enum err open_store(struct scope *scope, struct server *s, const struct o
 {
         struct store_options options = {
                 .path = in_data(scope, s, "baton.db"),
+                .reserve = in_data(scope, s, "reserve"),
                 .world = &system_world,
                 .statements = domain_statements,
                 .n_statements = SQL_COUNT,

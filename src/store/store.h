@@ -17,6 +17,7 @@ struct migration {
 
 struct store_options {
         const char *path; /* database file, or ":memory:" */
+        const char *reserve; /* file that keeps space for a full disk; NULL = none */
         const struct world *world;
         const struct statement *statements;
         size_t n_statements;
@@ -64,7 +65,7 @@ enum err store_run(struct store *, struct scope *, enum err (*run)(struct tx *, 
 
 struct store_stats {
         int64_t commits, calls, refused, queued, last_batch;
-        bool healthy;
+        bool healthy; /* it can commit, and the disk has room */
 };
 void store_stats(struct store *, struct store_stats *);
 
