@@ -2,7 +2,7 @@
 BUILD ?= build
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all setup run serve test crash-test cel-conformance bench asan tsan lint format install clean help
+.PHONY: all setup run serve test crash-test faults powercut powercut-fs cel-conformance bench asan tsan lint format install clean help
 
 all: setup ## build; leaves build/baton
 	@ninja -C $(BUILD) --quiet
@@ -23,6 +23,15 @@ test: all ## every test; ends with "N passed, N failed"
 
 crash-test: all ## kill -9 at random times under load, then check; CYCLES=100
 	$(PYTHON) tests/crash/run.py --baton $(BUILD)/baton --cycles $(or $(CYCLES),100)
+
+faults: all ## every I/O call of the database fails, with every error, once and for ever (minutes)
+	$(BUILD)/tests/faults/test_faults all
+
+powercut: all ## images of what a power cut may leave; N=2000 SEED=1
+	$(BUILD)/tests/faults/test_powercut $(or $(N),2000) $(or $(SEED),1)
+
+powercut-fs: all ## cut a real ext4 off under the server (root); CUTS=20 SEED=…
+	$(PYTHON) tests/faults/powercut_fs.py --baton $(BUILD)/baton --cuts $(or $(CUTS),20) $(if $(SEED),--seed $(SEED))
 
 cel-conformance: all ## the public CEL cases; CASES=DIR holds their *.textproto
 	@test -n "$(CASES)" || { echo "usage: make cel-conformance CASES=DIR" >&2; exit 2; }
