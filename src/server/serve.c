@@ -178,9 +178,14 @@ static void park(void *context, struct call *call)
         waiting_park(s->waiting, (struct claim_call *)call);
 }
 
-static void rolled_back(void *context)
+static void kept(void *context)
 {
-        domain_rolled_back(((struct server *)context)->domain);
+        domain_kept(((struct server *)context)->domain);
+}
+
+static void rolled_back(void *context, bool whole)
+{
+        domain_rolled_back(((struct server *)context)->domain, whole);
 }
 
 static enum err open_store(struct scope *scope, struct server *s, const struct options *o)
@@ -197,6 +202,7 @@ static enum err open_store(struct scope *scope, struct server *s, const struct o
                 .context = s->domain,
                 .hooks = s,
                 .committed = committed,
+                .kept = kept,
                 .rolled_back = rolled_back,
                 .park = park,
                 .tick = tick,

@@ -218,7 +218,7 @@ static void forget(struct store *store)
         store->tx.n_hints = 0;
         names_forget(store->names, 0);
         if (store->options.rolled_back)
-                store->options.rolled_back(store->options.hooks);
+                store->options.rolled_back(store->options.hooks, true);
 }
 
 /* One call inside the open transaction. */
@@ -253,14 +253,17 @@ static enum err call_run_guarded(struct store *store, struct call *call, int64_t
                 return e;
         call_run(store, call, now);
         e = engine_failure(store->writer);
-        if (!e && !must_roll_back(store, call))
+        if (!e && !must_roll_back(store, call)) {
+                if (store->options.kept)
+                        store->options.kept(store->options.hooks);
                 return engine_release(&store->scope, store->writer);
+        }
         if (!e)
                 e = engine_rollback_to(&store->scope, store->writer);
         store->tx.n_hints = hints;
         names_forget(store->names, names);
         if (store->options.rolled_back)
-                store->options.rolled_back(store->options.hooks);
+                store->options.rolled_back(store->options.hooks, false);
         return e;
 }
 
@@ -345,7 +348,7 @@ static void mend(struct store *store)
                 return;
         if (store->broken)
                 reopen(store);
-        if (!store->broken && store->full && reserve_take(store->options.reserve)) {
+        else if (reserve_take(store->options.reserve)) {
                 store->full = false;
                 log_write(LOG_WARN, "disk_has_room", NULL);
         }
@@ -396,7 +399,8 @@ static void batch_fail(struct store *store, struct call **batch, size_t n)
         forget(store);
         broke(store, trouble ? trouble : ERR_UNAVAILABLE, "commit_failed");
         while (n-- > 0) {
-                if (had_reserve && store->full && ends_work(batch[n])) {
+                if (had_reserve && store->full && ends_work(batch[n]) && !batch[n]->again) {
+                        batch[n]->again = true;
                         store_resubmit(store, batch[n]);
                 } else {
                         call_refuse(batch[n], store->trouble);

@@ -29,8 +29,12 @@ struct store_options {
         void *hooks;      /* first argument of what follows */
         /* On the writing thread, after COMMIT and before the calls of the batch hear of it. */
         void (*committed)(void *hooks, const struct hint *, size_t n);
-        /* On the writing thread: what the operations cached of this batch is void. */
-        void (*rolled_back)(void *hooks);
+        /* On the writing thread, where calls of a batch are undone singly: what the operations have
+         * cached up to now stays, unless the whole batch is undone. */
+        void (*kept)(void *hooks);
+        /* On the writing thread: what they cached of this batch is void; if not of the whole batch,
+         * then what came after kept(). */
+        void (*rolled_back)(void *hooks, bool whole);
         /* Takes over a parked call after COMMIT. */
         void (*park)(void *hooks, struct call *);
         /* Runs on the writing thread, inside a transaction, every tick_ms. */

@@ -120,14 +120,20 @@ static void committed(void *hooks, const struct hint *hints, size_t n)
         domain_committed(((struct rig *)hooks)->domain);
 }
 
-static void rolled_back(void *hooks)
+static void kept(void *hooks)
 {
-        domain_rolled_back(((struct rig *)hooks)->domain);
+        domain_kept(((struct rig *)hooks)->domain);
+}
+
+static void rolled_back(void *hooks, bool whole)
+{
+        domain_rolled_back(((struct rig *)hooks)->domain, whole);
 }
 
 static enum err open_store(struct rig *rig, struct scope *scope)
 {
         const struct store_options options = { .path = rig->path,
+                                               .reserve = rig->reserve,
                                                .world = &rig->world,
                                                .statements = domain_statements,
                                                .n_statements = SQL_COUNT,
@@ -136,6 +142,7 @@ static enum err open_store(struct rig *rig, struct scope *scope)
                                                .context = rig->domain,
                                                .hooks = rig,
                                                .committed = committed,
+                                               .kept = kept,
                                                .rolled_back = rolled_back,
                                                .tick = tick,
                                                .tick_ms = 250 };
@@ -207,6 +214,7 @@ struct act {
         struct held held; /* used by holders, given by a claim */
         size_t place;     /* among what is held */
         bool refuse;      /* after it has written */
+        bool done;
 };
 
 static enum err create(struct act *a, struct tx *tx)
@@ -337,6 +345,7 @@ static void act_done(struct call *call)
 {
         struct act *a = (struct act *)call;
 
+        a->done = true;
         answered(a->rig, call->result);
         if (!call->result)
                 learn(a);
@@ -344,11 +353,19 @@ static void act_done(struct call *call)
                 forget_held(a->rig, a->place); /* the lease is over */
 }
 
+static enum call_class class_of(enum deed deed)
+{
+        return deed == DEED_CLAIM  ? CALL_CLAIM :
+               deed == DEED_CANCEL ? CALL_CANCEL :
+               is_of_holder(deed) || deed == DEED_STALE ? CALL_LEASE :
+                                                          CALL_CREATE;
+}
+
 static void submit(struct rig *rig, struct act *a, enum deed deed)
 {
         size_t place = is_of_holder(deed) ? dice_roll(&rig->dice) % rig->n_held : 0;
 
-        *a = (struct act){ .call = { .run = act_run, .done = act_done, .scope = &a->scope },
+        *a = (struct act){ .call = { .run = act_run, .done = act_done, .class = class_of(deed), .scope = &a->scope },
                            .rig = rig,
                            .deed = deed,
                            .place = place };
@@ -402,7 +419,9 @@ enum err rig_do(struct rig *rig, enum deed deed)
         for (size_t i = 0; i < n; i++)
                 submit(rig, &acts[i], deed);
         acts[n - 1].refuse = deed == DEED_GROUP;
-        writer_turn(rig->store);
+        for (int i = 0; i < 2 && !acts[n - 1].done; i++)
+                writer_turn(rig->store);
+        BUG_ON(!acts[n - 1].done);
         turn_end(rig);
         e = acts[deed == DEED_GROUP ? 0 : n - 1].call.result;
         for (size_t i = 0; i < n; i++)

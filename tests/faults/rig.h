@@ -32,6 +32,7 @@ enum { RIG_TURNS = 512, RIG_HELD = 64 };
 
 struct rig {
         char path[128];
+        const char *reserve; /* the store's; NULL = none */
         struct vfs *vfs;
         struct clock clock;
         struct world world;

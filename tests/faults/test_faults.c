@@ -15,11 +15,13 @@
 #undef fail /* ours has arguments */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/arena.h"
 #include "core/log.h"
 #include "home.h"
 #include "rig.h"
+#include "store/reserve.h"
 #include "workers.h"
 
 static const enum deed script[] = {
@@ -258,6 +260,77 @@ static void every_truncation_may_fail(void **state)
         anything_may_fail(*state, VFS_TRUNCATE);
 }
 
+/* A lane that a call has made in the same commit as another call that was undone. */
+static void what_a_commit_made_is_known_although_a_call_of_it_was_undone(void **state)
+{
+        struct matrix *m = *state;
+
+        begin(m, NULL);
+        assert_int_equal(rig_open(&m->rig), ERR_OK);
+        assert_int_equal(rig_do(&m->rig, DEED_GROUP), ERR_OK);
+        assert_int_equal(m->rig.refused, 1);
+        assert_int_equal(rig_do(&m->rig, DEED_CREATE), ERR_OK);
+        assert_int_equal(rig_do(&m->rig, DEED_CLAIM), ERR_OK);
+        rig_close(&m->rig);
+}
+
+static void a_full_disk_gives_up_the_reserve_to_what_ends_work(void **state)
+{
+        struct matrix *m = *state;
+        char reserve[128];
+        const struct vfs_fault full = { .op = VFS_WRITE,
+                                        .file = VFS_LOG,
+                                        .at = 1,
+                                        .forever = true,
+                                        .error = VFS_ENOSPC,
+                                        .while_there = reserve };
+
+        begin(m, NULL);
+        snprintf(reserve, sizeof(reserve), "%s/reserve", m->home.path);
+        m->rig.reserve = reserve;
+        assert_int_equal(rig_open(&m->rig), ERR_OK);
+        rig_do(&m->rig, DEED_GROUP);
+        rig_do(&m->rig, DEED_CLAIM);
+        assert_true(reserve_take(reserve));
+        vfs_watch(m->vfs, &full);
+        assert_int_equal(rig_do(&m->rig, DEED_CANCEL), ERR_OK);
+        assert_true(m->vfs->failed > 0);
+        assert_int_equal(access(reserve, F_OK), -1);
+        assert_int_equal(rig_do(&m->rig, DEED_CREATE), ERR_STORAGE_FULL);
+        assert_int_equal(rig_do(&m->rig, DEED_HEARTBEAT), ERR_OK);
+        vfs_watch(m->vfs, NULL);
+        rig_do(&m->rig, DEED_IDLE);
+        assert_int_equal(access(reserve, F_OK), 0);
+        assert_int_equal(rig_do(&m->rig, DEED_CREATE), ERR_OK);
+        assert_int_equal(m->rig.early, 0);
+        rig_close(&m->rig);
+}
+
+/* A disk that says it is full whatever is given back: an answer comes all the same. */
+static void what_was_tried_again_is_refused_if_that_fails_too(void **state)
+{
+        struct matrix *m = *state;
+        char reserve[128];
+        const struct vfs_fault full = { .op = VFS_WRITE,
+                                        .file = VFS_LOG,
+                                        .at = 1,
+                                        .forever = true,
+                                        .error = VFS_ENOSPC };
+
+        begin(m, NULL);
+        snprintf(reserve, sizeof(reserve), "%s/reserve", m->home.path);
+        m->rig.reserve = reserve;
+        assert_int_equal(rig_open(&m->rig), ERR_OK);
+        rig_do(&m->rig, DEED_GROUP);
+        assert_true(reserve_take(reserve));
+        vfs_watch(m->vfs, &full);
+        assert_int_equal(rig_do(&m->rig, DEED_CANCEL), ERR_STORAGE_FULL);
+        vfs_watch(m->vfs, NULL);
+        rig_do(&m->rig, DEED_IDLE);
+        assert_int_equal(rig_do(&m->rig, DEED_CANCEL), ERR_OK);
+        rig_close(&m->rig);
+}
+
 int main(int argc, char **argv)
 {
         static struct matrix matrix;
@@ -269,6 +342,9 @@ int main(int argc, char **argv)
                 ROW(every_write_may_fail),
                 ROW(every_sync_may_fail),
                 ROW(every_truncation_may_fail),
+                ROW(what_a_commit_made_is_known_although_a_call_of_it_was_undone),
+                ROW(a_full_disk_gives_up_the_reserve_to_what_ends_work),
+                ROW(what_was_tried_again_is_refused_if_that_fails_too),
         };
         int failed;
 

@@ -4,6 +4,7 @@
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/arena.h"
 #include "core/attr.h"
@@ -99,7 +100,8 @@ static bool fails(struct vfs *vfs, enum vfs_op op, enum vfs_file file)
         const struct vfs_fault *f = &vfs->fault;
         int64_t n = ++vfs->calls[op][file];
 
-        if (!f->at || f->op != op || f->file != file || (f->forever ? n < f->at : n != f->at))
+        if (!f->at || f->op != op || f->file != file || (f->forever ? n < f->at : n != f->at) ||
+            (f->while_there && access(f->while_there, F_OK)))
                 return false;
         vfs->failed++;
         if (op != VFS_OPEN && op != VFS_READ)

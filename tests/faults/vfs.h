@@ -21,6 +21,7 @@ struct vfs_fault {
         int64_t at; /* the n-th such call from now fails, counted from 1; 0 = none */
         bool forever;
         enum vfs_error error;
+        const char *while_there; /* fails only as long as this file exists; NULL = always */
 };
 
 /* A change of a file, in the order in which the engine asked for it. */
