@@ -31,7 +31,7 @@ powercut: all ## images of what a power cut may leave; N=2000 SEED=1
 	$(BUILD)/tests/faults/test_powercut $(or $(N),2000) $(or $(SEED),1)
 
 powercut-fs: all ## cut a real ext4 off under the server (root); CUTS=20 SEED=…
-	BATON=$(BUILD)/baton $(PYTHON) tests/faults/powercut_fs.py --cuts $(or $(CUTS),20) $(if $(SEED),--seed $(SEED))
+	BATON=$(BUILD)/baton unshare -m $(PYTHON) tests/faults/powercut_fs.py --cuts $(or $(CUTS),20) $(if $(SEED),--seed $(SEED))
 
 cel-conformance: all ## the public CEL cases; CASES=DIR holds their *.textproto
 	@test -n "$(CASES)" || { echo "usage: make cel-conformance CASES=DIR" >&2; exit 2; }

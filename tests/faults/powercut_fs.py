@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Power cuts of a real file system under the real server.
 
-    BATON=build/baton tests/faults/powercut_fs.py --cuts 20 [--seed S]
+    BATON=build/baton unshare -m tests/faults/powercut_fs.py --cuts 20 [--seed S]
 
 The server works on a loop-mounted ext4 while a small load writes down what was acknowledged.  At a
 random moment the file system is shut down without flushing its journal (FS_IOC_SHUTDOWN), as if the
 power had gone; then it is mounted again, the server started, and everything acknowledged must be
-there, the database sound and its rows what their events add up to.  Needs root and loop devices.
+there, the database sound and its rows what their events add up to.  Needs root and loop devices,
+else it ends with status 77, and a mount namespace of its own, so that nobody else holds the disk.
 Ends with `N passed, N failed`, which counts cuts.
 """
 import argparse
@@ -33,6 +34,7 @@ FS_IOC_SHUTDOWN = 0x8004587D
 NO_LOG_FLUSH = 2
 MODES = ["ordered", "writeback"]
 WRITERS = 4
+CANNOT = 77
 CHECKED = ["I5", "I8", "I27"]
 
 
@@ -135,6 +137,9 @@ def cut_once(disk, home, dice, mode):
         for writer in writers:
             writer.start()
         time.sleep(dice.uniform(0.05, 1.0))
+        # With the power gone nobody hears an answer; this kernel lets an fsync that is under way
+        # succeed although its part of the journal is thrown away.
+        acknowledged = {"tasks": dict(acknowledged["tasks"]), "completed": set(acknowledged["completed"])}
         disk.cut()
         time.sleep(dice.uniform(0, 0.2))
         server.kill()
@@ -173,15 +178,17 @@ def main():
     parser.add_argument("--cuts", type=int, default=20)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1000000)
     args = parser.parse_args()
-    if os.geteuid():
-        sys.exit("only root can mount and cut a file system")
     passed = failed = total = 0
-    for i, found, acknowledged in cuts(args.cuts, args.seed):
-        for text in found[:20]:
-            print(f"VIOLATION cut {i} seed={args.seed}: {text}")
-        failed += bool(found)
-        passed += not found
-        total += acknowledged
+    try:
+        for i, found, acknowledged in cuts(args.cuts, args.seed):
+            for text in found[:20]:
+                print(f"VIOLATION cut {i} seed={args.seed}: {text}")
+            failed += bool(found)
+            passed += not found
+            total += acknowledged
+    except Unmountable as why:
+        print(f"this machine mounts no disk of its own: {why}")
+        return CANNOT
     print(f"acknowledged: {total}, seed {args.seed}")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed or not total else 0
