@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,6 +19,7 @@ static void serve(int64_t first, int64_t step, int64_t n, int out, void (*begin)
         /* A crash ends the process: cmocka's handlers would go on with the next test in it. */
         for (size_t i = 0; i < LENGTH(deadly); i++)
                 signal(deadly[i], SIG_DFL);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         begin(context);
         for (int64_t i = first; i < n; i += step)
                 sum += work(i, context);
