@@ -2,8 +2,8 @@
 BUILD ?= build
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all setup run serve test crash-test failpoint-test clock-test restart-test campaign cel-conformance bench \
-	asan tsan valgrind analyze fuzz fuzz-smoke fuzz-build lint openapi-lint format install clean help
+.PHONY: all setup run serve test crash-test failpoint-test clock-test restart-test faults powercut powercut-fs campaign \
+	cel-conformance bench asan tsan valgrind analyze fuzz fuzz-smoke fuzz-build lint openapi-lint format install clean help
 
 all: setup ## build; leaves build/baton
 	@ninja -C $(BUILD) --quiet
@@ -38,6 +38,15 @@ restart-test: all ## kill -9 with many queued runs and a long log; RUNS=1000000 
 
 campaign: all ## the long suites in turn for MINUTES=60; appends to reliability/ledger.jsonl
 	$(PYTHON) reliability/campaign.py --minutes $(or $(MINUTES),60) $(if $(ONLY),--only $(ONLY))
+
+faults: all ## every I/O call of the database fails, with every error, once and for ever (minutes)
+	$(BUILD)/tests/faults/test_faults all
+
+powercut: all ## images of what a power cut may leave; N=2000 SEED=1
+	$(BUILD)/tests/faults/test_powercut $(or $(N),2000) $(or $(SEED),1)
+
+powercut-fs: all ## cut a real ext4 off under the server (root); CUTS=20 SEED=…
+	BATON=$(BUILD)/baton unshare -m $(PYTHON) tests/faults/powercut_fs.py --cuts $(or $(CUTS),20) $(if $(SEED),--seed $(SEED))
 
 cel-conformance: all ## the public CEL cases; CASES=DIR holds their *.textproto
 	@test -n "$(CASES)" || { echo "usage: make cel-conformance CASES=DIR" >&2; exit 2; }

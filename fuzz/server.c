@@ -517,9 +517,14 @@ static void committed(void *context, const struct hint *hints, size_t n)
         }
 }
 
-static void rolled_back(void *context)
+static void kept(void *context)
 {
-        domain_rolled_back(((struct server *)context)->domain);
+        domain_kept(((struct server *)context)->domain);
+}
+
+static void rolled_back(void *context, bool whole)
+{
+        domain_rolled_back(((struct server *)context)->domain, whole);
 }
 
 static void park(void *context, struct call *call)
@@ -570,6 +575,7 @@ static struct server *open_server(void)
                                          .n_migrations = migrations_n,
                                          .hooks = s,
                                          .committed = committed,
+                                         .kept = kept,
                                          .rolled_back = rolled_back,
                                          .park = park,
                                          .tick = tick,

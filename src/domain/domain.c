@@ -42,13 +42,21 @@ void domain_free(struct domain *d)
 void domain_committed(struct domain *d)
 {
         lanes_committed(d->lanes);
-        d->served_workspace = d->last_workspace;
+        d->served_workspace = d->kept_workspace = d->last_workspace;
 }
 
-void domain_rolled_back(struct domain *d)
+void domain_kept(struct domain *d)
 {
-        lanes_rolled_back(d->lanes);
-        d->last_workspace = d->served_workspace;
+        lanes_kept(d->lanes);
+        d->kept_workspace = d->last_workspace;
+}
+
+void domain_rolled_back(struct domain *d, bool whole)
+{
+        lanes_rolled_back(d->lanes, whole);
+        if (whole)
+                d->kept_workspace = d->served_workspace;
+        d->last_workspace = d->kept_workspace;
 }
 
 struct lane_table *lane_table_of(struct tx *tx)

@@ -24,6 +24,7 @@ struct domain {
         int64_t lease_saved;          /* high-water mark in the database */
         int64_t next_trim;
         int64_t last_workspace;       /* served last by a claimer of all workspaces */
+        int64_t kept_workspace;       /* the same as of domain_kept() */
         int64_t served_workspace;     /* the same as of the last commit */
         struct principal daemon;      /* the server itself, as an actor */
 };
@@ -38,7 +39,8 @@ enum err domain_boot(struct tx *, void *domain) NODISCARD;
 enum err domain_tick(struct domain *, struct tx *) NODISCARD;
 /* What is kept beside the database follows it. */
 void domain_committed(struct domain *);
-void domain_rolled_back(struct domain *);
+void domain_kept(struct domain *); /* up to here, if the batch is committed */
+void domain_rolled_back(struct domain *, bool whole); /* to the last commit, or to what is kept */
 
 int64_t lease_now(const struct domain *);
 /* The instant of a lease time on the wall clock, for showing. */

@@ -33,7 +33,7 @@ struct lane_node {
 
 struct lane_table {
         struct lane_node **all;
-        size_t n, size, n_committed;
+        size_t n, size, n_committed, n_kept;
         struct lane_node *buckets[BUCKETS];
 };
 
@@ -110,9 +110,16 @@ static void remember(struct lane_table *t, const struct lane *l)
         t->all[t->n++] = node;
 }
 
-void lanes_rolled_back(struct lane_table *t)
+void lanes_kept(struct lane_table *t)
 {
-        while (t->n > t->n_committed) {
+        t->n_kept = t->n;
+}
+
+void lanes_rolled_back(struct lane_table *t, bool whole)
+{
+        if (whole)
+                t->n_kept = t->n_committed;
+        while (t->n > t->n_kept) {
                 struct lane_node *node = t->all[--t->n];
                 struct lane_node **at = &t->buckets[bucket_of(&node->lane)];
 
@@ -125,7 +132,7 @@ void lanes_rolled_back(struct lane_table *t)
 
 void lanes_committed(struct lane_table *t)
 {
-        t->n_committed = t->n;
+        t->n_committed = t->n_kept = t->n;
 }
 
 size_t lanes_n(const struct lane_table *t)

@@ -26,7 +26,9 @@ struct lane_table;
 struct lane_table *lane_table_new(void);
 void lane_table_free(struct lane_table *);
 enum err lanes_load(struct tx *, struct lane_table *) NODISCARD;
-void lanes_rolled_back(struct lane_table *); /* forgets lanes made by what was undone */
+void lanes_kept(struct lane_table *);
+/* Forgets lanes made by what was undone: since the last commit, or since lanes_kept(). */
+void lanes_rolled_back(struct lane_table *, bool whole);
 void lanes_committed(struct lane_table *);
 size_t lanes_n(const struct lane_table *);
 const struct lane *lane_at(const struct lane_table *, size_t);

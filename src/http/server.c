@@ -422,7 +422,8 @@ void exchange_fail(struct exchange *x, const struct fault *fault)
         json_problem(&j, fault, x->request.path);
         if (fault->code == ERR_UNAUTHENTICATED)
                 exchange_add_header(x, "WWW-Authenticate", STR("Bearer"));
-        if (err_http_status(fault->code) == 503 || err_http_status(fault->code) == 429) {
+        if (fault->retry_after || err_http_status(fault->code) == 503 ||
+            err_http_status(fault->code) == 429) {
                 snprintf(seconds, sizeof(seconds), "%d",
                          fault->retry_after ? fault->retry_after : 1);
                 exchange_add_header(x, "Retry-After", str_from(seconds));

@@ -90,7 +90,17 @@ static enum err open_data(struct scope *scope, struct server *s, const char *dat
         return ERR_OK;
 }
 
-/* Whole or not at all, and durable: written beside, synced, renamed. */
+static bool sync_directory(const char *path)
+{
+        int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        bool ok = fd >= 0 && fsync(fd) == 0;
+
+        if (fd >= 0)
+                close(fd);
+        return ok;
+}
+
+/* Whole or not at all, and durable: written beside, synced, renamed, and the name synced too. */
 static enum err write_file(struct scope *scope, const struct server *s, const char *name,
                            struct str text)
 {
@@ -103,7 +113,8 @@ static enum err write_file(struct scope *scope, const struct server *s, const ch
         ok = fd >= 0 && write(fd, text.p, text.n) == (ssize_t)text.n && fsync(fd) == 0;
         if (fd >= 0)
                 close(fd);
-        if (!ok || failpoint_fails(FAILPOINT_BOOT_FILE) || rename(temporary, path))
+        if (!ok || failpoint_fails(FAILPOINT_BOOT_FILE) || rename(temporary, path) ||
+            !sync_directory(s->data))
                 return fail(scope, ERR_UNAVAILABLE, "cannot write %s: %s", path, strerror(errno));
         return ERR_OK;
 }
@@ -174,15 +185,21 @@ static void park(void *context, struct call *call)
         waiting_park(s->waiting, (struct claim_call *)call);
 }
 
-static void rolled_back(void *context)
+static void kept(void *context)
 {
-        domain_rolled_back(((struct server *)context)->domain);
+        domain_kept(((struct server *)context)->domain);
+}
+
+static void rolled_back(void *context, bool whole)
+{
+        domain_rolled_back(((struct server *)context)->domain, whole);
 }
 
 static enum err open_store(struct scope *scope, struct server *s, const struct options *o)
 {
         struct store_options options = {
                 .path = in_data(scope, s, "baton.db"),
+                .reserve = in_data(scope, s, "reserve"),
                 .world = &system_world,
                 .statements = domain_statements,
                 .n_statements = SQL_COUNT,
@@ -192,6 +209,7 @@ static enum err open_store(struct scope *scope, struct server *s, const struct o
                 .context = s->domain,
                 .hooks = s,
                 .committed = committed,
+                .kept = kept,
                 .rolled_back = rolled_back,
                 .park = park,
                 .tick = tick,

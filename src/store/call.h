@@ -23,6 +23,7 @@ struct call {
         enum err result;
         bool keep;   /* set by run: commit what was written although the result is a refusal */
         bool parked; /* set by run: nothing to give yet; kept by the store's park hook */
+        bool again;  /* the store's own: was tried once more in the space of the reserve */
 };
 
 #endif

@@ -23,10 +23,11 @@ enum err engine_begin(struct scope *, struct engine *) NODISCARD;
 enum err engine_commit(struct scope *, struct engine *) NODISCARD;
 void engine_rollback(struct engine *);
 enum err engine_savepoint(struct scope *, struct engine *) NODISCARD;
-void engine_release(struct engine *);
-void engine_rollback_to(struct engine *);
-/* False once the engine itself has rolled the whole transaction back. */
-bool engine_in_transaction(struct engine *);
+enum err engine_release(struct scope *, struct engine *) NODISCARD;
+enum err engine_rollback_to(struct scope *, struct engine *) NODISCARD;
+/* ERR_STORAGE_FULL or ERR_UNAVAILABLE once disk, file or memory failed since engine_begin(), whatever
+ * the operation made of it: nothing of the transaction may be committed. */
+enum err engine_failure(struct engine *);
 
 /* Copies committed pages home; truncate also waits and empties the log. */
 enum err engine_checkpoint(struct scope *, struct engine *, bool truncate);

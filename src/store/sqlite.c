@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,18 +16,38 @@ struct engine {
         sqlite3_stmt **prepared;
         sqlite3_stmt *begin, *commit, *name_add, *name_text, *name_id;
         int64_t log_pages, home_pages; /* in the log; of these at the last checkpoint */
+        enum err failure;              /* the storage failed under the open transaction */
 };
 
 /* ---- opening ---- */
 
+/* Errors that the statement itself has earned; all others come from below it. */
+static bool is_of_the_statement(int code)
+{
+        return code == SQLITE_ERROR || code == SQLITE_CONSTRAINT || code == SQLITE_MISMATCH ||
+               code == SQLITE_TOOBIG || code == SQLITE_RANGE;
+}
+
+/* No room: the engine's own word for it, or what the system said when a file could not grow. */
+static bool is_full(struct engine *engine, int code)
+{
+        int system = sqlite3_system_errno(engine->db);
+
+        return code == SQLITE_FULL ||
+               (code == SQLITE_IOERR && (system == ENOSPC || system == EDQUOT));
+}
+
 static enum err broken(struct scope *scope, struct engine *engine)
 {
         int code = sqlite3_extended_errcode(engine->db) & 0xff;
+        enum err e = is_full(engine, code) ? ERR_STORAGE_FULL : ERR_UNAVAILABLE;
 
-        if (code == SQLITE_FULL)
-                return fail(scope, ERR_STORAGE_FULL,
+        if (!is_of_the_statement(code))
+                engine->failure = e;
+        if (e == ERR_STORAGE_FULL)
+                return fail(scope, e,
                             "the disk that holds the database is full; free space and try again");
-        return fail(scope, ERR_UNAVAILABLE, "the database failed: %s", sqlite3_errmsg(engine->db));
+        return fail(scope, e, "the database failed: %s", sqlite3_errmsg(engine->db));
 }
 
 static int on_wal(void *ctx, sqlite3 *db, const char *name, int pages)
@@ -69,10 +90,13 @@ enum err engine_script(struct scope *scope, struct engine *engine, const char *s
 static enum err prepare(struct scope *scope, struct engine *engine, const char *sql,
                         sqlite3_stmt **out)
 {
-        return sqlite3_prepare_v3(engine->db, sql, -1, SQLITE_PREPARE_PERSISTENT, out, NULL) ==
-                               SQLITE_OK ?
-                       ERR_OK :
-                       fail(scope, ERR_INTERNAL, "%s in: %.400s", sqlite3_errmsg(engine->db), sql);
+        int code = sqlite3_prepare_v3(engine->db, sql, -1, SQLITE_PREPARE_PERSISTENT, out, NULL);
+
+        if (code == SQLITE_OK)
+                return ERR_OK;
+        if (!is_of_the_statement(code & 0xff))
+                return broken(scope, engine);
+        return fail(scope, ERR_INTERNAL, "%s in: %.400s", sqlite3_errmsg(engine->db), sql);
 }
 
 enum err engine_open(struct scope *scope, const char *path, enum engine_mode mode,
@@ -549,15 +573,16 @@ struct str tx_name_text(struct tx *tx, int64_t id)
 {
         struct str text = names_get(tx->names, id);
         sqlite3_stmt **s = &tx->engine->name_text;
+        int code;
 
         if (text.p || own(tx, s, "SELECT text FROM name WHERE id = ?1"))
                 return text;
         /* Committed but not published yet, or made in this very transaction. */
         sqlite3_bind_int64(*s, 1, id);
-        if (sqlite3_step(*s) == SQLITE_ROW)
+        code = sqlite3_step(*s);
+        if (code == SQLITE_ROW)
                 text = column_text(&tx->scope->arena, *s, 0);
-        sqlite3_reset(*s);
-        return text;
+        return end(tx, *s, code) ? STR_NONE : text; /* a failure is told by engine_failure() */
 }
 
 /* ---- transactions ---- */
@@ -575,6 +600,7 @@ enum err engine_begin(struct scope *scope, struct engine *engine)
 {
         enum err e = failpoint(scope, FAILPOINT_BEGIN);
 
+        engine->failure = ERR_OK;
         return e ? e : run_own(scope, engine, engine->begin);
 }
 
@@ -587,7 +613,7 @@ enum err engine_commit(struct scope *scope, struct engine *engine)
 
 void engine_rollback(struct engine *engine)
 {
-        if (engine_in_transaction(engine))
+        if (!sqlite3_get_autocommit(engine->db))
                 sqlite3_exec(engine->db, "ROLLBACK", NULL, NULL, NULL);
 }
 
@@ -598,19 +624,20 @@ enum err engine_savepoint(struct scope *scope, struct engine *engine)
         return e ? e : engine_script(scope, engine, "SAVEPOINT call");
 }
 
-void engine_release(struct engine *engine)
+enum err engine_release(struct scope *scope, struct engine *engine)
 {
-        sqlite3_exec(engine->db, "RELEASE call", NULL, NULL, NULL);
+        return engine_script(scope, engine, "RELEASE call");
 }
 
-void engine_rollback_to(struct engine *engine)
+enum err engine_rollback_to(struct scope *scope, struct engine *engine)
 {
-        sqlite3_exec(engine->db, "ROLLBACK TO call; RELEASE call", NULL, NULL, NULL);
+        return engine_script(scope, engine, "ROLLBACK TO call; RELEASE call");
 }
 
-bool engine_in_transaction(struct engine *engine)
+enum err engine_failure(struct engine *engine)
 {
-        return !sqlite3_get_autocommit(engine->db);
+        return engine->failure || !sqlite3_get_autocommit(engine->db) ? engine->failure :
+                                                                        ERR_UNAVAILABLE;
 }
 
 enum err engine_checkpoint(struct scope *scope, struct engine *engine, bool truncate)
@@ -625,11 +652,13 @@ enum err engine_checkpoint(struct scope *scope, struct engine *engine, bool trun
                                                     SQLITE_CHECKPOINT_PASSIVE,
                                          &log, &done);
         failpoint_pass(FAILPOINT_CHECKPOINT_DONE);
-        engine->home_pages = truncate ? 0 : engine->log_pages;
-        if (truncate)
-                engine->log_pages = 0;
-        if (code == SQLITE_OK || (code & 0xff) == SQLITE_BUSY || (code & 0xff) == SQLITE_LOCKED)
-                return truncate && code != SQLITE_OK ? ERR_UNAVAILABLE : ERR_OK;
+        if (code == SQLITE_OK) {
+                engine->log_pages = truncate ? 0 : engine->log_pages;
+                engine->home_pages = truncate ? 0 : done; /* readers may have held some back */
+                return ERR_OK;
+        }
+        if (!truncate && ((code & 0xff) == SQLITE_BUSY || (code & 0xff) == SQLITE_LOCKED))
+                return ERR_OK;
         return broken(scope, engine);
 }
 

@@ -10,18 +10,27 @@
 #include "core/failpoint.h"
 #include "core/log.h"
 #include "store/migrate.h"
+#include "store/reserve.h"
 
 enum {
         BATCH_CALLS = 256,
         QUEUE_MAX = 20000,
         READERS_MAX = 8,
         CHECKPOINT_BYTES = 8 << 20,
+        IDLE_CHECKPOINT_BYTES = 64 << 10, /* more than the ticks of some seconds */
 };
 #define BATCH_US (2 * US_PER_MS)
 #define IDLE_CHECKPOINT_US (500 * US_PER_MS)
+#define MEND_EVERY_US (250 * US_PER_MS)
 
 struct queue {
         struct call *first, **last;
+};
+
+struct reader {
+        struct store *store;
+        struct engine *engine;
+        pthread_t thread;
 };
 
 struct store {
@@ -33,14 +42,17 @@ struct store {
         struct scope scope; /* of begin, commit and tick */
         struct idgen ids;
         bool broken; /* a commit failed: nothing is acknowledged before the file was reopened */
-        int64_t next_tick, last_write;
+        bool full;   /* the reserve is given away: nothing is taken on that makes the file grow */
+        enum err trouble; /* what broke it */
+        int64_t next_tick, last_served, next_mend;
 
         pthread_mutex_t lock;
         pthread_cond_t writer_ready, reader_ready;
         struct queue write_queue[CALL_CLASSES], read_queue;
         size_t n_queued, n_reads;
         bool wake, stopping;
-        pthread_t writer_thread, reader_threads[READERS_MAX];
+        pthread_t writer_thread;
+        struct reader readers[READERS_MAX];
         int n_readers;
         _Atomic int64_t commits, calls, refused, last_batch;
         _Atomic bool healthy;
@@ -208,7 +220,7 @@ static void forget(struct store *store)
         store->tx.n_hints = 0;
         names_forget(store->names, 0);
         if (store->options.rolled_back)
-                store->options.rolled_back(store->options.hooks);
+                store->options.rolled_back(store->options.hooks, true);
 }
 
 /* One call inside the open transaction. */
@@ -244,18 +256,19 @@ static enum err call_run_guarded(struct store *store, struct call *call, int64_t
         if (e)
                 return e;
         call_run(store, call, now);
-        if (!engine_in_transaction(store->writer))
-                return ERR_UNAVAILABLE;
-        if (!must_roll_back(store, call)) {
-                engine_release(store->writer);
-                return ERR_OK;
+        e = engine_failure(store->writer);
+        if (!e && !must_roll_back(store, call)) {
+                if (store->options.kept)
+                        store->options.kept(store->options.hooks);
+                return engine_release(&store->scope, store->writer);
         }
-        engine_rollback_to(store->writer);
+        if (!e)
+                e = engine_rollback_to(&store->scope, store->writer);
         store->tx.n_hints = hints;
         names_forget(store->names, names);
         if (store->options.rolled_back)
-                store->options.rolled_back(store->options.hooks);
-        return ERR_OK;
+                store->options.rolled_back(store->options.hooks, false);
+        return e;
 }
 
 enum batch_end { BATCH_DONE, BATCH_AGAIN, BATCH_BROKEN };
@@ -276,12 +289,34 @@ static enum batch_end batch_run(struct store *store, struct call **batch, size_t
                         continue;
                 }
                 call_run(store, batch[i], now);
-                if (!engine_in_transaction(store->writer))
-                        return BATCH_BROKEN; /* the engine gave up the transaction: disk full, I/O */
+                if (engine_failure(store->writer)) { /* whatever the call made of it */
+                        store->scope.fault = batch[i]->scope->fault; /* for the log */
+                        return BATCH_BROKEN;
+                }
                 if (must_roll_back(store, batch[i]))
                         return BATCH_AGAIN;
         }
         return engine_commit(&store->scope, store->writer) ? BATCH_BROKEN : BATCH_DONE;
+}
+
+/* ---- when the storage fails ---- */
+
+/*
+ * A commit or a checkpoint has failed.  A full disk gives up the reserve: what frees leases and
+ * cancels goes on in its space, what would make the file grow is refused until it is held again.
+ */
+static void broke(struct store *store, enum err trouble, const char *what)
+{
+        store->broken = true;
+        store->healthy = false;
+        store->trouble = trouble;
+        store->next_mend = 0;
+        if (trouble == ERR_STORAGE_FULL && store->options.reserve) {
+                reserve_give(store->options.reserve);
+                store->full = true;
+        }
+        log_write(LOG_ERROR, what, "detail",
+                  str_c(&store->scope.arena, store->scope.fault.detail), NULL);
 }
 
 /* After a failed commit nothing is known of the file: open it again and empty its log. */
@@ -301,39 +336,46 @@ static void reopen(struct store *store)
         if (e) {
                 if (fresh)
                         engine_close(fresh);
-                log_write(LOG_ERROR, "store_broken", "detail",
-                          str_c(&store->scope.arena, store->scope.fault.detail), NULL);
+                broke(store, e, "store_broken");
                 return;
         }
         engine_close(store->writer);
         store->writer = store->tx.engine = fresh;
         store->broken = false;
-        store->healthy = true;
         log_write(LOG_WARN, "store_reopened", NULL);
 }
 
-static void batch_fail(struct store *store, struct call **batch, size_t n)
+/* Tries, now and then, to get back what was lost: the file, then the reserve. */
+static void mend(struct store *store)
 {
-        struct fault why = store->scope.fault;
+        int64_t now = boot_now(store);
 
-        if (!why.code)
-                why = (struct fault){ .code = ERR_UNAVAILABLE,
-                                      .detail = STR("the database could not commit") };
-        for (size_t i = 0; i < n; i++) {
-                if (batch[i]->result == ERR_STORAGE_FULL)
-                        why.code = ERR_STORAGE_FULL;
-                batch[i]->parked = false;
+        if ((!store->broken && !store->full) || now < store->next_mend)
+                return;
+        if (store->broken)
+                reopen(store);
+        else if (reserve_take(store->options.reserve)) {
+                store->full = false;
+                log_write(LOG_WARN, "disk_has_room", NULL);
         }
-        for (size_t i = 0; i < n; i++) {
-                batch[i]->result = fail(batch[i]->scope, why.code, STR_FMT, STR_ARG(why.detail));
-                batch[i]->scope->fault.retry_after = 1;
-        }
-        engine_rollback(store->writer);
-        forget(store);
-        store->broken = true;
-        store->healthy = false;
-        log_write(LOG_ERROR, "commit_failed", "detail", str_c(&store->scope.arena, why.detail),
-                  NULL);
+        store->healthy = !store->broken && !store->full;
+        store->next_mend = now + MEND_EVERY_US;
+}
+
+static void call_refuse(struct call *call, enum err trouble)
+{
+        call->result = fail(call->scope, trouble,
+                            trouble == ERR_STORAGE_FULL ?
+                                    "the disk that holds the database is full; free space and try again" :
+                                    "the database could not commit; it is being opened again");
+        call->scope->fault.retry_after = 1;
+        call->parked = false;
+}
+
+/* What ends work, and the tick, may use the space of the reserve. */
+static bool ends_work(const struct call *call)
+{
+        return call->class == CALL_LEASE || call->class == CALL_CANCEL;
 }
 
 static void batch_finish(struct store *store, struct call **batch, size_t n)
@@ -352,6 +394,43 @@ static void batch_finish(struct store *store, struct call **batch, size_t n)
         }
 }
 
+/* Nothing of the batch has happened.  What may use the reserve that was given up just now is tried
+ * again in its space; the rest is refused. */
+static void batch_fail(struct store *store, struct call **batch, size_t n)
+{
+        enum err trouble = engine_failure(store->writer);
+        bool had_reserve = store->options.reserve && !store->full;
+
+        engine_rollback(store->writer);
+        forget(store);
+        broke(store, trouble ? trouble : ERR_UNAVAILABLE, "commit_failed");
+        while (n-- > 0) {
+                if (had_reserve && store->full && ends_work(batch[n]) && !batch[n]->again) {
+                        batch[n]->again = true;
+                        store_resubmit(store, batch[n]);
+                } else {
+                        call_refuse(batch[n], store->trouble);
+                        batch_finish(store, &batch[n], 1);
+                }
+        }
+}
+
+/* Refuses what cannot be served now and returns how many calls are left. */
+static size_t batch_sift(struct store *store, struct call **batch, size_t n)
+{
+        size_t kept = 0;
+
+        for (size_t i = 0; i < n; i++) {
+                if (!store->broken && (!store->full || ends_work(batch[i]))) {
+                        batch[kept++] = batch[i];
+                        continue;
+                }
+                call_refuse(batch[i], store->broken ? store->trouble : ERR_STORAGE_FULL);
+                batch_finish(store, &batch[i], 1);
+        }
+        return kept;
+}
+
 static void batch_serve(struct store *store, struct call **batch, size_t n)
 {
         int64_t now = store->scope.now;
@@ -364,12 +443,10 @@ static void batch_serve(struct store *store, struct call **batch, size_t n)
         }
         if (ended == BATCH_BROKEN) {
                 batch_fail(store, batch, n);
-                batch_finish(store, batch, n);
                 return;
         }
         failpoint_pass(FAILPOINT_AFTER_COMMIT);
         store->commits++;
-        store->last_write = boot_now(store);
         names_publish(store->names);
         batch_finish(store, batch, n);
         failpoint_pass(FAILPOINT_CALLS_ANSWERED);
@@ -427,39 +504,38 @@ static bool tick_due(struct store *store)
 static void checkpoint_if_due(struct store *store, bool idle)
 {
         int64_t wal = engine_wal_bytes(store->writer);
-        bool quiet = idle && boot_now(store) - store->last_write > IDLE_CHECKPOINT_US;
+        bool quiet = idle && boot_now(store) - store->last_served > IDLE_CHECKPOINT_US;
+        enum err e;
 
-        if (wal >= CHECKPOINT_BYTES || (quiet && wal > 0))
-                if (engine_checkpoint(&store->scope, store->writer, false))
-                        log_write(LOG_WARN, "checkpoint_failed", "detail",
-                                  str_c(&store->scope.arena, store->scope.fault.detail), NULL);
+        if (wal >= CHECKPOINT_BYTES || (quiet && wal >= IDLE_CHECKPOINT_BYTES))
+                if ((e = engine_checkpoint(&store->scope, store->writer, false)))
+                        broke(store, e, "checkpoint_failed");
 }
 
 bool writer_turn(struct store *store)
 {
         struct call *batch[BATCH_CALLS + 1];
-        struct tick_call tick = { .call = { .run = tick_run, .done = tick_done }, .store = store };
+        struct tick_call tick = { .call = { .run = tick_run, .done = tick_done, .class = CALL_IDLE },
+                                  .store = store };
         size_t n = batch_take(store, batch), served = n;
         bool ticks = tick_due(store);
 
         if (served)
                 failpoint_pass(FAILPOINT_BATCH_TAKEN);
         scope_reset(&store->scope);
-        if (store->broken)
-                reopen(store);
+        mend(store);
+        n = batch_sift(store, batch, n);
         if (ticks && !store->broken) {
                 scope_init(&tick.scope, store->options.world);
                 tick.call.scope = &tick.scope;
                 batch[n++] = &tick.call;
         }
-        if (n && store->broken) {
-                batch_fail(store, batch, n);
-                batch_finish(store, batch, n);
-        } else if (n) {
+        if (n)
                 batch_serve(store, batch, n);
-        }
-        if (ticks)
+        if (tick.call.scope)
                 scope_done(&tick.scope);
+        if (served) /* the tick alone, which comes always, is rest */
+                store->last_served = boot_now(store);
         store->calls += (int64_t)served;
         store->last_batch = (int64_t)served;
         if (!store->broken)
@@ -515,6 +591,9 @@ static void reader_serve(struct store *store, struct engine *engine, struct call
                 call->result = engine_begin(call->scope, engine);
         if (!call->result)
                 call->result = call->run(call, &tx);
+        if (engine_failure(engine)) /* whatever the call made of it */
+                call->result = fail(call->scope, ERR_UNAVAILABLE,
+                                    "the database could not be read; try again");
         engine_rollback(engine); /* nothing was written: ends the snapshot */
         free(tx.hints);
         call->done(call);
@@ -536,20 +615,30 @@ static struct call *reader_wait(struct store *store)
 
 static void *reader_main(void *arg)
 {
-        struct store *store = arg;
-        struct engine *engine;
-        struct scope scope;
+        struct reader *reader = arg;
         struct call *call;
 
-        scope_init(&scope, store->options.world);
-        if (engine_open(&scope, store->options.path, ENGINE_READER, store->registry,
-                        store->options.n_statements + STORE_STATEMENTS, &engine))
-                bug(__FILE__, __LINE__, "a reader cannot open the database");
-        while ((call = reader_wait(store)))
-                reader_serve(store, engine, call);
-        engine_close(engine);
-        scope_done(&scope);
+        while ((call = reader_wait(reader->store)))
+                reader_serve(reader->store, reader->engine, call);
         return NULL;
+}
+
+static enum err reader_start(struct scope *scope, struct store *store)
+{
+        struct reader *reader = &store->readers[store->n_readers];
+        enum err e = engine_open(scope, store->options.path, ENGINE_READER, store->registry,
+                                 store->options.n_statements + STORE_STATEMENTS, &reader->engine);
+
+        if (e)
+                return e;
+        reader->store = store;
+        if (pthread_create(&reader->thread, NULL, reader_main, reader)) {
+                engine_close(reader->engine);
+                return fail(scope, ERR_UNAVAILABLE, "cannot start a reader thread");
+        }
+        pthread_setname_np(reader->thread, "reader");
+        store->n_readers++;
+        return ERR_OK;
 }
 
 /* ---- life ---- */
@@ -592,6 +681,8 @@ enum err store_open(struct scope *scope, const struct store_options *options, st
         store->healthy = true;
         init_sync(store);
         registry_build(store);
+        if (options->reserve)
+                reserve_give(options->reserve); /* opening may need it; store_start() takes it again */
         scope_init(&store->scope, options->world);
         e = engine_open(scope, options->path, ENGINE_WRITER, store->registry,
                         options->n_statements + STORE_STATEMENTS, &store->writer);
@@ -652,19 +743,36 @@ enum err store_run(struct store *store, struct scope *scope, enum err (*run)(str
         return e;
 }
 
+static void readers_stop(struct store *store)
+{
+        pthread_mutex_lock(&store->lock);
+        store->stopping = true;
+        pthread_cond_broadcast(&store->reader_ready);
+        pthread_mutex_unlock(&store->lock);
+        for (int i = 0; i < store->n_readers; i++) {
+                pthread_join(store->readers[i].thread, NULL);
+                engine_close(store->readers[i].engine);
+        }
+}
+
 enum err store_start(struct scope *scope, struct store *store)
 {
-        if (pthread_create(&store->writer_thread, NULL, writer_main, store))
-                return fail(scope, ERR_UNAVAILABLE, "cannot start the writer thread");
-        pthread_setname_np(store->writer_thread, "writer");
-        while (store->n_readers < store->options.readers && store->n_readers < READERS_MAX) {
-                pthread_t *thread = &store->reader_threads[store->n_readers];
+        enum err e = ERR_OK;
 
-                if (pthread_create(thread, NULL, reader_main, store))
-                        return fail(scope, ERR_UNAVAILABLE, "cannot start a reader thread");
-                pthread_setname_np(*thread, "reader");
-                store->n_readers++;
+        if (store->options.reserve && !reserve_take(store->options.reserve)) {
+                store->full = true;
+                store->healthy = false;
+                log_write(LOG_WARN, "disk_full", "then", "what would make it grow is refused", NULL);
         }
+        while (!e && store->n_readers < store->options.readers && store->n_readers < READERS_MAX)
+                e = reader_start(scope, store);
+        if (!e && pthread_create(&store->writer_thread, NULL, writer_main, store))
+                e = fail(scope, ERR_UNAVAILABLE, "cannot start the writer thread");
+        if (e) {
+                readers_stop(store);
+                return e;
+        }
+        pthread_setname_np(store->writer_thread, "writer");
         return ERR_OK;
 }
 
@@ -673,11 +781,9 @@ void store_stop(struct store *store)
         pthread_mutex_lock(&store->lock);
         store->stopping = true;
         pthread_cond_broadcast(&store->writer_ready);
-        pthread_cond_broadcast(&store->reader_ready);
         pthread_mutex_unlock(&store->lock);
         pthread_join(store->writer_thread, NULL);
-        for (int i = 0; i < store->n_readers; i++)
-                pthread_join(store->reader_threads[i], NULL);
+        readers_stop(store);
 }
 
 void store_stats(struct store *store, struct store_stats *out)

@@ -17,6 +17,7 @@ struct migration {
 
 struct store_options {
         const char *path; /* database file, or ":memory:" */
+        const char *reserve; /* file that keeps space for a full disk; NULL = none */
         const struct world *world;
         const struct statement *statements;
         size_t n_statements;
@@ -28,8 +29,12 @@ struct store_options {
         void *hooks;      /* first argument of what follows */
         /* On the writing thread, after COMMIT and before the calls of the batch hear of it. */
         void (*committed)(void *hooks, const struct hint *, size_t n);
-        /* On the writing thread: what the operations cached of this batch is void. */
-        void (*rolled_back)(void *hooks);
+        /* On the writing thread, where calls of a batch are undone singly: what the operations have
+         * cached up to now stays, unless the whole batch is undone. */
+        void (*kept)(void *hooks);
+        /* On the writing thread: what they cached of this batch is void; if not of the whole batch,
+         * then what came after kept(). */
+        void (*rolled_back)(void *hooks, bool whole);
         /* Takes over a parked call after COMMIT. */
         void (*park)(void *hooks, struct call *);
         /* Runs on the writing thread, inside a transaction, every tick_ms. */
@@ -64,7 +69,7 @@ enum err store_run(struct store *, struct scope *, enum err (*run)(struct tx *, 
 
 struct store_stats {
         int64_t commits, calls, refused, queued, last_batch;
-        bool healthy;
+        bool healthy; /* it can commit, and the disk has room */
 };
 void store_stats(struct store *, struct store_stats *);
 

@@ -42,7 +42,7 @@ class Server:
         self.process = None
         self.start()
 
-    def start(self):
+    def start(self, ready=True):
         listen = self.data / "listen"
         if listen.exists():
             listen.unlink()
@@ -55,7 +55,8 @@ class Server:
         self.address = listen.read_text()
         self.url = "http://" + self.address
         self.key = (self.data / "admin.key").read_text()
-        wait_until(self.is_ready)
+        if ready:
+            wait_until(self.is_ready)
 
     def is_ready(self):
         try:

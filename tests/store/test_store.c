@@ -41,8 +41,9 @@ struct fixture {
         int64_t hints;
 };
 
-static void on_rolled_back(void *hooks)
+static void on_rolled_back(void *hooks, bool whole)
 {
+        (void)whole;
         ((struct fixture *)hooks)->rolled_back++;
 }
 
