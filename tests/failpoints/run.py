@@ -34,7 +34,7 @@ from invariants import TERMINAL, World, check
 from ledger import Ledger, read_lines, read_ops
 from load import Claimer, Load, Writer, claims_result
 from nemesis import Nemesis
-from operations import OPERATIONS
+from operations import BESIDE, OPERATIONS
 from points import EVER, Points, declared
 
 UP, WRITES_TRIED = 20, 12  # seconds for a start; writes of an operation that are tried one by one
@@ -149,6 +149,10 @@ class Actors:
         except Lost:
             pass
 
+    def define(self, name, steps):
+        return self.client.post("/v1/definitions", {"name": name, "retry": {"max_attempts": 3, "delay_ms": 50},
+                                                    "steps": steps}).body["id"]
+
     def definition_run(self, name):
         self.client.post(f"/v1/definitions/{self.load.definitions[name]}/runs", {"input": {}})
 
@@ -230,6 +234,9 @@ class Matrix:
         points.clear()
         next(steps)
         points.clear()
+        if operation in BESIDE:
+            point, action, last = BESIDE[operation]
+            points.arm(point, action, 1, last)
         arm(points)
         next(steps, None)
         time.sleep(0.02)  # what the server does after it has answered
@@ -239,11 +246,12 @@ class Matrix:
         next(steps, None)
         return hits
 
-    def count(self, operation):
-        """{point: hits} of an undisturbed operation."""
-        machine = self.machine("count-" + operation)
+    def count(self, operations):
+        """(operation, {point: hits}) of each, undisturbed."""
+        machine = self.machine("count")
         try:
-            return self.perform(Actors(machine, 1), operation, lambda points: None)
+            a = Actors(machine, self.args.seed)
+            return [(operation, self.perform(a, operation, lambda points: None)) for operation in operations]
         finally:
             machine.end()
 
@@ -300,7 +308,7 @@ class Matrix:
         dice = random.Random(self.args.seed)
         try:
             a = Actors(machine, self.args.seed)
-            for n in range(self.args.recoveries):
+            for _ in range(2 if self.args.few else 20):
                 claims = OPERATIONS["complete_run"](a)
                 next(claims)
                 a.definition_run("crash-witness")
@@ -331,8 +339,8 @@ class Matrix:
     def cells(self):
         """(operation, its cells) of all; with --few each point and action appears once."""
         seen, known = set(), declared()
-        for operation in self.args.only.split(",") if self.args.only else OPERATIONS:
-            cells = list(cells_of(operation, self.count(operation), known))
+        for operation, hits in self.count(self.args.only.split(",") if self.args.only else OPERATIONS):
+            cells = list(cells_of(operation, hits, known))
             if self.args.few:
                 cells = [c for c in cells if (c.point, c.action) not in seen and not seen.add((c.point, c.action))]
             yield operation, cells
@@ -377,7 +385,6 @@ def main():
     parser.add_argument("--few", action="store_true", help="each point and action once")
     parser.add_argument("--only", help="these operations, with commas")
     parser.add_argument("--depth", type=int, default=5, help="kills during one recovery")
-    parser.add_argument("--recoveries", type=int, default=5)
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--verbose", action="store_true")
     return Matrix(parser.parse_args()).main()
