@@ -30,7 +30,8 @@ static void attach(void)
         void *at = MAP_FAILED;
 
         if (fd >= 0)
-                at = mmap(NULL, FAILPOINTS * sizeof(*control.slots), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+                at = mmap(NULL, FAILPOINTS * sizeof(*control.slots), PROT_READ | PROT_WRITE,
+                          MAP_SHARED, fd, 0);
         if (fd >= 0)
                 close(fd);
         BUG_ON(path && at == MAP_FAILED);

@@ -3,9 +3,9 @@
  * for 200 ms.  They exist in builds with -Dfailpoints=true only; in every other build the functions
  * are constants and nothing of them is in the program.
  *
- * A process reads the file that the environment variable BATON_FAILPOINTS names, when it reaches its
- * first point: a struct failpoint_slot for each point, in the order of failpoint.def, shared with
- * the test, which arms points and reads the counts while the server runs.
+ * A process reads the file that the environment variable BATON_FAILPOINTS names, when it reaches
+ * its first point: a struct failpoint_slot for each point, in the order of failpoint.def, shared
+ * with the test, which arms points and reads the counts while the server runs.
  */
 #ifndef BATON_CORE_FAILPOINT_H
 #define BATON_CORE_FAILPOINT_H

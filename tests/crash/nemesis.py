@@ -31,8 +31,9 @@ def _executable(pid):
 
 
 class Nemesis:
-    def __init__(self, baton, data, log):
+    def __init__(self, baton, data, log, environment=None):
         self.baton, self.data, self.log = os.path.realpath(baton), data, log
+        self.environment = environment  # of the server; None = our own
         self.process = None
         self.boots = []  # facts for the checker
         self.starts = self.kills = 0
@@ -49,7 +50,8 @@ class Nemesis:
             self.log_from = log.tell()
             self.process = subprocess.Popen(
                 [self.baton, "serve", "--data", self.data, "--listen", "127.0.0.1:0"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env=self.environment)
 
     def stalls(self):
         """How often this server said that its tick was late: leases stand still for 10 s each time."""

@@ -11,8 +11,10 @@ import time
 
 from api import Lost
 from load import batch_result, claims_result, started
+from points import EVER
 
 OPERATIONS = {}
+BESIDE = {}  # operation: another fault, (point, action, last hit), without which it would not come about
 
 
 def operation(f):
@@ -66,6 +68,30 @@ def claimed(a, lease=60, **fields):
 def create_task(a):
     marker, sent = body(a)
     yield from keyed(a, "create", "/v1/tasks", sent, started, marker=marker, sent=sent)
+
+
+@operation
+def create_task_again(a):
+    """Its transaction is run twice, the second time with savepoints."""
+    yield from create_task(a)
+
+
+BESIDE["create_task_again"] = "operation_done", "error", 1
+
+
+@operation
+def create_task_after_all(a):
+    """Its commit fails and the database is opened again."""
+    parts = create_task(a)
+    next(parts)
+    yield
+    next(parts)
+    a.back()
+    yield
+    next(parts, None)
+
+
+BESIDE["create_task_after_all"] = "before_commit", "error", 1
 
 
 @operation
@@ -156,6 +182,21 @@ def follow_task(a):
     assert list(seen.items()) == [(e["sequence"], e["type"]) for e in history]
 
 
+@operation
+def checkpoint(a):
+    made(a)
+    yield
+    made_quietly(a)
+    time.sleep(1.0)  # idle long enough that the log goes home
+    yield
+    made(a)
+
+
+def made_quietly(a):
+    marker, sent = body(a)
+    a.post("create", "/v1/tasks", sent, started, marker=marker, sent=sent)
+
+
 # ---- claims ----
 
 
@@ -206,6 +247,23 @@ def claim_and_leave(a):
     run = made(a)["run"]
     end, answer = a.as_claimer("claim", claim_path(run), {"lease_seconds": 60})
     assert end == "ok", answer.body
+
+
+@operation
+def claim_and_leave_late(a):
+    """A claim is granted while its client leaves: it goes back, at the latest when its lease is over."""
+    run = made(a)["run"]
+    yield
+    try:
+        a.claimer.post(claim_path(run), {"lease_seconds": 1}, timeout=0.1)
+    except Lost:
+        pass
+    a.until(lambda: a.run(run)["status"] == "queued" and a.run(run)["epoch"] == 1, 1, may=True)
+    yield
+    a.until(lambda: a.as_claimer("claim", claim_path(run), {"lease_seconds": 60})[0] == "ok", 20)
+
+
+BESIDE["claim_and_leave_late"] = "after_commit", "stall", EVER
 
 
 def held(f, sent=None, again="ok", **invoke):
@@ -262,19 +320,19 @@ def save_definition(a):
     yield from keyed(a, "define", "/v1/definitions", document)
 
 
-def performed(name, events=(), **asked):
-    """A run of one of the crash test's definitions comes to its good end."""
+def performed(name, steps=None):
+    """A run of one of the crash test's definitions, or of these steps, comes to its good end."""
     def runs(a):
         marker = a.ident()
+        ident = a.define(marker, steps) if steps else a.load.definitions["crash-" + name]
         sent = {"title": marker, "input": {"n": 2, "items": [1, 2, 3]}}
-        path = f"/v1/definitions/{a.load.definitions['crash-' + name]}/runs"
-        key = "key-" + marker
+        asked = f"/v1/definitions/{ident}/runs", sent, started, "key-" + marker
         yield
-        end, answer = a.post("defrun", path, sent, started, key, marker=marker, sent=sent, definition=name)
+        end, answer = a.post("defrun", *asked, marker=marker, sent=sent, definition=name)
         if end == "ok":
             a.until(lambda: a.completed(answer.body["task"]["id"]), 3, may=True)
         yield
-        end, answer = a.post("defrun", path, sent, started, key, marker=marker, sent=sent, definition=name)
+        end, answer = a.post("defrun", *asked, marker=marker, sent=sent, definition=name)
         assert end == "ok", answer.body
         a.until(lambda: a.completed(answer.body["task"]["id"]), 40)
     runs.__name__ = "run_" + name
@@ -283,7 +341,7 @@ def performed(name, events=(), **asked):
 
 for definition in "steps", "parallel", "any", "each", "sub", "witness", "delay", "approval":
     performed(definition)
-
+performed("output", [{"action": "execute_command", "parameters": {"command": "echo a; sleep 0.05; echo b"}}])
 
 SLEEPS = {"action": "delay", "parameters": {"seconds": 600}}
 
@@ -292,32 +350,17 @@ SLEEPS = {"action": "delay", "parameters": {"seconds": 600}}
 def cancel_definition_run(a):
     """A run with branches that sleep is canceled as a whole."""
     marker = a.ident()
-    made = a.client.post("/v1/definitions", {"name": marker, "steps": [
-        {"action": "parallel", "parameters": {"branches": [{"steps": [SLEEPS]}, {"steps": [SLEEPS]}]}}]})
+    ident = a.define(marker, [
+        {"action": "parallel", "parameters": {"branches": [{"steps": [SLEEPS]}, {"steps": [SLEEPS]}]}}])
     sent = {"title": marker, "input": {}}
-    end, answer = a.post("defrun", f"/v1/definitions/{made.body['id']}/runs", sent, started, marker=marker,
-                         sent=sent, definition=marker)
+    end, answer = a.post("defrun", f"/v1/definitions/{ident}/runs", sent, started, marker=marker, sent=sent,
+                         definition=marker)
     ids = started(answer.body)
     a.until(lambda: len(a.client.get(f"/v1/runs?status=sleeping&parent_run_id={ids['run']}").body["items"]) == 2, 10)
     yield from keyed(a, "cancel_task", f"/v1/tasks/{ids['task']}/cancel", {}, task=ids["task"])
 
 
 # ---- the server itself ----
-
-
-@operation
-def checkpoint(a):
-    made(a)
-    yield
-    made_quietly(a)
-    time.sleep(1.0)  # idle long enough that the log goes home
-    yield
-    made(a)
-
-
-def made_quietly(a):
-    marker, sent = body(a)
-    a.post("create", "/v1/tasks", sent, started, marker=marker, sent=sent)
 
 
 @operation

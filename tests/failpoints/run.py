@@ -13,6 +13,7 @@ Ends with `N passed, N failed`, which counts cells.
 
 import argparse
 import collections
+import concurrent.futures
 import json
 import os
 import random
@@ -34,10 +35,12 @@ from invariants import TERMINAL, World, check
 from ledger import Ledger, read_lines, read_ops
 from load import Claimer, Load, Writer, claims_result
 from nemesis import Nemesis
-from operations import OPERATIONS
+from operations import BESIDE, OPERATIONS
 from points import EVER, Points, declared
 
-UP, WRITES_TRIED = 20, 12  # seconds for a start; writes of an operation that are tried one by one
+UP = 20  # seconds for a start
+WRITES_TRIED = 12  # writes of an operation that are failed one by one
+JOBS = 2  # operations at once, each with a server of its own
 
 
 class Machine:
@@ -46,8 +49,8 @@ class Machine:
     def __init__(self, baton, work):
         self.work, self.data = work, os.path.join(work, "data")
         self.points = Points(os.path.join(work, "points"))
-        os.environ["BATON_FAILPOINTS"] = self.points.path
-        self.nemesis = Nemesis(baton, self.data, os.path.join(work, "server.log"))
+        self.nemesis = Nemesis(baton, self.data, os.path.join(work, "server.log"),
+                               dict(os.environ, BATON_FAILPOINTS=self.points.path))
         self.lock = threading.RLock()
         self.over = False
         self.nemesis.start()
@@ -149,6 +152,10 @@ class Actors:
         except Lost:
             pass
 
+    def define(self, name, steps):
+        return self.client.post("/v1/definitions", {"name": name, "retry": {"max_attempts": 3, "delay_ms": 50},
+                                                    "steps": steps}).body["id"]
+
     def definition_run(self, name):
         self.client.post(f"/v1/definitions/{self.load.definitions[name]}/runs", {"input": {}})
 
@@ -166,21 +173,27 @@ class Actors:
 
     # -- the server
 
+    def back(self):
+        """The server is up again, unless a fault keeps it from that."""
+        self.until(lambda: Client(self.load.server).get("/readyz").status == 200, 3, may=True)
+
     def kill(self):
         with self.machine.lock:
             self.machine.nemesis.kill()
+        self.back()
 
     def stop(self):
         """As a supervisor stops it: SIGTERM, and kill -9 when it takes too long."""
         with self.machine.lock:
             self.machine.nemesis.stop(5)
+        self.back()
 
     def begin_anew(self):
         with self.machine.lock:
             self.machine.nemesis.kill()
             shutil.rmtree(self.machine.data)
             os.unlink(os.path.join(self.machine.work, "ledger.jsonl"))
-        self.until(lambda: Client(self.load.server).get("/readyz").status == 200, 2, may=True)
+        self.back()
 
 
 class Cell:
@@ -215,6 +228,7 @@ class Matrix:
         self.baton = shutil.copy(args.baton, os.path.join(self.work, "baton"))
         self.passed = self.failed = self.operations = 0
         self.taken = collections.Counter()
+        self.lock = threading.Lock()
 
     def machine(self, name):
         work = os.path.join(self.work, name)
@@ -230,6 +244,9 @@ class Matrix:
         points.clear()
         next(steps)
         points.clear()
+        if operation in BESIDE:
+            point, action, last = BESIDE[operation]
+            points.arm(point, action, 1, last)
         arm(points)
         next(steps, None)
         time.sleep(0.02)  # what the server does after it has answered
@@ -239,11 +256,12 @@ class Matrix:
         next(steps, None)
         return hits
 
-    def count(self, operation):
-        """{point: hits} of an undisturbed operation."""
-        machine = self.machine("count-" + operation)
+    def count(self, operations):
+        """(operation, {point: hits}) of each, undisturbed."""
+        machine = self.machine("count")
         try:
-            return self.perform(Actors(machine, 1), operation, lambda points: None)
+            a = Actors(machine, self.args.seed)
+            return [(operation, self.perform(a, operation, lambda points: None)) for operation in operations]
         finally:
             machine.end()
 
@@ -257,12 +275,12 @@ class Matrix:
             why = traceback.format_exc(limit=-3)
         a.machine.points.disarm()
         a.machine.wait_ready()
-        self.taken[cell.point, cell.action] += a.machine.points.taken(cell.point) > 0
+        with self.lock:
+            self.taken[cell.point, cell.action] += a.machine.points.taken(cell.point) > 0
+            self.passed += not why
+            self.failed += bool(why)
         if why:
-            self.failed += 1
             print(f"FAILED {cell}: {why}", flush=True)
-        else:
-            self.passed += 1
         if self.args.verbose:
             print(f"{cell}: {time.monotonic() - began:.2f} s", flush=True)
 
@@ -273,23 +291,25 @@ class Matrix:
             machine.nemesis.kill()
             copy = database.copy_files(machine.data, os.path.join(machine.work, "copy"))
         ops = read_ops(read_lines(os.path.join(machine.work, "ledger.jsonl")))
-        self.operations += len(ops)
+        with self.lock:
+            self.operations += len(ops)
         witnessed = a.load.definitions.get("crash-witness")
         facts = {"steps": [0, 2], "witnessed": database.id_number(witnessed) if witnessed else None}
         found = check(World(ops, database.load(copy), witness=witness_lines(machine.data), facts=facts))
         for number, obj, text in found[:20]:
             print(f"VIOLATION {number} {name} {obj}: {text}", flush=True)
-        if found:
-            self.failed += 1
-            self.args.keep = True
+        with self.lock:
+            self.failed += bool(found)
 
     def try_all(self, name, cells):
+        """The cells of one operation, in a data directory of its own."""
         machine = self.machine(name)
         try:
             a = Actors(machine, self.args.seed)
             for cell in cells:
                 self.try_cell(a, cell)
             self.judge(a, name)
+            print(f"{name}: {len(cells)} cells", flush=True)
         finally:
             machine.end()
 
@@ -300,7 +320,7 @@ class Matrix:
         dice = random.Random(self.args.seed)
         try:
             a = Actors(machine, self.args.seed)
-            for n in range(self.args.recoveries):
+            for _ in range(2 if self.args.few else 20):
                 claims = OPERATIONS["complete_run"](a)
                 next(claims)
                 a.definition_run("crash-witness")
@@ -331,8 +351,8 @@ class Matrix:
     def cells(self):
         """(operation, its cells) of all; with --few each point and action appears once."""
         seen, known = set(), declared()
-        for operation in self.args.only.split(",") if self.args.only else OPERATIONS:
-            cells = list(cells_of(operation, self.count(operation), known))
+        for operation, hits in self.count(self.args.only.split(",") if self.args.only else OPERATIONS):
+            cells = list(cells_of(operation, hits, known))
             if self.args.few:
                 cells = [c for c in cells if (c.point, c.action) not in seen and not seen.add((c.point, c.action))]
             yield operation, cells
@@ -346,11 +366,8 @@ class Matrix:
     def main(self):
         began = time.monotonic()
         try:
-            for operation, cells in list(self.cells()):
-                before = self.failed
-                if cells:
-                    self.try_all(operation, cells)
-                    print(f"{operation}: {len(cells)} cells, {self.failed - before} failed", flush=True)
+            with concurrent.futures.ThreadPoolExecutor(JOBS) as jobs:
+                list(jobs.map(lambda job: self.try_all(*job), [c for c in self.cells() if c[1]]))
             if not self.args.only:
                 self.recover_often(self.args.depth)
                 missed = list(self.unreached())
@@ -377,7 +394,6 @@ def main():
     parser.add_argument("--few", action="store_true", help="each point and action once")
     parser.add_argument("--only", help="these operations, with commas")
     parser.add_argument("--depth", type=int, default=5, help="kills during one recovery")
-    parser.add_argument("--recoveries", type=int, default=5)
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--verbose", action="store_true")
     return Matrix(parser.parse_args()).main()
