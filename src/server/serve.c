@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,6 +102,39 @@ static enum err write_file(struct scope *scope, const struct server *s, const ch
                 close(fd);
         if (!ok || rename(temporary, path))
                 return fail(scope, ERR_UNAVAILABLE, "cannot write %s: %s", path, strerror(errno));
+        return ERR_OK;
+}
+
+/*
+ * The key under which secrets are sealed, made at the first start.  Whoever can read it and a copy of
+ * the database can read the secrets: one that others can read is refused.
+ */
+static enum err read_vault(struct scope *scope, const struct server *s)
+{
+        const char *path = in_data(scope, s, "secret.key");
+        unsigned char *vault = s->domain->vault;
+        const size_t n = sizeof(s->domain->vault);
+        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        struct stat st = { 0 };
+        bool whole;
+
+        (void)sodium_mlock(vault, n); /* kept out of swap and dumps where the limits allow */
+        if (fd < 0 && errno == ENOENT) {
+                scope_random(scope, vault, n);
+                return write_file(scope, s, "secret.key", (struct str){ (char *)vault, n });
+        }
+        if (fd < 0)
+                return fail(scope, ERR_UNAVAILABLE, "cannot read %s: %s", path, strerror(errno));
+        whole = !fstat(fd, &st) && S_ISREG(st.st_mode) && st.st_size == (off_t)n &&
+                read(fd, vault, n) == (ssize_t)n;
+        close(fd);
+        if (st.st_mode & 077)
+                return fail(scope, ERR_UNAVAILABLE,
+                            "%s can be read by others (mode %04o): make it 0600, and put the"
+                            " secrets anew if somebody may have copied it",
+                            path, (unsigned)st.st_mode & 07777);
+        if (!whole)
+                return fail(scope, ERR_UNAVAILABLE, "%s is not a key of %zu bytes", path, n);
         return ERR_OK;
 }
 
@@ -355,7 +389,9 @@ static enum err start(struct scope *scope, struct server *s, const struct option
         s->domain = domain_new(&system_world);
         s->waiting = waiting_new(&s->store, s->domain);
         s->hub = hub_new();
-        e = open_store(scope, s, o);
+        e = read_vault(scope, s);
+        if (!e)
+                e = open_store(scope, s, o);
         if (e)
                 return e;
         api.store = s->store;
