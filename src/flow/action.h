@@ -35,6 +35,8 @@ enum param_type {
         PARAM_LIST,
         PARAM_ANY,
         PARAM_RISK,
+        PARAM_METHOD,
+        PARAM_USERNAME,
         PARAM_JOIN, /* from here on they are written out */
         PARAM_JOIN_FAILURE,
         PARAM_SUB_FAILURE,
@@ -44,6 +46,9 @@ enum param_type {
         PARAM_STEPS,
         PARAM_BRANCHES,
         PARAM_REFERENCE,
+        PARAM_SECRET, /* the definition alone says which secrets are used, never an input */
+        PARAM_SECRET_MAP,
+        PARAM_SECRET_ENVIRONMENT,
 };
 
 struct param {

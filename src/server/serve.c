@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +35,7 @@ struct server {
         struct spawner *spawner;
         struct definition_cache *definitions;
         struct worker *worker;
+        struct egress egress;
         const struct options *options;
         char host[256];
         int lock;
@@ -118,7 +118,6 @@ static enum err read_vault(struct scope *scope, const struct server *s)
         struct stat st = { 0 };
         bool whole;
 
-        (void)sodium_mlock(vault, n); /* kept out of swap and dumps where the limits allow */
         if (fd < 0 && errno == ENOENT) {
                 scope_random(scope, vault, n);
                 return write_file(scope, s, "secret.key", (struct str){ (char *)vault, n });
@@ -359,7 +358,8 @@ static enum err start_worker(struct scope *scope, struct server *s, const struct
                                           .definitions = s->definitions,
                                           .world = &system_world,
                                           .concurrency = (int)o->concurrency,
-                                          .capabilities = sorted_names(scope, o->capabilities) };
+                                          .capabilities = sorted_names(scope, o->capabilities),
+                                          .egress = &s->egress };
 
         if (!o->concurrency)
                 return ERR_OK;
@@ -374,8 +374,10 @@ static enum err start(struct scope *scope, struct server *s, const struct option
                                    .hooks = s,
                                    .worker = worker_shown,
                                    .usage = workspace_usage };
-        enum err e = open_data(scope, s, o->data);
+        enum err e = egress_read(scope, str_from(o->egress_allow), &s->egress);
 
+        if (!e)
+                e = open_data(scope, s, o->data);
         /* The spawner is forked while there is nothing yet that it must not have. */
         if (!e)
                 e = start_spawner(scope, s, o);
