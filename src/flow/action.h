@@ -37,7 +37,10 @@ enum param_type {
         PARAM_RISK,
         PARAM_METHOD,
         PARAM_USERNAME,
-        PARAM_JOIN, /* from here on they are written out */
+        PARAM_SECRET, /* from here on they are written out: no input chooses a secret */
+        PARAM_SECRET_MAP,
+        PARAM_SECRET_ENVIRONMENT,
+        PARAM_JOIN, /* from here on they are what the definition's structure is made of */
         PARAM_JOIN_FAILURE,
         PARAM_SUB_FAILURE,
         PARAM_NAME,
@@ -46,9 +49,6 @@ enum param_type {
         PARAM_STEPS,
         PARAM_BRANCHES,
         PARAM_REFERENCE,
-        PARAM_SECRET, /* the definition alone says which secrets are used, never an input */
-        PARAM_SECRET_MAP,
-        PARAM_SECRET_ENVIRONMENT,
 };
 
 struct param {

@@ -284,7 +284,7 @@ void parameters_check(struct problems *problems, struct str path, const struct a
                                     param_names_hint(scope, action, name),
                                     "%s has no parameter \"%.64s\"", action->name,
                                     str_c(&scope->arena, name));
-                else if (rendered || p->type >= PARAM_JOIN || !holds_expression(v))
+                else if (rendered || p->type >= PARAM_SECRET || !holds_expression(v))
                         check_value(problems, at, p, v);
         }
         for (const struct param *p = action->params; p->name && !rendered; p++)
