@@ -66,13 +66,9 @@ static enum err make_directory(struct scope *scope, const char *path)
 
 static enum err open_data(struct scope *scope, struct server *s, const char *data)
 {
-        const char *home = getenv("HOME");
         enum err e;
 
-        if (*data)
-                snprintf(s->data, sizeof(s->data), "%s", data);
-        else
-                snprintf(s->data, sizeof(s->data), "%s/.local/share/baton", home ? home : "/root");
+        snprintf(s->data, sizeof(s->data), "%s", data);
         e = make_directory(scope, s->data);
         if (e)
                 return e;
