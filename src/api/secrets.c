@@ -5,8 +5,8 @@ struct secret_body {
         struct str value;
 };
 static const struct field body_fields[] = {
-        { "value", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, offsetof(struct secret_body, value), NULL,
-          SECRET_MIN, SECRET_MAX },
+        { "value", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, offsetof(struct secret_body, value),
+          NULL, SECRET_MIN, SECRET_MAX },
 };
 static const struct record secret_body = { "SecretPut", body_fields, LENGTH(body_fields),
                                            sizeof(struct secret_body), -1 };
@@ -47,10 +47,10 @@ static enum err delete_secret(struct request *r, struct tx *tx)
 
 /* No Idempotency-Key here: a request with a secret leaves nothing behind. */
 const struct route secret_routes[] = {
-        { HTTP_PUT, "/v1/secrets/{name}", SCOPE_ADMIN, ROUTE_WRITE, 0, &secret_body, NULL, put_secret,
-          CALL_CREATE, "Make or replace a secret" },
-        { HTTP_GET, "/v1/secrets", SCOPE_ADMIN, ROUTE_READ, 0, NULL, &secret_record, list_secrets, 0,
-          "List the names of secrets" },
+        { HTTP_PUT, "/v1/secrets/{name}", SCOPE_ADMIN, ROUTE_WRITE, 0, &secret_body, NULL,
+          put_secret, CALL_CREATE, "Make or replace a secret" },
+        { HTTP_GET, "/v1/secrets", SCOPE_ADMIN, ROUTE_READ, 0, NULL, &secret_record, list_secrets,
+          0, "List the names of secrets" },
         { HTTP_DELETE, "/v1/secrets/{name}", SCOPE_ADMIN, ROUTE_WRITE, 0, NULL, NULL, delete_secret,
           CALL_CANCEL, "Delete a secret" },
         { 0 },

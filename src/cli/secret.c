@@ -27,7 +27,8 @@ static enum err read_all(struct cli *cli, struct buf *text)
         return ERR_OK;
 }
 
-/* A line without echo from a terminal, else all of standard input; without a line end at its end. */
+/* A line without echo from a terminal, else all of standard input; without a line end at its end.
+ */
 static enum err read_value(struct cli *cli, const char *name, struct str *out)
 {
         struct buf text = BUF_INIT(VALUE_MAX);

@@ -56,9 +56,9 @@ static void seal(struct tx *tx, struct secret *s, struct str value)
         struct str bound = binding(arena, s->workspace_id, s->name);
 
         scope_random(tx_scope(tx), nonce, NONCE);
-        crypto_aead_xchacha20poly1305_ietf_encrypt(
-                sealed, NULL, (const unsigned char *)value.p, value.n,
-                (const unsigned char *)bound.p, bound.n, NULL, nonce, domain->vault);
+        crypto_aead_xchacha20poly1305_ietf_encrypt(sealed, NULL, (const unsigned char *)value.p,
+                                                   value.n, (const unsigned char *)bound.p, bound.n,
+                                                   NULL, nonce, domain->vault);
         s->nonce = (struct str){ (char *)nonce, NONCE };
         s->sealed = (struct str){ (char *)sealed, value.n + TAG };
 }
@@ -141,8 +141,8 @@ enum err secret_list(struct tx *tx, const struct principal *by, struct list *out
 enum err secret_delete(struct tx *tx, const struct principal *by, struct str name)
 {
         int64_t changed = 0;
-        enum err e = tx_exec_changed(tx, SQL_SECRET_DELETE, &changed, NAME(by->workspace),
-                                     TEXT(name));
+        enum err e =
+                tx_exec_changed(tx, SQL_SECRET_DELETE, &changed, NAME(by->workspace), TEXT(name));
 
         return !e && !changed ? fail_missing(tx_scope(tx), "secret") : e;
 }
@@ -161,7 +161,8 @@ enum err secrets_open(struct tx *tx, struct str workspace, struct secrets *out)
         for (size_t i = 0; i < rows.n; i++) {
                 struct str name = row[i].name;
 
-                out->items[i].name = (struct str){ memcpy(xmalloc(name.n), name.p, name.n), name.n };
+                out->items[i].name =
+                        (struct str){ memcpy(xmalloc(name.n), name.p, name.n), name.n };
                 out->items[i].value = unseal(tx, &row[i]);
         }
         return ERR_OK;

@@ -1,7 +1,8 @@
 /*
- * Secrets: named texts of a workspace that steps may be given and nobody can read back.  Stored sealed
- * (XChaCha20-Poly1305) under struct domain's vault, which lies in a file outside the database.  The
- * workspace and the name are authenticated with the value: a row that was moved does not open.
+ * Secrets: named texts of a workspace that steps may be given and nobody can read back.  Stored
+ * sealed (XChaCha20-Poly1305) under struct domain's vault, which lies in a file outside the
+ * database.  The workspace and the name are authenticated with the value: a row that was moved does
+ * not open.
  */
 #ifndef BATON_DOMAIN_SECRET_H
 #define BATON_DOMAIN_SECRET_H
@@ -10,7 +11,7 @@
 #include "store/tx.h"
 
 enum {
-        SECRET_MIN = 4,      /* bytes without line ends: what is shorter cannot be found in outputs */
+        SECRET_MIN = 4, /* bytes without line ends: what is shorter cannot be found in outputs */
         SECRET_MAX = 16384,  /* bytes of one value */
         SECRETS_MAX = 65536, /* bytes of all values of a workspace, as sealed */
         SECRET_NAME_MAX = 64,
@@ -26,7 +27,8 @@ extern const struct record secret_record; /* on the wire: name and times */
 bool secret_name_is_valid(struct str);
 
 /* Makes or replaces it in the principal's workspace. */
-enum err secret_put(struct tx *, const struct principal *, struct str name, struct str value) NODISCARD;
+enum err secret_put(struct tx *, const struct principal *, struct str name,
+                    struct str value) NODISCARD;
 /* By name; the values stay sealed. */
 enum err secret_list(struct tx *, const struct principal *, struct list *) NODISCARD;
 enum err secret_delete(struct tx *, const struct principal *, struct str name) NODISCARD;
@@ -35,7 +37,7 @@ enum err secret_delete(struct tx *, const struct principal *, struct str name) N
 struct secrets {
         struct secret_value {
                 struct str name, value; /* value absent: it does not open with this key */
-        } *items;
+        } * items;
         size_t n;
 };
 enum err secrets_open(struct tx *, struct str workspace, struct secrets *out) NODISCARD;

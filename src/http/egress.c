@@ -13,8 +13,8 @@ static const char closed_v4[] =
         "0.0.0.0/8,10.0.0.0/8,100.64.0.0/10,127.0.0.0/8,169.254.0.0/16,172.16.0.0/12,192.0.0.0/24,"
         "192.0.2.0/24,192.88.99.0/24,192.168.0.0/16,198.18.0.0/15,198.51.100.0/24,203.0.113.0/24,"
         "224.0.0.0/3";
-/* Outside 2000::/3 lie loopback, local, multicast, mapped and translated addresses; within it, those
- * of tunnels, which lead to an IPv4 address that nobody has judged, and of documents. */
+/* Outside 2000::/3 lie loopback, local, multicast, mapped and translated addresses; within it,
+ * those of tunnels, which lead to an IPv4 address that nobody has judged, and of documents. */
 static const char open_v6[] = "2000::/3";
 static const char closed_v6[] = "2001::/23,2001:db8::/32,2002::/16,3fff::/20";
 
@@ -56,7 +56,8 @@ static bool lies_in_one_of(const char *list, int family, const unsigned char *ad
         struct egress_range range;
 
         while (rest.n)
-                if (read_range(str_cut(rest, ',', &rest), &range) && lies_in(&range, family, address))
+                if (read_range(str_cut(rest, ',', &rest), &range) &&
+                    lies_in(&range, family, address))
                         return true;
         return false;
 }
@@ -71,10 +72,11 @@ enum err egress_read(struct scope *scope, struct str list, struct egress *out)
                         return fail_field(scope, "egress-allow", ERR_VALIDATION,
                                           "--egress-allow takes at most %d ranges", EGRESS_RANGES);
                 if (!read_range(text, &out->ranges[out->n++]))
-                        return fail_field(scope, "egress-allow", ERR_VALIDATION,
-                                          "--egress-allow takes addresses or ranges with commas, such"
-                                          " as 10.0.0.0/8,fd00::/8, not \"" STR_FMT "\"",
-                                          STR_ARG(text));
+                        return fail_field(
+                                scope, "egress-allow", ERR_VALIDATION,
+                                "--egress-allow takes addresses or ranges with commas, such"
+                                " as 10.0.0.0/8,fd00::/8, not \"" STR_FMT "\"",
+                                STR_ARG(text));
         }
         return ERR_OK;
 }

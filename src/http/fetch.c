@@ -30,10 +30,17 @@ static bool is_token(struct str name)
 
 bool fetch_header_is_valid(struct str name, struct str value)
 {
-        static const char *const ours[] = { "host",    "content-length", "transfer-encoding",
-                                            "connection", "expect",      "upgrade",
-                                            "te",      "trailer",        "keep-alive",
-                                            "proxy-connection",          "proxy-authorization" };
+        static const char *const ours[] = { "host",
+                                            "content-length",
+                                            "transfer-encoding",
+                                            "connection",
+                                            "expect",
+                                            "upgrade",
+                                            "te",
+                                            "trailer",
+                                            "keep-alive",
+                                            "proxy-connection",
+                                            "proxy-authorization" };
 
         for (size_t i = 0; i < LENGTH(ours); i++)
                 if (name.n == strlen(ours[i]) && !strncasecmp(name.p, ours[i], name.n))
@@ -180,8 +187,8 @@ static enum err explain(struct transfer *t, CURLcode code, struct str host)
                             "url: " STR_FMT " answers with more than %d bytes of headers",
                             STR_ARG(host), FETCH_HEADERS_MAX);
         if (code == CURLE_OPERATION_TIMEDOUT)
-                return fail(t->scope, ERR_REQUEST_TIMEOUT, "url: no whole answer from " STR_FMT
-                            " in time", STR_ARG(host));
+                return fail(t->scope, ERR_REQUEST_TIMEOUT,
+                            "url: no whole answer from " STR_FMT " in time", STR_ARG(host));
         return fail(t->scope, ERR_UNAVAILABLE, "url: " STR_FMT ": %s", STR_ARG(host),
                     curl_easy_strerror(code));
 }
@@ -244,10 +251,9 @@ static enum err follow(CURL *curl, struct transfer *t)
 
 enum err fetch(struct scope *scope, const struct fetch_spec *spec, struct fetch_result *out)
 {
-        struct transfer t = { .scope = scope,
-                              .spec = spec,
-                              .out = out,
-                              .body = BUF_INIT(spec->body_cap) };
+        struct transfer t = {
+                .scope = scope, .spec = spec, .out = out, .body = BUF_INIT(spec->body_cap)
+        };
         CURL *curl = curl_easy_init();
         enum err e;
 

@@ -40,7 +40,8 @@ struct fetch_result {
  * ERR_REQUEST_TIMEOUT, ERR_UNAVAILABLE (no connection, TLS, a broken answer).
  */
 enum err fetch(struct scope *, const struct fetch_spec *, struct fetch_result *) NODISCARD;
-/* What a caller may set: a name of HTTP, none of those that frame the message; a value of one line. */
+/* What a caller may set: a name of HTTP, none of those that frame the message; a value of one line.
+ */
 bool fetch_header_is_valid(struct str name, struct str value);
 
 #endif

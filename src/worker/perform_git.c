@@ -13,46 +13,47 @@ enum { CLONE_SECONDS = 300, PULL_SECONDS = 120, SETTINGS_MAX = 24 };
  *
  * The part that fetches may have the network and a token in its environment, so it never lets git
  * read what a command in the workspace could have written: git works in a directory of its own that
- * nobody else sees, and of the clone only the objects are written and the refs are copied.  The part
- * that checks out does read the clone's configuration, and has neither.
+ * nobody else sees, and of the clone only the objects are written and the refs are copied.  The
+ * part that checks out does read the clone's configuration, and has neither.
  */
-#define LOCK                              \
-        "set -e\n"                        \
+#define LOCK                               \
+        "set -e\n"                         \
         "mkdir -p \"$(dirname \"$1\")\"\n" \
         "exec 9>\"$1.lock\"\nflock 9\n"
-#define FETCH                                                                                    \
-        "if [ -d \"$1/.git\" ]; then\n"                                                          \
-        "  [ \"$(git config --file \"$1/.git/config\" --get remote.origin.url)\" = \"$5\" ] ||"  \
-        " { echo \"$1 is a clone of something else\" >&2; exit 3; }\n"                           \
-        "  git init --quiet --bare /tmp/git\n"                                                   \
-        "  for f in refs packed-refs shallow; do"                                                \
-        " [ ! -e \"$1/.git/$f\" ] || cp -r \"$1/.git/$f\" /tmp/git; done\n"                      \
-        "  GIT_OBJECT_DIRECTORY=\"$PWD/$1/.git/objects\""                                        \
-        " git --git-dir=/tmp/git fetch --quiet $4 -- \"$2\" \"${3:-HEAD}\"\n"                    \
-        "  for f in FETCH_HEAD shallow; do"                                                      \
-        " [ ! -e /tmp/git/$f ] || cp /tmp/git/$f \"$1/.git/$f\"; done\n"                         \
-        "else\n"                                                                                 \
-        "  [ -z \"$7\" ] || { echo \"there is no clone at $1: git_clone it first\" >&2; exit 3; }\n" \
-        "  rm -rf \"$6\"\n"                                                                      \
-        "  mkdir -p \"$6/.git/objects\"\n"                                                       \
-        "  trap '[ $? = 0 ] || rm -rf \"$6\"' EXIT\n"                                            \
-        "  GIT_OBJECT_DIRECTORY=\"$PWD/$6/.git/objects\" git clone --quiet --no-checkout"        \
-        " --separate-git-dir=/tmp/git $4 ${3:+--branch \"$3\"} -- \"$2\" /tmp/tree\n"            \
-        "  cp -r /tmp/git/. \"$6/.git\"\n"                                                       \
+#define FETCH                                                                                     \
+        "if [ -d \"$1/.git\" ]; then\n"                                                           \
+        "  [ \"$(git config --file \"$1/.git/config\" --get remote.origin.url)\" = \"$5\" ] ||"   \
+        " { echo \"$1 is a clone of something else\" >&2; exit 3; }\n"                            \
+        "  git init --quiet --bare /tmp/git\n"                                                    \
+        "  for f in refs packed-refs shallow; do"                                                 \
+        " [ ! -e \"$1/.git/$f\" ] || cp -r \"$1/.git/$f\" /tmp/git; done\n"                       \
+        "  GIT_OBJECT_DIRECTORY=\"$PWD/$1/.git/objects\""                                         \
+        " git --git-dir=/tmp/git fetch --quiet $4 -- \"$2\" \"${3:-HEAD}\"\n"                     \
+        "  for f in FETCH_HEAD shallow; do"                                                       \
+        " [ ! -e /tmp/git/$f ] || cp /tmp/git/$f \"$1/.git/$f\"; done\n"                          \
+        "else\n"                                                                                  \
+        "  [ -z \"$7\" ] || { echo \"there is no clone at $1: git_clone it first\" >&2; exit 3; " \
+        "}\n"                                                                                     \
+        "  rm -rf \"$6\"\n"                                                                       \
+        "  mkdir -p \"$6/.git/objects\"\n"                                                        \
+        "  trap '[ $? = 0 ] || rm -rf \"$6\"' EXIT\n"                                             \
+        "  GIT_OBJECT_DIRECTORY=\"$PWD/$6/.git/objects\" git clone --quiet --no-checkout"         \
+        " --separate-git-dir=/tmp/git $4 ${3:+--branch \"$3\"} -- \"$2\" /tmp/tree\n"             \
+        "  cp -r /tmp/git/. \"$6/.git\"\n"                                                        \
         "fi\n"
-#define CHECK_OUT                                                                   \
-        "if [ -d \"$1/.git\" ]; then\n"                                             \
-        "  rm -rf \"$6\"\n" /* of a step that was slower than another one */        \
+#define CHECK_OUT                                                                              \
+        "if [ -d \"$1/.git\" ]; then\n"                                                        \
+        "  rm -rf \"$6\"\n" /* of a step that was slower than another one */                   \
         "  [ ! -e \"$1/.git/FETCH_HEAD\" ] || git -C \"$1\" reset --quiet --hard FETCH_HEAD\n" \
-        "  cached=true\n"                                                           \
-        "else\n"                                                                    \
-        "  git -C \"$6\" config remote.origin.url \"$5\"\n"                         \
-        "  git -C \"$6\" reset --quiet --hard\n"                                    \
-        "  mv -T \"$6\" \"$1\"\n"                                                   \
-        "  cached=false\n"                                                          \
-        "fi\n"                                                                      \
-        "echo $cached\n"                                                            \
-        "git -C \"$1\" rev-parse HEAD\n"                                            \
+        "  cached=true\n"                                                                      \
+        "else\n"                                                                               \
+        "  git -C \"$6\" config remote.origin.url \"$5\"\n"                                    \
+        "  git -C \"$6\" reset --quiet --hard\n"                                               \
+        "  mv -T \"$6\" \"$1\"\n"                                                              \
+        "  cached=false\n"                                                                     \
+        "fi\n"                                                                                 \
+        "echo $cached\n"                                                                       \
+        "git -C \"$1\" rev-parse HEAD\n"                                                       \
         "git -C \"$1\" rev-parse --abbrev-ref HEAD\n"
 
 /* What a step asks for. */
@@ -154,16 +155,15 @@ static void settings_begin(struct settings *c, struct slot *s)
 
 static const char *const *settings_end(struct settings *c)
 {
-        c->env[c->n_env] =
-                arena_printf(&c->slot->scope.arena, "GIT_CONFIG_COUNT=%d", c->n).p;
+        c->env[c->n_env] = arena_printf(&c->slot->scope.arena, "GIT_CONFIG_COUNT=%d", c->n).p;
         return c->env;
 }
 
 /* Basic, as the hosts of repositories want it: the token is the password. */
 static struct str authorization(struct scope *scope, struct str username, struct str token)
 {
-        struct str pair = arena_printf(&scope->arena, STR_FMT ":" STR_FMT, STR_ARG(username),
-                                       STR_ARG(token));
+        struct str pair =
+                arena_printf(&scope->arena, STR_FMT ":" STR_FMT, STR_ARG(username), STR_ARG(token));
         size_t size = sodium_base64_ENCODED_LEN(pair.n, sodium_base64_VARIANT_ORIGINAL);
         char *coded = arena_alloc(&scope->arena, size, 1);
 
@@ -346,10 +346,10 @@ struct performed git_clone(struct slot *s, const struct step_spec *step, struct 
 static enum err find_origin(struct slot *s, const struct step_spec *step, struct wish *w,
                             struct ended *ended)
 {
-        static const char script[] =
-                "[ -e \"$1/.git/config\" ] || { echo \"there is no clone at $1: git_clone it first\""
-                " >&2; exit 3; }\n"
-                "git config --file \"$1/.git/config\" --get remote.origin.url";
+        static const char script[] = "[ -e \"$1/.git/config\" ] || { echo \"there is no clone at "
+                                     "$1: git_clone it first\""
+                                     " >&2; exit 3; }\n"
+                                     "git config --file \"$1/.git/config\" --get remote.origin.url";
         struct spawn_spec spec = { .argv = arguments(s, script, w, "") };
         struct settings settings;
         enum err e;

@@ -94,8 +94,8 @@ static bool is_json(const struct fetch_result *r)
 /* JSON becomes a value, so that later steps can look into it; everything else is text. */
 static struct value body_value(struct slot *s, const struct fetch_result *r)
 {
-        struct str text = slot_redact(
-                s, utf8_clean(&s->scope.arena, r->body, r->truncated), r->truncated);
+        struct str text =
+                slot_redact(s, utf8_clean(&s->scope.arena, r->body, r->truncated), r->truncated);
         struct value v;
 
         if (!r->truncated && is_json(r) && !value_read(&s->scope, text, &v) &&
@@ -127,8 +127,8 @@ static struct performed judge_status(struct slot *s, const struct fetch_result *
         struct performed done = { .outcome = OUTCOME_OK };
 
         if (!expected) {
-                done.outcome = r->status >= 500 || r->status == 429 ? OUTCOME_TRANSIENT :
-                                                                      OUTCOME_FAILED;
+                done.outcome =
+                        r->status >= 500 || r->status == 429 ? OUTCOME_TRANSIENT : OUTCOME_FAILED;
                 done.message = arena_printf(&s->scope.arena, "the server answers with status %d",
                                             r->status);
         }
@@ -167,6 +167,6 @@ struct performed http_request(struct slot *s, const struct step_spec *step, stru
                 return refused(s, e);
         if (result.canceled)
                 return failed(OUTCOME_CANCELED, STR("it was stopped"));
-        return judge_status(s, &result, is_expected(param(parameters, "expect_status"),
-                                                    result.status));
+        return judge_status(s, &result,
+                            is_expected(param(parameters, "expect_status"), result.status));
 }

@@ -4,7 +4,8 @@
 
 #include "worker/slot.h"
 
-typedef struct performed performer(struct slot *, const struct step_spec *, struct value parameters);
+typedef struct performed performer(struct slot *, const struct step_spec *,
+                                   struct value parameters);
 
 performer git_clone, git_pull; /* perform_git.c */
 performer http_request;        /* perform_http.c */

@@ -89,7 +89,8 @@ static void add_buf(struct redactor *r, struct buf *form)
         buf_clear(form);
 }
 
-/* The characters that stand for the secret alone when `before` bytes precede it in what is coded. */
+/* The characters that stand for the secret alone when `before` bytes precede it in what is coded.
+ */
 static void put_base64(struct buf *out, struct str s, size_t before)
 {
         static const char digits[] =

@@ -20,18 +20,19 @@ void redactor_free(struct redactor *);  /* wipes; NULL is fine */
 struct redaction {
         const struct redactor *redactor;
         uint32_t state;
-        int gap;                  /* line ends in a row */
-        struct buf held;          /* bytes not yet given out, from `from` on */
-        struct buf covered;       /* a flag for each of them */
-        size_t *place;            /* where in `held` each byte that counts stands */
+        int gap;                     /* line ends in a row */
+        struct buf held;             /* bytes not yet given out, from `from` on */
+        struct buf covered;          /* a flag for each of them */
+        size_t *place;               /* where in `held` each byte that counts stands */
         size_t from, first, n, size; /* place[first..first+n) */
         size_t cover_begin, cover_end;
-        bool starred;             /* the last that was given out is *** */
+        bool starred; /* the last that was given out is *** */
 };
 
 void redaction_begin(struct redaction *, const struct redactor *);
 void redaction_feed(struct redaction *, struct str bytes, struct buf *out);
-/* What was held back.  With cut, the stream goes on unseen: the beginning of a secret is hidden too. */
+/* What was held back.  With cut, the stream goes on unseen: the beginning of a secret is hidden
+ * too. */
 void redaction_end(struct redaction *, bool cut, struct buf *out);
 
 /* A whole text; itself when there is nothing to hide. */

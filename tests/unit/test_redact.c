@@ -33,7 +33,8 @@ static void check_pieces(const struct redactor *r, struct str text, size_t piece
 
         redaction_begin(&s, r);
         for (size_t i = 0; i < text.n; i += piece)
-                redaction_feed(&s, str_slice(text, i, i + piece < text.n ? i + piece : text.n), &out);
+                redaction_feed(&s, str_slice(text, i, i + piece < text.n ? i + piece : text.n),
+                               &out);
         redaction_end(&s, cut, &out);
         assert_string_equal(out.p ? out.p : "", expected);
         buf_done(&out);
