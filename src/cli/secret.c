@@ -39,10 +39,10 @@ static enum err read_value(struct cli *cli, const char *name, struct str *out)
         if (typed) {
                 hidden = shown;
                 hidden.c_lflag &= ~(tcflag_t)ECHO;
+                tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden);
                 fprintf(cli->err.to, "value of %s: ",
                         str_c(&cli->scope.arena, text_clean(&cli->scope, str_from(name))));
                 fflush(cli->err.to);
-                tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden);
         }
         e = read_all(cli, &text);
         if (typed) {
