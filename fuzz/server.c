@@ -22,7 +22,7 @@ static const struct statement emptying[] = {
           " 'definition', 'definition_reference', 'definition_version', 'event', 'idempotency',"
           " 'join_point', 'key', 'lane', 'log_line', 'migration', 'name', 'ready', 'run', "
           "'setting',"
-          " 'step', 'task', 'workspace')" },
+          " 'secret', 'step', 'task', 'workspace')" },
         { "approval", "DELETE FROM approval" },
         { "definition", "DELETE FROM definition" },
         { "definition_reference", "DELETE FROM definition_reference" },
@@ -35,6 +35,7 @@ static const struct statement emptying[] = {
         { "log_line", "DELETE FROM log_line" },
         { "ready", "DELETE FROM ready" },
         { "run", "DELETE FROM run" },
+        { "secret", "DELETE FROM secret" },
         { "step", "DELETE FROM step" },
         { "task", "DELETE FROM task" },
         { "workspace", "DELETE FROM workspace WHERE slug NOT IN ('default', 'system')" },

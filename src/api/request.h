@@ -148,7 +148,8 @@ struct loop_streams *loop_state_streams(void *loop_data);
 struct api_options *api_options(struct api *);
 
 extern const struct route definition_routes[], step_routes[];
-extern const struct route task_routes[], run_routes[], workspace_routes[], key_routes[], approval_routes[], ops_routes[], stream_routes[];
+extern const struct route task_routes[], run_routes[], workspace_routes[], key_routes[], approval_routes[], ops_routes[], stream_routes[],
+        secret_routes[];
 
 /* openapi.c */
 void openapi_print(struct json_out *);

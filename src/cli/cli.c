@@ -169,9 +169,33 @@ static const struct command commands[] = {
         { "workspace list", "", "list workspaces", page_options, command_workspace_list, 0, 0,
           NULL },
         { "workspace get", "ID", "show a workspace", NULL, command_workspace_get, 1, 1, NULL },
+        { "secret set", "NAME", "make or replace a secret; its value comes from standard input", NULL,
+          command_secret_set, 1, 1,
+          "On a terminal the value is asked for and not shown. A line end at its end is left out." },
+        { "secret list", "", "list the names of secrets", page_options, command_secret_list, 0, 0,
+          NULL },
+        { "secret delete", "NAME", "delete a secret", NULL, command_secret_delete, 1, 1, NULL },
+        { "config", "[options]", "print the server's options and where each comes from", NULL, NULL,
+          0, 0, "Takes the options of baton serve, and -o json." },
+        { "completion", "SHELL", "print a completion script for bash, zsh or fish", NULL,
+          command_completion, 1, 1,
+          "bash: source <(baton completion bash)\n"
+          "zsh:  source <(baton completion zsh)\n"
+          "fish: baton completion fish | source" },
         { "version", "", "print the version", NULL, NULL, 0, 0, NULL },
         { "help", "[COMMAND]", "this help", NULL, NULL, 0, 0, NULL },
+        { 0 },
 };
+
+const struct command *cli_commands(void)
+{
+        return commands;
+}
+
+const struct cli_option *cli_common_options(void)
+{
+        return common_options;
+}
 
 /* ---- help ---- */
 
@@ -197,7 +221,7 @@ static bool below(const struct command *c, struct str words)
 
 static void print_commands(FILE *to, struct str words)
 {
-        for (size_t i = 0; i < LENGTH(commands); i++) {
+        for (size_t i = 0; commands[i].words; i++) {
                 const struct command *c = &commands[i];
                 char left[80];
 
@@ -312,7 +336,7 @@ static int unknown_command(struct cli *cli, struct str prefix, const char *word)
         struct nearest near = { .given = str_from(word), .edits = 99 };
         const char *at = str_c(&cli->scope.arena, prefix);
 
-        for (size_t i = 0; i < LENGTH(commands); i++) {
+        for (size_t i = 0; commands[i].words; i++) {
                 struct str rest = str_from(commands[i].words);
 
                 if (prefix.n && !below(&commands[i], str_from(at)))
@@ -388,7 +412,7 @@ static int take_option(struct cli *cli, int argc, char **argv, int *i)
 
 static const struct command *find_command(struct str words)
 {
-        for (size_t i = 0; i < LENGTH(commands); i++)
+        for (size_t i = 0; commands[i].words; i++)
                 if (str_is(words, commands[i].words))
                         return &commands[i];
         return NULL;
@@ -396,7 +420,7 @@ static const struct command *find_command(struct str words)
 
 static bool is_group(struct str words)
 {
-        for (size_t i = 0; i < LENGTH(commands); i++)
+        for (size_t i = 0; commands[i].words; i++)
                 if (below(&commands[i], words))
                         return true;
         return false;

@@ -35,6 +35,12 @@ enum err command_key_create(struct cli *);
 enum err command_key_list(struct cli *);
 enum err command_key_revoke(struct cli *);
 
+enum err command_secret_set(struct cli *);
+enum err command_secret_list(struct cli *);
+enum err command_secret_delete(struct cli *);
+
+enum err command_completion(struct cli *);
+
 enum err command_workspace_create(struct cli *);
 enum err command_workspace_list(struct cli *);
 enum err command_workspace_get(struct cli *);

@@ -1,7 +1,7 @@
 /*
  * struct domain: what operations keep between transactions: the lanes they know, the lease clock and
  * the secret of claim tokens.  It belongs to the store's writing thread (tx_context()); readers use
- * only lease_now().
+ * only lease_now() and the vault.
  */
 #ifndef BATON_DOMAIN_DOMAIN_H
 #define BATON_DOMAIN_DOMAIN_H
@@ -16,7 +16,8 @@
 struct domain {
         const struct world *world;
         struct lane_table *lanes;
-        unsigned char secret[32];
+        unsigned char secret[32];     /* of claim tokens */
+        unsigned char vault[32];      /* seals secrets; set before the store is open */
         _Atomic int64_t lease_base;   /* lease time at lease_from */
         _Atomic int64_t lease_from;   /* boot-clock time from which it runs */
         _Atomic int64_t last_seen;    /* boot clock at the last tick */

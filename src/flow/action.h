@@ -35,7 +35,12 @@ enum param_type {
         PARAM_LIST,
         PARAM_ANY,
         PARAM_RISK,
-        PARAM_JOIN, /* from here on they are written out */
+        PARAM_METHOD,
+        PARAM_USERNAME,
+        PARAM_SECRET, /* from here on they are written out: no input chooses a secret */
+        PARAM_SECRET_MAP,
+        PARAM_SECRET_ENVIRONMENT,
+        PARAM_JOIN, /* from here on they are what the definition's structure is made of */
         PARAM_JOIN_FAILURE,
         PARAM_SUB_FAILURE,
         PARAM_NAME,

@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "domain/approval.h"
+#include "domain/secret.h"
 #include "flow/definition.h"
 
 static const struct param *param_find(const struct action *action, struct str name)
@@ -82,6 +83,38 @@ static bool is_risk(struct value v)
         return v.kind == VALUE_STRING && names_find(&risk_level_names, v.text) >= 0;
 }
 
+static bool is_method(struct value v)
+{
+        static const char *const methods[] = { "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS" };
+
+        for (size_t i = 0; v.kind == VALUE_STRING && i < LENGTH(methods); i++)
+                if (str_is(v.text, methods[i]))
+                        return true;
+        return false;
+}
+
+/* Of Basic authentication: what stands before the colon. */
+static bool is_username(struct value v)
+{
+        for (size_t i = 0; v.kind == VALUE_STRING && i < v.text.n; i++)
+                if ((unsigned char)v.text.p[i] < ' ' || v.text.p[i] == ':')
+                        return false;
+        return v.kind == VALUE_STRING;
+}
+
+static bool is_secret(struct value v)
+{
+        return v.kind == VALUE_STRING && secret_name_is_valid(v.text);
+}
+
+static bool is_secret_map(struct value v)
+{
+        for (size_t i = 0; v.kind == VALUE_MAP && i < v.map->n; i++)
+                if (!is_secret(v.map->entries[i].value))
+                        return false;
+        return v.kind == VALUE_MAP;
+}
+
 static const char *type_problem(enum param_type type, struct value v)
 {
         switch (type) {
@@ -132,6 +165,22 @@ static const char *type_problem(enum param_type type, struct value v)
                 return v.kind == VALUE_INT || v.kind == VALUE_STRING ?
                                NULL :
                                "must be the index or the id of a later step";
+        case PARAM_METHOD:
+                return is_method(v) ? NULL :
+                                      "must be GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS";
+        case PARAM_USERNAME:
+                return is_username(v) ? NULL : "must be text of one line without a colon";
+        case PARAM_SECRET:
+                return is_secret(v) ? NULL : "must be the name of a secret, written out";
+        case PARAM_SECRET_MAP:
+                return is_secret_map(v) ? NULL :
+                                          "must be an object whose values are names of secrets,"
+                                          " written out";
+        case PARAM_SECRET_ENVIRONMENT:
+                return is_secret_map(v) && is_environment(v) ?
+                               NULL :
+                               "must be an object of names of secrets, written out, by variables"
+                               " of letters, digits and _";
         case PARAM_ANY:
                 return NULL;
         }
@@ -201,6 +250,24 @@ static void check_choice(struct problems *problems, struct str path, struct valu
                             given(map, a) ? "only one of" : "one of", a, b);
 }
 
+/* No variable is both plain and secret. */
+static void check_variables(struct problems *problems, struct str path, struct value map)
+{
+        const struct value *env = value_member(map, STR("env"));
+        const struct value *secrets = value_member(map, STR("secrets"));
+
+        if (!env || !secrets || env->kind != VALUE_MAP || secrets->kind != VALUE_MAP)
+                return;
+        for (size_t i = 0; i < secrets->map->n; i++) {
+                struct str name = secrets->map->entries[i].key.text;
+
+                if (value_member(*env, name))
+                        problem_add(problems, path_member(problems->scope, path, STR("secrets")),
+                                    "limit", NULL, "%.64s is given in env too",
+                                    str_c(&problems->scope->arena, name));
+        }
+}
+
 void parameters_check(struct problems *problems, struct str path, const struct action *action,
                       struct value map, bool rendered)
 {
@@ -217,7 +284,7 @@ void parameters_check(struct problems *problems, struct str path, const struct a
                                     param_names_hint(scope, action, name),
                                     "%s has no parameter \"%.64s\"", action->name,
                                     str_c(&scope->arena, name));
-                else if (rendered || p->type >= PARAM_JOIN || !holds_expression(v))
+                else if (rendered || p->type >= PARAM_SECRET || !holds_expression(v))
                         check_value(problems, at, p, v);
         }
         for (const struct param *p = action->params; p->name && !rendered; p++)
@@ -229,6 +296,12 @@ void parameters_check(struct problems *problems, struct str path, const struct a
                 return;
         if (action->id == ACTION_ID_execute_command)
                 check_choice(problems, path, map, "command", "argv");
+        if (action->id == ACTION_ID_execute_command)
+                check_variables(problems, path, map);
+        if (action->id == ACTION_ID_git_pull && given(map, "token_secret") && !given(map, "repo"))
+                problem_add(problems, path_member(scope, path, STR("repo")), "required",
+                            "what a clone names as its origin may have been changed by a command",
+                            "a token is sent only to a repo that the step names");
         if (action->kind == ACTION_FOR_EACH)
                 check_choice(problems, path, map, "steps", "referenced_task_id");
         if (action->kind == ACTION_FOR_EACH && given(map, "input") && given(map, "steps"))

@@ -39,12 +39,41 @@ static int run_serve(int argc, char **argv)
         return err_exit_status(e);
 }
 
+/* `baton config [options] [-o json]`: what `baton serve [options]` would run with. */
+static int run_config(int argc, char **argv)
+{
+        struct options options;
+        struct scope scope;
+        bool json = false;
+        int kept = 0;
+        enum err e;
+
+        for (int i = 0; i < argc; i++) {
+                bool asks = strcmp(argv[i], "-o") == 0 || strcmp(argv[i], "--output") == 0;
+
+                if (asks && i + 1 < argc && strcmp(argv[i + 1], "json") == 0)
+                        json = ++i;
+                else
+                        argv[kept++] = argv[i];
+        }
+        scope_init(&scope, &system_world);
+        e = options_read(&scope, kept, argv, &options);
+        if (e)
+                fprintf(stderr, "baton: " STR_FMT "\n", STR_ARG(scope.fault.detail));
+        else
+                options_print(&options, json);
+        scope_done(&scope);
+        return err_exit_status(e);
+}
+
 int main(int argc, char **argv)
 {
         if (argc < 2)
                 return cli_main(argc, argv);
         if (strcmp(argv[1], "serve") == 0)
                 return run_serve(argc - 2, argv + 2);
+        if (strcmp(argv[1], "config") == 0 && !(argc > 2 && strcmp(argv[2], "--help") == 0))
+                return run_config(argc - 2, argv + 2);
         if (strcmp(argv[1], "version") == 0 || strcmp(argv[1], "--version") == 0) {
                 printf("baton %s\n", BATON_VERSION);
                 return 0;

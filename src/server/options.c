@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/json_out.h"
+
 /* NUMBER: 1 or more; COUNT: 0 or more; FLAG: given or not; LIST: may be repeated, with colons in
  * the environment. */
 enum kind { KIND_TEXT, KIND_NUMBER, KIND_COUNT, KIND_FLAG, KIND_LIST };
@@ -108,15 +110,14 @@ static enum err set_default(struct scope *scope, struct options *out, const stru
         return e;
 }
 
-static const char *from_environment(const struct option *option)
+static const char *variable_of(struct scope *scope, const struct option *option)
 {
         char name[64] = "BATON_";
         size_t n = strlen(name);
 
         for (const char *c = option->name; *c && n + 1 < sizeof(name); c++)
                 name[n++] = (char)(*c == '-' ? '_' : toupper(*c));
-        name[n] = '\0';
-        return getenv(name);
+        return str_c(&scope->arena, (struct str){ name, n });
 }
 
 static const struct option *find(const char *word, const char **value)
@@ -134,14 +135,22 @@ static const struct option *find(const char *word, const char **value)
         return NULL;
 }
 
+static const char *default_data(struct scope *scope)
+{
+        const char *home = getenv("HOME");
+
+        return arena_printf(&scope->arena, "%s/.local/share/baton", home ? home : "/root").p;
+}
+
 enum err options_read(struct scope *scope, int argc, char **argv, struct options *out)
 {
         enum err e = ERR_OK;
 
         *out = (struct options){ 0 };
         for (size_t i = 0; !e && i < LENGTH(table); i++) {
-                const char *value = from_environment(&table[i]);
+                const char *variable = variable_of(scope, &table[i]), *value = getenv(variable);
 
+                out->source[i] = value ? variable : "default";
                 e = set_default(scope, out, &table[i], value ? value : table[i].fallback);
         }
         for (int i = 0; !e && i < argc; i++) {
@@ -156,9 +165,73 @@ enum err options_read(struct scope *scope, int argc, char **argv, struct options
                         value = "1";
                 if (!value && i + 1 == argc)
                         return fail(scope, ERR_VALIDATION, "--%s needs a value", option->name);
+                out->source[option - table] = "flag";
                 e = set(scope, out, option, value ? value : argv[++i]);
         }
+        if (!e && !*out->data)
+                out->data = default_data(scope);
         return e;
+}
+
+/* ---- showing them ---- */
+
+static void print_value(struct json_out *j, const struct options *o, const struct option *option)
+{
+        const void *at = (const char *)o + option->offset;
+
+        switch (option->kind) {
+        case KIND_TEXT:
+                json_put_text(j, *(const char *const *)at);
+                return;
+        case KIND_NUMBER:
+        case KIND_COUNT:
+                json_put_int(j, *(const int64_t *)at);
+                return;
+        case KIND_FLAG:
+                json_put_bool(j, *(const bool *)at);
+                return;
+        case KIND_LIST:
+                json_begin_list(j);
+                for (const char *const *item = *(const char *const *const *)at; item && *item; item++)
+                        json_put_text(j, *item);
+                json_end_list(j);
+                return;
+        }
+}
+
+static void print_option(struct json_out *j, const struct options *o, size_t i)
+{
+        json_begin_object(j);
+        json_key(j, "name");
+        json_put_text(j, table[i].name);
+        json_key(j, "value");
+        print_value(j, o, &table[i]);
+        json_key(j, "source");
+        json_put_text(j, o->source[i]);
+        json_end_object(j);
+}
+
+void options_print(const struct options *o, bool json)
+{
+        struct buf text = BUF_INIT(1 << 20);
+        struct json_out j = { .out = &text };
+
+        json_begin_object(&j);
+        json_key(&j, "items");
+        json_begin_list(&j);
+        for (size_t i = 0; json && i < LENGTH(table); i++)
+                print_option(&j, o, i);
+        json_end_list(&j);
+        json_end_object(&j);
+        if (json)
+                puts(text.p);
+        for (size_t i = 0; !json && i < LENGTH(table); i++) {
+                j.comma = false;
+                buf_clear(&text);
+                print_value(&j, o, &table[i]);
+                printf("%-16s %-28s %s\n", table[i].name, text.p, o->source[i]);
+        }
+        buf_done(&text);
 }
 
 void options_help(void)

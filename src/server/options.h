@@ -4,6 +4,13 @@
 
 #include "core/scope.h"
 
+enum {
+#define OPTION(name, member, kind, most, fallback, help) OPTION_AT_##member,
+#include "server/options.def"
+#undef OPTION
+        OPTION_COUNT
+};
+
 struct options {
 #define OPTION(name, member, kind, most, fallback, help) OPTION_##kind member;
 #define OPTION_TEXT const char *
@@ -18,10 +25,13 @@ struct options {
 #undef OPTION_COUNT
 #undef OPTION_FLAG
 #undef OPTION_LIST
+        const char *source[OPTION_COUNT]; /* of each, in the table's order */
 };
 
 /* Reads argv[0..argc): ERR_VALIDATION names the option.  The texts live in the scope. */
 enum err options_read(struct scope *, int argc, char **argv, struct options *) NODISCARD;
-void options_help(void); /* to standard output */
+/* To standard output. */
+void options_help(void);
+void options_print(const struct options *, bool json);
 
 #endif

@@ -39,6 +39,7 @@ struct server {
         struct spawner *spawner;
         struct definition_cache *definitions;
         struct worker *worker;
+        struct egress egress;
         const struct options *options;
         char host[256];
         int lock;
@@ -69,13 +70,9 @@ static enum err make_directory(struct scope *scope, const char *path)
 
 static enum err open_data(struct scope *scope, struct server *s, const char *data)
 {
-        const char *home = getenv("HOME");
         enum err e;
 
-        if (*data)
-                snprintf(s->data, sizeof(s->data), "%s", data);
-        else
-                snprintf(s->data, sizeof(s->data), "%s/.local/share/baton", home ? home : "/root");
+        snprintf(s->data, sizeof(s->data), "%s", data);
         e = make_directory(scope, s->data);
         if (e)
                 return e;
@@ -116,6 +113,38 @@ static enum err write_file(struct scope *scope, const struct server *s, const ch
         if (!ok || failpoint_fails(FAILPOINT_BOOT_FILE) || rename(temporary, path) ||
             !sync_directory(s->data))
                 return fail(scope, ERR_UNAVAILABLE, "cannot write %s: %s", path, strerror(errno));
+        return ERR_OK;
+}
+
+/*
+ * The key under which secrets are sealed, made at the first start.  Whoever can read it and a copy of
+ * the database can read the secrets: one that others can read is refused.
+ */
+static enum err read_vault(struct scope *scope, const struct server *s)
+{
+        const char *path = in_data(scope, s, "secret.key");
+        unsigned char *vault = s->domain->vault;
+        const size_t n = sizeof(s->domain->vault);
+        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        struct stat st = { 0 };
+        bool whole;
+
+        if (fd < 0 && errno == ENOENT) {
+                scope_random(scope, vault, n);
+                return write_file(scope, s, "secret.key", (struct str){ (char *)vault, n });
+        }
+        if (fd < 0)
+                return fail(scope, ERR_UNAVAILABLE, "cannot read %s: %s", path, strerror(errno));
+        whole = !fstat(fd, &st) && S_ISREG(st.st_mode) && st.st_size == (off_t)n &&
+                read(fd, vault, n) == (ssize_t)n;
+        close(fd);
+        if (st.st_mode & 077)
+                return fail(scope, ERR_UNAVAILABLE,
+                            "%s can be read by others (mode %04o): make it 0600, and put the"
+                            " secrets anew if somebody may have copied it",
+                            path, (unsigned)st.st_mode & 07777);
+        if (!whole)
+                return fail(scope, ERR_UNAVAILABLE, "%s is not a key of %zu bytes", path, n);
         return ERR_OK;
 }
 
@@ -351,7 +380,8 @@ static enum err start_worker(struct scope *scope, struct server *s, const struct
                                           .definitions = s->definitions,
                                           .world = &system_world,
                                           .concurrency = (int)o->concurrency,
-                                          .capabilities = sorted_names(scope, o->capabilities) };
+                                          .capabilities = sorted_names(scope, o->capabilities),
+                                          .egress = &s->egress };
 
         if (!o->concurrency)
                 return ERR_OK;
@@ -366,8 +396,10 @@ static enum err start(struct scope *scope, struct server *s, const struct option
                                    .hooks = s,
                                    .worker = worker_shown,
                                    .usage = workspace_usage };
-        enum err e = open_data(scope, s, o->data);
+        enum err e = egress_read(scope, str_from(o->egress_allow), &s->egress);
 
+        if (!e)
+                e = open_data(scope, s, o->data);
         if (!e)
                 e = failpoint(scope, FAILPOINT_BOOT_LOCKED);
         /* The spawner is forked while there is nothing yet that it must not have. */
@@ -385,7 +417,9 @@ static enum err start(struct scope *scope, struct server *s, const struct option
         s->domain = domain_new(&system_world);
         s->waiting = waiting_new(&s->store, s->domain);
         s->hub = hub_new();
-        e = open_store(scope, s, o);
+        e = read_vault(scope, s);
+        if (!e)
+                e = open_store(scope, s, o);
         if (e)
                 return e;
         api.store = s->store;

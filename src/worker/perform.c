@@ -2,8 +2,10 @@
 #include <string.h>
 
 #include "core/utf8.h"
+#include "domain/secret.h"
 #include "worker/files.h"
-#include "worker/slot.h"
+#include "worker/performer.h"
+#include "worker/redact.h"
 
 /* Sizes and times of spec/workspace-and-chat A.6, as corrected there. */
 enum {
@@ -12,7 +14,6 @@ enum {
         READ_KEPT = 500000,
         WRITE_MAX = 10 << 20,
         COMMAND_SECONDS = 3600,
-        CLONE_SECONDS = 300,
         LOG_BUFFER = 32768,
 };
 #define LOG_EVERY (200 * US_PER_MS)
@@ -22,34 +23,32 @@ enum {
 #define QUOTA_FRESH US_PER_S
 enum { QUOTA_SHARE = 20 };
 
-typedef struct performed performer(struct slot *, const struct step_spec *, struct value);
-
-static struct value param(struct value parameters, const char *name)
+struct value param(struct value parameters, const char *name)
 {
         const struct value *v = value_member(parameters, str_from(name));
 
         return v ? *v : (struct value){ .kind = VALUE_NULL };
 }
 
-static struct str text_param(struct value parameters, const char *name, struct str otherwise)
+struct str text_param(struct value parameters, const char *name, struct str otherwise)
 {
         struct value v = param(parameters, name);
 
         return v.kind == VALUE_STRING ? v.text : otherwise;
 }
 
-static struct performed failed(enum outcome outcome, struct str message)
+struct performed failed(enum outcome outcome, struct str message)
 {
         return (struct performed){ .outcome = outcome, .message = message };
 }
 
-/* A refusal of a lower layer as the end of a step: what another try may mend is transient. */
-static struct performed refused(struct slot *s, enum err e)
+struct performed refused(struct slot *s, enum err e)
 {
         struct str detail = s->scope.fault.detail;
 
         s->scope.fault = (struct fault){ 0 };
         return failed(e == ERR_UNAVAILABLE || e == ERR_OVERLOADED ? OUTCOME_TRANSIENT :
+                      e == ERR_REQUEST_TIMEOUT                    ? OUTCOME_TIMED_OUT :
                       e == ERR_NOT_FOUND                          ? OUTCOME_FAILED :
                                                                     OUTCOME_POLICY,
                       detail);
@@ -65,6 +64,82 @@ static enum err have_directory(struct slot *s)
         return e;
 }
 
+/* ---- secrets ---- */
+
+struct open_call {
+        struct call call;
+        struct str workspace;
+        struct secrets *secrets;
+};
+
+static enum err open_secrets(struct call *call, struct tx *tx)
+{
+        struct open_call *c = (struct open_call *)call;
+
+        secrets_done(c->secrets);
+        return secrets_open(tx, c->workspace, c->secrets);
+}
+
+/* All of the workspace's, not only those that the step names: one may have been left in a file. */
+static enum err learn_secrets(struct slot *s)
+{
+        struct open_call c = { .call = { .run = open_secrets, .reads = true, .scope = &s->scope },
+                               .workspace = str_from(s->workspace_id),
+                               .secrets = &s->secrets };
+        enum err e = store_call(s->worker->options.store, &c.call);
+
+        if (e || !s->secrets.n)
+                return e;
+        s->redactor = redactor_new();
+        for (size_t i = 0; i < s->secrets.n; i++)
+                if (s->secrets.items[i].value.p)
+                        redactor_add(s->redactor, s->secrets.items[i].value);
+        redactor_ready(s->redactor);
+        return ERR_OK;
+}
+
+static void forget_secrets(struct slot *s)
+{
+        secrets_done(&s->secrets);
+        redactor_free(s->redactor);
+        s->redactor = NULL;
+}
+
+enum err secret_find(struct slot *s, struct str name, struct str *value)
+{
+        for (size_t i = 0; i < s->secrets.n; i++) {
+                const struct secret_value *v = &s->secrets.items[i];
+
+                if (!str_eq(v->name, name))
+                        continue;
+                if (!v->value.p)
+                        return fail(&s->scope, ERR_VALIDATION,
+                                    "the secret \"" STR_FMT "\" does not open with this server's"
+                                    " secret.key: put it again",
+                                    STR_ARG(name));
+                *value = v->value;
+                return ERR_OK;
+        }
+        return fail(&s->scope, ERR_VALIDATION,
+                    "there is no secret \"" STR_FMT "\" in this workspace", STR_ARG(name));
+}
+
+struct str slot_redact(struct slot *s, struct str text, bool cut)
+{
+        return redact(&s->scope.arena, s->redactor, text, cut);
+}
+
+/* In place: the output was made by a performer and is nobody else's. */
+static void redact_value(struct slot *s, struct value *v)
+{
+        if (v->kind == VALUE_STRING)
+                v->text = slot_redact(s, v->text, false);
+        for (size_t i = 0; v->kind == VALUE_LIST && i < v->list->n; i++)
+                redact_value(s, &v->list->items[i]);
+        for (size_t i = 0; v->kind == VALUE_MAP && i < v->map->n; i++)
+                redact_value(s, &v->map->entries[i].value);
+}
+
 /* ---- commands ---- */
 
 /* Output on its way to the run's log: gathered a little, so that a chatty command does not become a
@@ -72,6 +147,7 @@ static enum err have_directory(struct slot *s)
 struct output {
         struct slot *slot;
         int64_t step;
+        struct redaction redaction[2]; /* when there are secrets */
         struct buf pending[2];
         int64_t flushed; /* boot clock */
         int64_t quota_due; /* boot clock */
@@ -98,9 +174,8 @@ static void flush(struct output *o, bool all)
         o->flushed = worker_boot_now(o->slot->worker);
 }
 
-static void on_output(void *ctx, int stream, struct str bytes)
+static void gather(struct output *o, int stream, struct str bytes)
 {
-        struct output *o = ctx;
         struct buf *b = &o->pending[stream - 1];
 
         while (bytes.n) {
@@ -111,6 +186,42 @@ static void on_output(void *ctx, int stream, struct str bytes)
                 if (b->n >= LOG_BUFFER)
                         flush(o, false);
         }
+}
+
+static void on_output(void *ctx, int stream, struct str bytes)
+{
+        struct output *o = ctx;
+        struct buf clean = BUF_INIT(SIZE_MAX);
+
+        if (!o->slot->redactor) {
+                gather(o, stream, bytes);
+                return;
+        }
+        redaction_feed(&o->redaction[stream - 1], bytes, &clean);
+        gather(o, stream, buf_view(&clean));
+        buf_done(&clean);
+}
+
+static void begin_output(struct output *o)
+{
+        for (int i = 0; i < 2; i++) {
+                o->pending[i] = BUF_INIT(LOG_BUFFER + 8);
+                redaction_begin(&o->redaction[i], o->slot->redactor);
+        }
+}
+
+static void end_output(struct output *o, bool cut)
+{
+        for (int i = 0; i < 2; i++) {
+                struct buf clean = BUF_INIT(SIZE_MAX);
+
+                redaction_end(&o->redaction[i], cut, &clean);
+                gather(o, i + 1, buf_view(&clean));
+                buf_done(&clean);
+        }
+        flush(o, true);
+        buf_done(&o->pending[0]);
+        buf_done(&o->pending[1]);
 }
 
 static bool is_over_quota(struct output *o)
@@ -141,12 +252,6 @@ static bool is_canceled(void *ctx)
         return slot_is_stopped(o->slot) || is_over_quota(o);
 }
 
-/* How a command that ran ended. */
-struct ended {
-        struct spawn_result r;
-        struct str over_quota; /* why, when that is what stopped it */
-};
-
 static struct str quota_message(struct slot *s, int64_t used)
 {
         return arena_printf(&s->scope.arena,
@@ -159,7 +264,8 @@ static void prepare(struct slot *s, const struct step_spec *step, struct spawn_s
 {
         spec->workspace_uuid = str_from(s->workspace_id);
         spec->uid = s->workspace_uid;
-        spec->timeout_us = step->timeout_us ? step->timeout_us : seconds * US_PER_S;
+        if (!spec->timeout_us)
+                spec->timeout_us = step->timeout_us ? step->timeout_us : seconds * US_PER_S;
         spec->stdout_cap = STDOUT_KEPT;
         spec->stderr_cap = STDERR_KEPT;
         spec->on_output = on_output;
@@ -170,12 +276,11 @@ static void prepare(struct slot *s, const struct step_spec *step, struct spawn_s
                 spec->file_size_cap = s->workspace_quota - s->used;
 }
 
-static enum err run_command(struct slot *s, const struct step_spec *step, struct spawn_spec *spec,
-                            int64_t seconds, struct ended *out)
+enum err run_command(struct slot *s, const struct step_spec *step, struct spawn_spec *spec,
+                     int64_t seconds, struct ended *out)
 {
         struct output o = { .slot = s,
                             .step = step->index,
-                            .pending = { BUF_INIT(LOG_BUFFER + 8), BUF_INIT(LOG_BUFFER + 8) },
                             .flushed = worker_boot_now(s->worker) };
         enum err e = have_directory(s);
 
@@ -187,16 +292,18 @@ static enum err run_command(struct slot *s, const struct step_spec *step, struct
         if (e)
                 return e;
         prepare(s, step, spec, seconds, &o);
+        begin_output(&o);
         e = spawner_run(&s->scope, s->worker->options.spawner, spec, &out->r);
-        flush(&o, true);
-        buf_done(&o.pending[0]);
-        buf_done(&o.pending[1]);
+        end_output(&o, !e && out->r.output_exceeded);
+        out->r.out = slot_redact(s, out->r.out, out->r.truncated);
+        out->r.err = slot_redact(s, out->r.err, out->r.truncated);
+        out->timeout_us = spec->timeout_us;
         if (!e && (o.over_quota || is_over_quota(&o)))
                 out->over_quota = quota_message(s, s->used);
         return e;
 }
 
-static struct value command_output(struct slot *s, const struct spawn_result *r, size_t room)
+struct value command_output(struct slot *s, const struct spawn_result *r, size_t room)
 {
         struct value v = value_map_of(&s->scope, room + 6);
 
@@ -222,9 +329,7 @@ static struct str last_line(struct str text)
         return text.n > 300 ? STR("") : text;
 }
 
-/* Why a command that ran did not end well; OUTCOME_OK when its exit code is a good one. */
-static struct performed judge(struct slot *s, const struct step_spec *step,
-                              const struct ended *ended, bool good)
+struct performed judge(struct slot *s, const struct ended *ended, bool good)
 {
         const struct spawn_result *r = &ended->r;
         struct arena *a = &s->scope.arena;
@@ -239,10 +344,8 @@ static struct performed judge(struct slot *s, const struct step_spec *step,
                 done.message = STR("it was stopped");
         } else if (r->timed_out) {
                 done.outcome = OUTCOME_TIMED_OUT;
-                done.message = arena_printf(
-                        a, "no end within %lld s",
-                        (long long)(step->timeout_us ? step->timeout_us / US_PER_S :
-                                                       COMMAND_SECONDS));
+                done.message = arena_printf(a, "no end within %lld s",
+                                            (long long)(ended->timeout_us / US_PER_S));
         } else if (r->output_exceeded) {
                 done.outcome = OUTCOME_FAILED;
                 done.message = STR("it was killed: more than 256 MiB of output");
@@ -266,19 +369,34 @@ static const char **texts(struct scope *scope, struct value list)
         return out;
 }
 
-static const char **variables(struct scope *scope, struct value env)
+static const char *variable(struct scope *scope, struct str name, struct str value)
 {
-        const char **out;
+        return arena_printf(&scope->arena, STR_FMT "=" STR_FMT, STR_ARG(name), STR_ARG(value)).p;
+}
 
-        if (env.kind != VALUE_MAP)
-                return NULL;
-        out = arena_array(&scope->arena, const char *, env.map->n + 1);
-        for (size_t i = 0; i < env.map->n; i++)
-                out[i] = arena_printf(&scope->arena, STR_FMT "=" STR_FMT,
-                                      STR_ARG(env.map->entries[i].key.text),
-                                      STR_ARG(env.map->entries[i].value.text))
-                                 .p;
-        return out;
+static size_t entries_of(struct value map)
+{
+        return map.kind == VALUE_MAP ? map.map->n : 0;
+}
+
+/* They reach the command by its environment, which bubblewrap is told by descriptor. */
+static enum err variables(struct slot *s, struct value env, struct value secrets, const char ***out)
+{
+        size_t n_env = entries_of(env), n_secrets = entries_of(secrets);
+
+        *out = arena_array(&s->scope.arena, const char *, n_env + n_secrets + 1);
+        for (size_t i = 0; i < n_env; i++)
+                (*out)[i] = variable(&s->scope, env.map->entries[i].key.text,
+                                     env.map->entries[i].value.text);
+        for (size_t i = 0; i < n_secrets; i++) {
+                struct str value;
+                enum err e = secret_find(s, secrets.map->entries[i].value.text, &value);
+
+                if (e)
+                        return e;
+                (*out)[n_env + i] = variable(&s->scope, secrets.map->entries[i].key.text, value);
+        }
+        return ERR_OK;
 }
 
 static bool is_ok_exit(struct value codes, int code)
@@ -299,142 +417,21 @@ static struct performed execute_command(struct slot *s, const struct step_spec *
         struct value argv = param(parameters, "argv");
         struct spawn_spec spec = {
                 .argv = argv.kind == VALUE_LIST ? texts(&s->scope, argv) : shell,
-                .env = variables(&s->scope, param(parameters, "env")),
                 .cwd = text_param(parameters, "cwd", STR("")),
         };
+        const char **env;
         struct ended ended;
         struct performed done;
-        enum err e = run_command(s, step, &spec, COMMAND_SECONDS, &ended);
+        enum err e = variables(s, param(parameters, "env"), param(parameters, "secrets"), &env);
 
+        spec.env = env;
+        if (!e)
+                e = run_command(s, step, &spec, COMMAND_SECONDS, &ended);
         if (e)
                 return refused(s, e);
-        done = judge(s, step, &ended,
-                     is_ok_exit(param(parameters, "ok_exit_codes"), ended.r.exit_code));
+        done = judge(s, &ended, is_ok_exit(param(parameters, "ok_exit_codes"), ended.r.exit_code));
         done.output = command_output(s, &ended.r, 0);
         return done;
-}
-
-/* ---- git ---- */
-
-/*
- * $1 where it goes, $2 where it comes from, $3 branch or "", $4 depth option or "".  A clone appears
- * under its name only when it is whole; one that is there is brought up to date.  Nothing that a
- * repository carries (hooks, filters by fsmonitor, submodules) is run.
- */
-static const char clone_script[] =
-        "set -e\n"
-        "G='git -c core.hooksPath=/dev/null -c core.fsmonitor=false -c protocol.allow=never"
-        " -c protocol.file.allow=always -c submodule.recurse=false -c advice.detachedHead=false'\n"
-        "mkdir -p \"$(dirname \"$1\")\"\n"
-        "exec 9>\"$1.lock\"\nflock 9\n"
-        "if [ -d \"$1/.git\" ]; then\n"
-        "  [ \"$(git -C \"$1\" config --get remote.origin.url)\" = \"$2\" ] ||"
-        " { echo \"$1 is a clone of something else\" >&2; exit 3; }\n"
-        "  $G -C \"$1\" fetch --quiet $4 file:///source \"${3:-HEAD}\"\n"
-        "  $G -C \"$1\" reset --quiet --hard FETCH_HEAD\n"
-        "  cached=true\n"
-        "else\n"
-        "  rm -rf \"$1.part\"\n"
-        "  $G clone --quiet $4 ${3:+--branch \"$3\"} -- file:///source \"$1.part\"\n"
-        "  git -C \"$1.part\" config remote.origin.url \"$2\"\n"
-        "  mv -T \"$1.part\" \"$1\"\n"
-        "  cached=false\n"
-        "fi\n"
-        "echo $cached\n"
-        "git -C \"$1\" rev-parse HEAD\n"
-        "git -C \"$1\" rev-parse --abbrev-ref HEAD\n";
-
-static bool is_repo_name(struct str name)
-{
-        if (!name.n || name.n > 100 || name.p[0] == '.' || name.p[0] == '-')
-                return false;
-        for (size_t i = 0; i < name.n; i++)
-                if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-",
-                            name.p[i]))
-                        return false;
-        return true;
-}
-
-/* repos/<last segment without .git> */
-static bool default_path(struct slot *s, struct str repo, struct str *out)
-{
-        size_t from;
-
-        while (repo.n > 1 && repo.p[repo.n - 1] == '/')
-                repo.n--;
-        if (str_ends(repo, ".git") && repo.n > 5 && repo.p[repo.n - 5] != '/')
-                repo.n -= 4;
-        from = repo.n;
-        while (from > 0 && repo.p[from - 1] != '/')
-                from--;
-        repo = str_slice(repo, from, repo.n);
-        *out = arena_printf(&s->scope.arena, "repos/" STR_FMT, STR_ARG(repo));
-        return is_repo_name(repo);
-}
-
-static bool is_branch_name(struct str b)
-{
-        if (b.p[0] == '-' || b.p[0] == '/' || str_contains(b, STR("..")) ||
-            str_contains(b, STR("@{")) || str_ends(b, ".lock") || str_ends(b, "/"))
-                return false;
-        for (size_t i = 0; i < b.n; i++)
-                if ((unsigned char)b.p[i] <= ' ' || b.p[i] == 0x7f || strchr("~^:?*[\\", b.p[i]))
-                        return false;
-        return true;
-}
-
-static struct performed clone_result(struct slot *s, const struct step_spec *step, struct str path,
-                                     const struct ended *ended)
-{
-        struct performed done = judge(s, step, ended, ended->r.exit_code == 0);
-        struct str rest, cached = str_cut(ended->r.out, '\n', &rest);
-        struct str commit = str_cut(rest, '\n', &rest), branch = str_cut(rest, '\n', &rest);
-        struct spawn_result shown = ended->r;
-
-        if (done.outcome == OUTCOME_OK)
-                shown.out = STR(""); /* the script's own lines are told below */
-        done.output = command_output(s, &shown, 4);
-        if (done.outcome != OUTCOME_OK)
-                return done;
-        value_put(done.output, STR("repo_path"), value_text(path));
-        value_put(done.output, STR("cached"), value_bool(str_is(cached, "true")));
-        value_put(done.output, STR("commit"), value_text(commit));
-        value_put(done.output, STR("branch"), value_text(branch));
-        return done;
-}
-
-static struct performed git_clone(struct slot *s, const struct step_spec *step,
-                                  struct value parameters)
-{
-        struct str repo = text_param(parameters, "repo", STR(""));
-        struct str branch = text_param(parameters, "branch", STR(""));
-        struct str path = text_param(parameters, "path", STR_NONE);
-        struct value shallow = param(parameters, "shallow");
-        struct spawn_spec spec = { 0 };
-        struct ended ended;
-        enum err e;
-
-        if (str_starts(repo, "file://"))
-                repo = str_slice(repo, 7, repo.n);
-        if (!repo.n || repo.p[0] != '/')
-                return failed(OUTCOME_NO_PROVIDER,
-                              STR("repo: only local repositories can be cloned: give an absolute"
-                                  " path below one of the server's --git-local-root"));
-        if (branch.n && !is_branch_name(branch))
-                return failed(OUTCOME_POLICY, STR("branch: this is not the name of a branch"));
-        if (!path.p && !default_path(s, repo, &path))
-                return failed(OUTCOME_POLICY, STR("repo: its last segment is no name for a"
-                                                  " directory; give a path"));
-        if (path.p[0] == '-' || path.p[0] == '/' || str_contains(path, STR("..")))
-                return failed(OUTCOME_POLICY, STR("path: must lie below the workspace"));
-        spec.argv = (const char *const[]){
-                "/bin/sh", "-c", clone_script, "sh", str_c(&s->scope.arena, path),
-                str_c(&s->scope.arena, repo), str_c(&s->scope.arena, branch),
-                shallow.kind != VALUE_BOOL || shallow.truth ? "--depth=1" : "", NULL
-        };
-        spec.git_source = repo;
-        e = run_command(s, step, &spec, CLONE_SECONDS, &ended);
-        return e ? refused(s, e) : clone_result(s, step, path, &ended);
 }
 
 /* ---- files ---- */
@@ -450,6 +447,7 @@ static struct performed read_file(struct slot *s, const struct step_spec *step,
         struct str path = text_param(parameters, "path", STR("")), bytes;
         struct value v = value_map_of(&s->scope, 4);
         int64_t size;
+        bool cut;
         enum err e = have_directory(s);
 
         (void)step;
@@ -458,11 +456,12 @@ static struct performed read_file(struct slot *s, const struct step_spec *step,
                                s->workspace_uid, path, READ_KEPT, &bytes, &size);
         if (e)
                 return refused(s, e);
+        cut = size > (int64_t)bytes.n;
         value_put(v, STR("path"), value_text(path));
         value_put(v, STR("content"),
-                  value_text(utf8_clean(&s->scope.arena, bytes, size > (int64_t)bytes.n)));
+                  value_text(slot_redact(s, utf8_clean(&s->scope.arena, bytes, cut), cut)));
         value_put(v, STR("size_bytes"), value_int(size));
-        value_put(v, STR("truncated"), value_bool(size > (int64_t)bytes.n));
+        value_put(v, STR("truncated"), value_bool(cut));
         return file_done(v);
 }
 
@@ -557,15 +556,30 @@ static struct performed noop(struct slot *s, const struct step_spec *step, struc
 static performer *const performers[ACTION_IDS] = {
         [ACTION_ID_execute_command] = execute_command,
         [ACTION_ID_git_clone] = git_clone,
+        [ACTION_ID_git_pull] = git_pull,
         [ACTION_ID_read_file] = read_file,
         [ACTION_ID_write_file] = write_file,
         [ACTION_ID_list_directory] = list_directory,
         [ACTION_ID_create_directory] = create_directory,
+        [ACTION_ID_http_request] = http_request,
         [ACTION_ID_noop] = noop,
 };
 
+/* Nothing that a performer hands back is recorded with a secret in it. */
 struct performed perform(struct slot *s, const struct step_spec *step, struct value parameters)
 {
-        BUG_ON(!performers[step->action->id]);
-        return performers[step->action->id](s, step, parameters);
+        performer *function = performers[step->action->id];
+        struct performed done;
+        enum err e = ERR_OK;
+
+        BUG_ON(!function);
+        if (function != noop) /* which sees nothing but what is recorded */
+                e = learn_secrets(s);
+        done = e ? refused(s, e) : function(s, step, parameters);
+        if (s->redactor) {
+                redact_value(s, &done.output);
+                done.message = slot_redact(s, done.message, false);
+        }
+        forget_secrets(s);
+        return done;
 }

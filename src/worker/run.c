@@ -127,6 +127,7 @@ static enum err build_request(struct scope *scope, const struct spawn_spec *spec
         buf_done(&cwd);
         wire_put(body, spec->git_source);
         q->has_source = spec->git_source.p != NULL;
+        q->network = spec->network;
         q->file_size_cap = spec->file_size_cap > 0 ? spec->file_size_cap : SPAWN_FILE_SIZE;
         q->process_cap = spec->process_cap > 0 ? spec->process_cap : SPAWN_PROCESSES;
         q->memory_cap = spec->memory_cap;
@@ -313,7 +314,7 @@ static struct str profile(const struct run *run)
         json_key(&j, "uid");
         json_put_int(&j, spawner_uid(run->spawner, run->spec->uid));
         json_key(&j, "network");
-        json_put_text(&j, "none");
+        json_put_text(&j, run->spec->network ? "host" : "none");
         json_key(&j, "seccomp");
         json_put_bool(&j, true);
         json_key(&j, "memory");

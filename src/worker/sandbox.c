@@ -52,7 +52,7 @@ static const char *const fixed_args[] = {
         "--dev", "/dev", "--size", "67108864", "--tmpfs", "/dev/shm",
         "--size", "268435456", "--tmpfs", "/tmp", "--size", "16777216", "--tmpfs", "/run",
         "--size", "16777216", "--tmpfs", "/home/agent",
-        "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts",
+        "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-uts",
         "--unshare-cgroup-try", "--uid", "1000", "--gid", "1000", "--hostname", "sandbox",
         "--disable-userns", "--cap-drop", "ALL", "--new-session", "--die-with-parent",
         "--seccomp", "4", "--json-status-fd", "5",
@@ -315,6 +315,8 @@ static int arguments_fd(const struct sandbox_run *run, const char *workspace, co
 
         for (unsigned i = 0; i < LENGTH(fixed_args); i++)
                 arg(&args, fixed_args[i]);
+        if (!run->network)
+                arg(&args, "--unshare-net");
         if (run->git_source) {
                 arg3(&args, "--ro-bind", source, SANDBOX_SOURCE);
                 arg3(&args, "--ro-bind-data", "9", GIT_CONFIG);

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "domain/secret.h"
 #include "domain/step.h"
 #include "domain/waiting.h"
 #include "domain/workspace.h"
@@ -38,6 +39,8 @@ struct slot {
         int64_t workspace_quota, workspace_read; /* bytes; boot clock */
         bool has_directory; /* the workspace's is known to be there */
         int64_t used, used_at; /* bytes of that workspace, and when they were counted */
+        struct secrets secrets;    /* of that workspace, while a step is performed */
+        struct redactor *redactor; /* of them; NULL when there are none */
         const struct definition *definition;
         struct str document; /* of a definition that the cache did not have */
         struct progress progress;

@@ -54,6 +54,7 @@ struct spawn_spec {
         const char *const *argv; /* ends with NULL; argv[0] is looked up in PATH */
         const char *const *env; /* NAME=value, beside the fixed ones; ends with NULL; may be NULL */
         struct str cwd;         /* relative to the workspace, "" = its root; /workspace/... too */
+        bool network;           /* the host's: for a program of ours that is told where to connect */
         struct str git_source;  /* a local repository to show read-only at /source, or absent */
         int64_t timeout_us;     /* 0 = none */
         int64_t stdout_cap, stderr_cap; /* bytes kept for the result */

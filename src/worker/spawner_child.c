@@ -336,6 +336,7 @@ static void run_child(const struct sandbox *box, const struct wire_request *q, c
         struct wire_reader r = read_body(fds[WIRE_BODY], fds[WIRE_CONTROL]);
         struct sandbox_run run = { .workspace = q->workspace,
                                    .uid = q->uid,
+                                   .network = q->network,
                                    .file_size_cap = q->file_size_cap,
                                    .memory_cap = q->memory_cap,
                                    .process_cap = q->process_cap,

@@ -46,7 +46,7 @@ enum {
 struct wire_request {
         uint32_t op, uid;
         uint32_t n_argv, n_env;
-        bool has_source;
+        bool has_source, network;
         char workspace[72];
         int64_t cap; /* of a read; the quota of a write */
         int64_t file_size_cap, memory_cap, process_cap;

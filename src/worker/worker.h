@@ -7,6 +7,7 @@
 #define BATON_WORKER_WORKER_H
 
 #include "flow/definition_cache.h"
+#include "http/egress.h"
 #include "hub/hub.h"
 #include "store/store.h"
 #include "worker/spawner.h"
@@ -24,6 +25,7 @@ struct worker_options {
         const struct world *world;
         int concurrency;         /* slots; 1..WORKER_CONCURRENCY_MAX */
         struct str capabilities; /* sorted "a,b", or absent */
+        const struct egress *egress; /* where steps may connect to */
 };
 
 enum err worker_start(struct scope *, const struct worker_options *, struct worker **) NODISCARD;

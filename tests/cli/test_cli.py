@@ -543,3 +543,85 @@ def test_logs(definitions, cli, tmp_path, unique):
     followed = cli("runs", "logs", run, "--follow")
     assert "first" in followed and "second" in followed
     assert "first" in cli("runs", "logs", run)
+
+
+# ---- secrets ----
+
+def set_secret(cli, name, value, status=0):
+    process = cli.start("secret", "set", name, stdin=subprocess.PIPE)
+    cli.out, cli.err = process.communicate(value, timeout=60)
+    assert process.returncode == status, (cli.out, cli.err)
+
+
+def test_secrets_are_set_from_standard_input_listed_and_deleted(cli, unique):
+    set_secret(cli, unique, "a value of\ntwo lines\n")
+    assert cli.out == "" and cli.err == "set\n"
+    assert unique in cli("secret", "list")
+    assert [s for s in cli.json("secret", "list")["items"] if s["name"] == unique][0].keys() == {"name", "created_at", "updated_at"}
+    cli("secret", "delete", unique)
+    assert cli.err == "deleted\n"
+    cli("secret", "delete", unique, status=3)
+    assert "no such secret (not_found)" in cli.err
+
+
+def test_only_the_last_line_end_is_left_out(cli, unique):
+    set_secret(cli, unique, "abc\n", status=2)
+    assert "field: value" in cli.err
+    set_secret(cli, unique, "abcd\n")
+    set_secret(cli, unique, "x" * 16384 + "\n")
+    set_secret(cli, unique, "x" * 16385, status=7)
+    set_secret(cli, "1bad", "a value", status=2)
+    assert "field: name" in cli.err
+    cli("secret", "set", unique, "value", status=2)
+    assert 'does not take "value"' in cli.err
+
+
+def test_a_secret_is_asked_for_and_not_shown_on_a_terminal(cli, server, unique):
+    out, status = on_terminal(["secret", "set", unique], keys=(b"value of ", b"typed-value-1\n"), BATON_DATA=str(server.data))
+    assert status == 0 and f"value of {unique}: " in out and "typed-value" not in out
+    assert unique in cli("secret", "list")
+
+
+# ---- options and completion ----
+
+def test_config_shows_where_each_option_comes_from(cli):
+    shown = {o["name"]: o for o in json.loads(cli("config", "--listen", "127.0.0.1:1", "-o", "json", "--git-local-root", "/a", "--git-local-root=/b",
+                                                  env={"BATON_CONCURRENCY": "5", "BATON_LISTEN": "127.0.0.1:2"}))["items"]}
+    assert shown["listen"] == {"name": "listen", "value": "127.0.0.1:1", "source": "flag"}
+    assert shown["concurrency"] == {"name": "concurrency", "value": 5, "source": "BATON_CONCURRENCY"}
+    assert shown["data"] == {"name": "data", "value": cli.data, "source": "BATON_DATA"}
+    assert shown["drain-seconds"] == {"name": "drain-seconds", "value": 300, "source": "default"}
+    assert shown["git-local-root"]["value"] == ["/a", "/b"] and shown["exit-when-idle"]["value"] is False
+    lines = cli("config").splitlines()
+    assert len(lines) == len(shown) and re.search(r"^http-threads +2 +default$", "\n".join(lines), re.M)
+    cli("config", "--nope", status=2)
+    cli("config", env={"BATON_CONCURRENCY": "many"}, status=2)
+    assert "--concurrency must be a number" in cli.err
+
+
+COMPLETE = {
+    "bash": "source <({0} completion bash); COMP_WORDS=({1}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _baton; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+    "zsh": "compdef() {{ :; }}; _files() {{ :; }}; _describe() {{ print -l -- ${{${{(P)2}}%%:*}}; }}; source <({0} completion zsh); "
+           "words=({1}); CURRENT=$#words; _baton",
+    "fish": "{0} completion fish | source; complete -C \"{2}\" | string replace -r '\\t.*' ''",
+}
+
+
+@pytest.mark.parametrize("shell", sorted(COMPLETE))
+@pytest.mark.parametrize("typed, there, elsewhere", [
+    ("baton ", "runs", "steps"), ("baton runs ", "explain", "serve"), ("baton secret ", "set", "steps"),
+    ("baton runs list --", "--status", "--reason"), ("baton runs cancel run_1 --", "--reason", "--status"),
+    ("baton task cancel --", "--workspace", "--stream")])
+def test_shells_complete_commands_and_options(cli, shell, typed, there, elsewhere):
+    words = " ".join(typed.split()) + (" ''" if typed.endswith(" ") else "")
+    script = COMPLETE[shell].format(BATON, words, typed)
+    flags = {"bash": ["--norc"], "zsh": ["-f"], "fish": ["--no-config"]}[shell]
+    done = subprocess.run([shell, *flags, "-c", script], capture_output=True, text=True, timeout=30 * SLOW, env=environment())
+    given = done.stdout.split()
+    assert there in given and elsewhere not in given, (done.stdout, done.stderr)
+    assert done.stderr == ""
+
+
+def test_there_are_scripts_for_three_shells(cli):
+    cli("completion", "tcsh", status=2)
+    assert "bash, zsh and fish" in cli.err

@@ -19,7 +19,7 @@ ALLOWED = {
     "flow": {"core", "json", "domain"},
     "hub": {"core"},
     "http": {"core", "json"},
-    "worker": {"core", "json", "store", "domain", "flow", "hub"},
+    "worker": {"core", "json", "store", "domain", "flow", "hub", "http"},
     "api": {"core", "json", "store", "domain", "flow", "hub", "http"},
     "cli": {"core", "json", "flow", "http"},
     "server": {"core", "json", "store", "domain", "flow", "hub", "http", "worker", "api", "cli"},

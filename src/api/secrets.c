@@ -1,0 +1,57 @@
+#include "api/request.h"
+#include "domain/secret.h"
+
+struct secret_body {
+        struct str value;
+};
+static const struct field body_fields[] = {
+        { "value", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, offsetof(struct secret_body, value),
+          NULL, SECRET_MIN, SECRET_MAX },
+};
+static const struct record secret_body = { "SecretPut", body_fields, LENGTH(body_fields),
+                                           sizeof(struct secret_body), -1 };
+
+static enum err put_secret(struct request *r, struct tx *tx)
+{
+        const struct secret_body *b = r->body;
+
+        r->status = 204;
+        return secret_put(tx, &r->by, r->params[0], b->value);
+}
+
+static void render_secrets(struct request *r, struct json_out *j)
+{
+        json_begin_object(j);
+        json_key(j, "items");
+        json_begin_list(j);
+        for (size_t i = 0; i < r->items.n; i++)
+                json_record(j, &secret_record, (const struct secret *)r->items.items + i);
+        json_end_list(j);
+        json_key(j, "next_cursor");
+        json_put_null(j);
+        json_end_object(j);
+}
+
+static enum err list_secrets(struct request *r, struct tx *tx)
+{
+        r->status = 200;
+        r->render = render_secrets;
+        return secret_list(tx, &r->by, &r->items);
+}
+
+static enum err delete_secret(struct request *r, struct tx *tx)
+{
+        r->status = 204;
+        return secret_delete(tx, &r->by, r->params[0]);
+}
+
+/* No Idempotency-Key here: a request with a secret leaves nothing behind. */
+const struct route secret_routes[] = {
+        { HTTP_PUT, "/v1/secrets/{name}", SCOPE_ADMIN, ROUTE_WRITE, 0, &secret_body, NULL,
+          put_secret, CALL_CREATE, "Make or replace a secret" },
+        { HTTP_GET, "/v1/secrets", SCOPE_ADMIN, ROUTE_READ, 0, NULL, &secret_record, list_secrets,
+          0, "List the names of secrets" },
+        { HTTP_DELETE, "/v1/secrets/{name}", SCOPE_ADMIN, ROUTE_WRITE, 0, NULL, NULL, delete_secret,
+          CALL_CANCEL, "Delete a secret" },
+        { 0 },
+};

@@ -1,0 +1,183 @@
+#include "domain/secret.h"
+
+#include <assert.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "domain/domain.h"
+#include "domain/sql.h"
+
+enum {
+        NONCE = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES,
+        TAG = crypto_aead_xchacha20poly1305_ietf_ABYTES,
+};
+static_assert(sizeof(((struct domain *)0)->vault) == crypto_aead_xchacha20poly1305_ietf_KEYBYTES,
+              "the vault is a key of this cipher");
+
+#define AT(member) offsetof(struct secret, member)
+static const struct field secret_fields[] = {
+        { "workspace_id", FIELD_NAME, FIELD_COLUMN, AT(workspace_id) },
+        { "name", FIELD_STR, FIELD_COLUMN | FIELD_WIRE, AT(name) },
+        { "nonce", FIELD_BYTES, FIELD_COLUMN, AT(nonce) },
+        { "sealed", FIELD_BYTES, FIELD_COLUMN, AT(sealed) },
+        { "created_at", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE, AT(created_at) },
+        { "updated_at", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE, AT(updated_at) },
+};
+const struct record secret_record = { "Secret", secret_fields, LENGTH(secret_fields),
+                                      sizeof(struct secret), -1 };
+
+bool secret_name_is_valid(struct str name)
+{
+        for (size_t i = 0; i < name.n; i++) {
+                char c = name.p[i];
+                bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+
+                if (!letter && !(i && ((c >= '0' && c <= '9') || c == '-' || c == '.')))
+                        return false;
+        }
+        return name.n > 0 && name.n <= SECRET_NAME_MAX;
+}
+
+/* ---- sealing ---- */
+
+/* What the value is bound to.  Neither part can hold the separator. */
+static struct str binding(struct arena *arena, struct str workspace, struct str name)
+{
+        return arena_printf(arena, STR_FMT "/" STR_FMT, STR_ARG(workspace), STR_ARG(name));
+}
+
+static void seal(struct tx *tx, struct secret *s, struct str value)
+{
+        const struct domain *domain = tx_context(tx);
+        struct arena *arena = &tx_scope(tx)->arena;
+        unsigned char *nonce = arena_alloc(arena, NONCE, 1);
+        unsigned char *sealed = arena_alloc(arena, value.n + TAG, 1);
+        struct str bound = binding(arena, s->workspace_id, s->name);
+
+        scope_random(tx_scope(tx), nonce, NONCE);
+        crypto_aead_xchacha20poly1305_ietf_encrypt(sealed, NULL, (const unsigned char *)value.p,
+                                                   value.n, (const unsigned char *)bound.p, bound.n,
+                                                   NULL, nonce, domain->vault);
+        s->nonce = (struct str){ (char *)nonce, NONCE };
+        s->sealed = (struct str){ (char *)sealed, value.n + TAG };
+}
+
+/* Into memory of its own; absent when the row was changed or belongs to another key. */
+static struct str unseal(struct tx *tx, const struct secret *s)
+{
+        const struct domain *domain = tx_context(tx);
+        struct str bound = binding(&tx_scope(tx)->arena, s->workspace_id, s->name);
+        unsigned char *value;
+
+        if (s->nonce.n != NONCE || s->sealed.n < TAG)
+                return STR_NONE;
+        value = xcalloc(s->sealed.n, 1);
+        if (crypto_aead_xchacha20poly1305_ietf_decrypt(
+                    value, NULL, NULL, (const unsigned char *)s->sealed.p, s->sealed.n,
+                    (const unsigned char *)bound.p, bound.n, (const unsigned char *)s->nonce.p,
+                    domain->vault)) {
+                free(value);
+                return STR_NONE;
+        }
+        return (struct str){ (char *)value, s->sealed.n - TAG };
+}
+
+/* ---- operations ---- */
+
+static size_t without_line_ends(struct str text)
+{
+        size_t n = 0;
+
+        for (size_t i = 0; i < text.n; i++)
+                n += text.p[i] != '\n' && text.p[i] != '\r';
+        return n;
+}
+
+static enum err check(struct scope *scope, struct str name, struct str value)
+{
+        if (!secret_name_is_valid(name))
+                return fail_field(scope, "name", ERR_VALIDATION,
+                                  "the name of a secret is 1 to %d letters, digits, _ - . and"
+                                  " begins with a letter or _",
+                                  SECRET_NAME_MAX);
+        if (value.n > SECRET_MAX)
+                return fail_limit(scope, "value", ERR_TOO_LARGE, SECRET_MAX, (int64_t)value.n,
+                                  "bytes of a secret");
+        if (without_line_ends(value) < SECRET_MIN)
+                return fail_field(scope, "value", ERR_VALIDATION,
+                                  "a secret must have at least %d bytes: a shorter one cannot be"
+                                  " hidden in outputs",
+                                  SECRET_MIN);
+        return ERR_OK;
+}
+
+enum err secret_put(struct tx *tx, const struct principal *by, struct str name, struct str value)
+{
+        struct secret s = { .workspace_id = by->workspace,
+                            .name = name,
+                            .created_at = tx_now(tx),
+                            .updated_at = tx_now(tx) };
+        int64_t others;
+        enum err e = check(tx_scope(tx), name, value);
+
+        if (!e)
+                e = tx_number(tx, SQL_SECRET_BYTES, &others, NAME(by->workspace), TEXT(name));
+        if (e)
+                return e;
+        seal(tx, &s, value);
+        if (others + (int64_t)s.sealed.n > SECRETS_MAX)
+                return fail_limit(tx_scope(tx), "value", ERR_TOO_LARGE, SECRETS_MAX,
+                                  others + (int64_t)s.sealed.n,
+                                  "bytes of all secrets of a workspace");
+        return tx_insert(tx, SQL_SECRET_PUT, &s);
+}
+
+enum err secret_list(struct tx *tx, const struct principal *by, struct list *out)
+{
+        return tx_all(tx, SQL_SECRET_LIST, out, NAME(by->workspace));
+}
+
+enum err secret_delete(struct tx *tx, const struct principal *by, struct str name)
+{
+        int64_t changed = 0;
+        enum err e =
+                tx_exec_changed(tx, SQL_SECRET_DELETE, &changed, NAME(by->workspace), TEXT(name));
+
+        return !e && !changed ? fail_missing(tx_scope(tx), "secret") : e;
+}
+
+enum err secrets_open(struct tx *tx, struct str workspace, struct secrets *out)
+{
+        struct list rows;
+        enum err e = tx_all(tx, SQL_SECRET_LIST, &rows, NAME(workspace));
+        const struct secret *row = rows.items;
+
+        if (e)
+                return e;
+        *out = (struct secrets){ .n = rows.n };
+        if (rows.n)
+                out->items = xcalloc(rows.n, sizeof(*out->items));
+        for (size_t i = 0; i < rows.n; i++) {
+                struct str name = row[i].name;
+
+                out->items[i].name =
+                        (struct str){ memcpy(xmalloc(name.n), name.p, name.n), name.n };
+                out->items[i].value = unseal(tx, &row[i]);
+        }
+        return ERR_OK;
+}
+
+void secrets_done(struct secrets *s)
+{
+        for (size_t i = 0; i < s->n; i++) {
+                char *value = (char *)(uintptr_t)s->items[i].value.p;
+
+                if (value)
+                        sodium_memzero(value, s->items[i].value.n);
+                free(value);
+                free((char *)(uintptr_t)s->items[i].name.p);
+        }
+        free(s->items);
+        *s = (struct secrets){ 0 };
+}
