@@ -221,6 +221,7 @@ static enum err open_http(struct scope *scope, struct server *s, const struct op
                 .head_seconds = 10,
                 .idle_seconds = 60,
                 .max_connections = (size_t)o->max_connections,
+                .max_per_source = (size_t)o->max_connections_per_source,
                 .world = &system_world,
                 .body_limit = api_body_limit,
                 .handle = api_handle,
@@ -337,6 +338,7 @@ static enum err start(struct scope *scope, struct server *s, const struct option
         struct api_options api = { .hosts = host_list(scope, o->allow_host),
                                    .world = &system_world,
                                    .version = BATON_VERSION,
+                                   .max_streams = (size_t)o->max_streams_per_key,
                                    .hooks = s,
                                    .worker = worker_shown,
                                    .usage = workspace_usage };
