@@ -303,6 +303,13 @@ static void linger(struct exchange *x)
                 drop(x);
 }
 
+/* Reads on, unless enough was read ahead: a client that pipelines is kept waiting, not buffered. */
+static void want_input(struct exchange *x)
+{
+        if (x->n - x->at < AHEAD_MAX)
+                event_add(x->readable, NULL);
+}
+
 /* The exchange is over: the connection is ready for the next request, or closes. */
 static void exchange_over(struct exchange *x)
 {
@@ -313,7 +320,9 @@ static void exchange_over(struct exchange *x)
         x->phase = x->close_after ? LINGERING : READ_HEAD;
         x->since = boot_now(x->loop);
         scope_reset(&x->scope);
-        event_add(x->readable, NULL);
+        if (x->phase == LINGERING)
+                x->at = x->n;
+        want_input(x);
         if (x->phase == LINGERING && !pending(x))
                 linger(x);
         else if (x->phase == READ_HEAD && !x->in_handler)
@@ -661,6 +670,8 @@ static void serve_input(struct exchange *x)
                 handle(x); /* continues with what was read ahead when the reply is out */
         else if (pending(x) && !flush(x))
                 drop(x);
+        else
+                want_input(x);
 }
 
 /* ---- events of a socket ---- */
@@ -683,13 +694,15 @@ static void make_room(struct exchange *x)
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
         struct exchange *x = arg;
+        size_t room;
         ssize_t got;
 
         (void)what;
         if (x->phase == LINGERING)
                 x->at = x->n = 0;
         make_room(x);
-        got = recv(fd, x->in + x->n, x->size - x->n, 0);
+        room = x->size - x->n;
+        got = recv(fd, x->in + x->n, room < READ_SIZE ? room : READ_SIZE, 0);
         if (got < 0 && (errno == EAGAIN || errno == EINTR))
                 return;
         if (got <= 0) {
@@ -726,7 +739,6 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
                 if (x->drained) {
                         x->drained(x, x->drained_arg);
                 } else if (x->phase == READ_HEAD) {
-                        event_add(x->readable, NULL);
                         serve_input(x);
                 }
         }
