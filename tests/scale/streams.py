@@ -10,7 +10,7 @@ import json
 import pathlib
 import subprocess
 import sys
-import threading
+import time
 
 from common import MANY, TASKS, Pace, Server, bench_tools, judge, load, tool
 
@@ -34,10 +34,10 @@ class Subscribers:
 
 
 class Writer:
-    """Events of several kinds: a change is one, a new child that starts is two in one commit."""
+    """Events of several kinds: a change is one; a claim that is given back is some, in two commits."""
 
-    def __init__(self, server, tasks):
-        self.server, self.tasks = server, tasks
+    def __init__(self, server, tasks, runs):
+        self.server, self.tasks, self.runs = server, tasks, runs
         self.connection = http.client.HTTPConnection("127.0.0.1", server.port)
 
     def call(self, method, path, body):
@@ -50,17 +50,20 @@ class Writer:
         return json.loads(data)
 
     def write(self, n):
-        task = self.tasks[n * 7 % len(self.tasks)]
+        i = n * 7 % len(self.tasks)
         if n % 3:
-            self.call("PATCH", "/v1/tasks/" + task, {"title": f"é€𝄞 {n}"})
+            self.call("PATCH", "/v1/tasks/" + self.tasks[i], {"title": f"é€𝄞 {n}"})
         else:
-            self.call("POST", "/v1/tasks", {"title": "ein Kind: é€𝄞", "parent_task_id": task,
-                                            "start": True})
+            run = "/v1/runs/" + self.runs[i]
+            claim = self.call("POST", run + "/claim", {"lease_seconds": 60})
+            self.call("POST", run + "/release", {"claim_token": claim["claims"][0]["claim_token"]})
 
 
 def make_tasks(server):
-    body = json.dumps({"items": [{"title": f"followed {i}"} for i in range(TASKS)]})
-    return [i["task"]["id"] for i in json.loads(server.call("POST", "/v1/tasks/batch", body))["items"]]
+    """Their ids and their runs'."""
+    body = json.dumps({"items": [{"title": f"followed {i}", "start": True} for i in range(TASKS)]})
+    items = json.loads(server.call("POST", "/v1/tasks/batch", body))["items"]
+    return [i["task"]["id"] for i in items], [i["run"]["id"] for i in items]
 
 
 def heads(server, tasks):
@@ -81,15 +84,15 @@ def measure(baton, subscribers, disconnects, seconds, drippers, with_creates=Tru
     server = Server(baton, "--max-connections-per-source", MANY, "--max-streams-per-key", MANY)
     found, pace = {}, None
     try:
-        tasks = make_tasks(server)
+        tasks, runs = make_tasks(server)
         if with_creates:
             found["create_alone"] = create_rate(baton, server, seconds / 3)
         crowd = Subscribers(baton, server, tasks, subscribers, drippers)
         found |= crowd.ask("open")
-        pace = Pace(Writer(server, tasks).write, EVENTS * 3 / 4)
+        pace = Pace(Writer(server, tasks, runs).write, EVENTS * 3 / 4)
         pace.start()
         crowd.ask("measure")
-        threading.Event().wait(seconds)
+        time.sleep(seconds)
         found |= crowd.ask("report")
         if with_creates:
             found["create_with"] = create_rate(baton, server, seconds / 3)
