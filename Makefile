@@ -2,7 +2,7 @@
 BUILD ?= build
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all setup run serve test crash-test cel-conformance bench asan tsan lint format install clean help
+.PHONY: all setup run serve test crash-test stream-test slow-test overload-test cel-conformance bench asan tsan lint format install clean help
 
 all: setup ## build; leaves build/baton
 	@ninja -C $(BUILD) --quiet
@@ -23,6 +23,17 @@ test: all ## every test; ends with "N passed, N failed"
 
 crash-test: all ## kill -9 at random times under load, then check; CYCLES=100
 	$(PYTHON) tests/crash/run.py --baton $(BUILD)/baton --cycles $(or $(CYCLES),100)
+
+stream-test: all ## event streams at scale; SUBSCRIBERS=5000 DISCONNECTS=10000
+	$(PYTHON) tests/scale/streams.py --baton $(BUILD)/baton --subscribers $(or $(SUBSCRIBERS),5000) \
+		--disconnects $(or $(DISCONNECTS),10000)
+
+slow-test: all ## slow heads, bodies and readers beside healthy clients; MINUTES=5 CONNECTIONS=2000
+	$(PYTHON) tests/scale/slow.py --baton $(BUILD)/baton --minutes $(or $(MINUTES),5) \
+		--connections $(or $(CONNECTIONS),2000)
+
+overload-test: all ## three times as much as the server can do; SECONDS=30
+	$(PYTHON) tests/scale/overload.py --baton $(BUILD)/baton --seconds $(or $(SECONDS),30)
 
 cel-conformance: all ## the public CEL cases; CASES=DIR holds their *.textproto
 	@test -n "$(CASES)" || { echo "usage: make cel-conformance CASES=DIR" >&2; exit 2; }

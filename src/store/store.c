@@ -12,6 +12,7 @@
 
 enum {
         BATCH_CALLS = 256,
+        BACKLOG = 64, /* calls that may wait however long the disk takes */
         QUEUE_MAX = 20000,
         READERS_MAX = 8,
         CHECKPOINT_BYTES = 8 << 20,
@@ -20,7 +21,7 @@ enum {
 #define IDLE_CHECKPOINT_US (500 * US_PER_MS)
 
 /*
- * What waits, oldest first.  `sheds`: once more than one batch waits, a call is refused on arrival
+ * What waits, oldest first.  `sheds`: once more than BACKLOG wait, a call is refused on arrival
  * while the oldest has waited for ADMIT_US, and instead of being served when it itself has waited
  * for PATIENCE_US.  So those who are served under overload are served while they still listen.
  */
@@ -30,7 +31,7 @@ struct queue {
         bool sheds;
 };
 #define ADMIT_US (500 * US_PER_MS)
-#define PATIENCE_US (2 * US_PER_S)
+#define PATIENCE_US (1 * US_PER_S)
 
 /* Not what a lease-holder or an operator asks: it would cost a lease, or stop no one. */
 static const bool class_sheds[CALL_CLASSES] = { [CALL_CLAIM] = true, [CALL_CREATE] = true,
@@ -95,10 +96,10 @@ static struct call *queue_pop(struct queue *q)
         return call;
 }
 
-/* Whether the oldest has waited for longer than this, and not only because a batch is long. */
+/* Whether the oldest has waited for longer than this, and more than the disk is slow. */
 static bool queue_is_late(const struct queue *q, int64_t now, int64_t most)
 {
-        return q->sheds && q->n > BATCH_CALLS && now - q->first->queued_at > most;
+        return q->sheds && q->n > BACKLOG && now - q->first->queued_at > most;
 }
 
 static int64_t boot_now(const struct store *store)
