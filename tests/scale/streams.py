@@ -67,6 +67,7 @@ def make_tasks(server):
 
 
 def heads(server, tasks):
+    server.connection.close()  # idle for too long by now
     out = []
     for task in tasks:
         page = server.call("GET", f"/v1/tasks/{task}/timeline?descending=true&limit=1")
