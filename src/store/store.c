@@ -29,6 +29,7 @@ struct queue {
         struct call *first, **last;
         size_t n;
         bool sheds;
+        int64_t turns; /* how often calls were taken from it */
 };
 #define ADMIT_US (500 * US_PER_MS)
 #define PATIENCE_US (1 * US_PER_S)
@@ -69,6 +70,7 @@ static void queue_init(struct queue *q, bool sheds)
 static void queue_push(struct queue *q, struct call *call)
 {
         call->next = NULL;
+        call->queued_turn = q->turns;
         *q->last = call;
         q->last = &call->next;
         q->n++;
@@ -96,10 +98,11 @@ static struct call *queue_pop(struct queue *q)
         return call;
 }
 
-/* Whether the oldest has waited for longer than this, and more than the disk is slow. */
+/* Whether the oldest has waited for longer than this, and was passed over: a disk that stalls makes
+ * everybody old, and is no overload. */
 static bool queue_is_late(const struct queue *q, int64_t now, int64_t most)
 {
-        return q->sheds && q->n > BACKLOG && now - q->first->queued_at > most;
+        return q->sheds && q->n > BACKLOG && q->turns - q->first->queued_turn > 2 && now - q->first->queued_at > most;
 }
 
 static int64_t boot_now(const struct store *store)
@@ -440,6 +443,7 @@ static size_t batch_take(struct store *store, struct call *tick, struct call **b
         for (int class = 0; class < CALL_CLASSES; class ++) {
                 struct queue *q = &store->write_queue[class];
 
+                q->turns++;
                 while (queue_is_late(q, now, PATIENCE_US)) {
                         struct call *call = queue_pop(q);
 
@@ -604,6 +608,7 @@ static struct call *reader_wait(struct store *store)
         while (!store->read_queue.first && !store->stopping)
                 pthread_cond_wait(&store->reader_ready, &store->lock);
         call = queue_pop(&store->read_queue);
+        store->read_queue.turns++;
         pthread_mutex_unlock(&store->lock);
         return call;
 }

@@ -302,6 +302,17 @@ static void discard(struct add *adds, size_t n)
         free(adds);
 }
 
+/* Three turns that leave creates waiting: heartbeats fill each batch. */
+static void pass_over(struct fixture *f, int64_t number)
+{
+        struct add *beats = xcalloc(3 * 256, sizeof(*beats));
+
+        assert_int_equal(queue_many(f, beats, 3 * 256, CALL_LEASE, number), 3 * 256);
+        for (int i = 0; i < 3; i++)
+                assert_true(writer_turn(f->store));
+        discard(beats, 3 * 256);
+}
+
 enum { MANY = 300 }; /* more than may wait, and than one batch */
 
 static void an_old_queue_takes_no_more_work_but_what_a_lease_holder_asks(void **state)
@@ -311,6 +322,7 @@ static void an_old_queue_takes_no_more_work_but_what_a_lease_holder_asks(void **
         struct add *beat = xcalloc(1, sizeof(*beat));
 
         assert_int_equal(queue_many(f, old, MANY, CALL_CREATE, 1), MANY);
+        pass_over(f, 2000);
         f->boot += 600 * US_PER_MS;
         assert_int_equal(queue_many(f, more, 1, CALL_CREATE, 1000), 0);
         assert_int_equal(queue_many(f, beat, 1, CALL_LEASE, 1001), 1);
@@ -320,7 +332,7 @@ static void an_old_queue_takes_no_more_work_but_what_a_lease_holder_asks(void **
         assert_int_equal(queue_many(f, more, 1, CALL_CREATE, 1000), 1);
         while (writer_turn(f->store))
                 ;
-        assert_int_equal(count(f), MANY + 2);
+        assert_int_equal(count(f), MANY + 2 + 3 * 256);
         discard(old, MANY);
         discard(more, 1);
         discard(beat, 1);
@@ -333,6 +345,7 @@ static void what_waited_too_long_is_refused_instead_of_served_late(void **state)
         size_t served = 0, refused = 0;
 
         assert_int_equal(queue_many(f, old, MANY, CALL_CREATE, 1), MANY);
+        pass_over(f, 2000);
         assert_int_equal(queue_many(f, beats, MANY, CALL_LEASE, 1000), MANY);
         f->boot += 3 * US_PER_S;
         while (writer_turn(f->store))
@@ -345,9 +358,24 @@ static void what_waited_too_long_is_refused_instead_of_served_late(void **state)
         }
         assert_int_equal(served, 64); /* so few are no backlog */
         assert_int_equal(refused, MANY - 64);
-        assert_int_equal(count(f), MANY + 64);
+        assert_int_equal(count(f), MANY + 64 + 3 * 256);
         discard(old, MANY);
         discard(beats, MANY);
+}
+
+static void a_stall_of_the_disk_refuses_nobody(void **state)
+{
+        struct fixture *f = *state;
+        struct add *old = xcalloc(MANY, sizeof(*old)), *more = xcalloc(1, sizeof(*more));
+
+        assert_int_equal(queue_many(f, old, MANY, CALL_CREATE, 1), MANY);
+        f->boot += 5 * US_PER_S;
+        assert_int_equal(queue_many(f, more, 1, CALL_CREATE, 1000), 1);
+        while (writer_turn(f->store))
+                ;
+        assert_int_equal(count(f), MANY + 1);
+        discard(old, MANY);
+        discard(more, 1);
 }
 
 static void a_batch_that_lasts_ends_before_what_may_wait(void **state)
@@ -383,6 +411,7 @@ int main(void)
                 ROW(a_newer_database_is_refused_unless_it_says_it_is_compatible),
                 ROW(an_old_queue_takes_no_more_work_but_what_a_lease_holder_asks),
                 ROW(what_waited_too_long_is_refused_instead_of_served_late),
+                ROW(a_stall_of_the_disk_refuses_nobody),
                 ROW(a_batch_that_lasts_ends_before_what_may_wait),
         };
 
