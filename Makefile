@@ -2,8 +2,9 @@
 BUILD ?= build
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all setup run serve test crash-test failpoint-test clock-test restart-test faults powercut powercut-fs campaign \
-	cel-conformance bench asan tsan valgrind analyze fuzz fuzz-smoke fuzz-build lint openapi-lint format install clean help
+.PHONY: all setup run serve test crash-test failpoint-test clock-test restart-test faults powercut powercut-fs stream-test \
+	slow-test overload-test campaign cel-conformance bench asan tsan valgrind analyze fuzz fuzz-smoke fuzz-build lint \
+	openapi-lint format install clean help
 
 all: setup ## build; leaves build/baton
 	@ninja -C $(BUILD) --quiet
@@ -47,6 +48,17 @@ powercut: all ## images of what a power cut may leave; N=2000 SEED=1
 
 powercut-fs: all ## cut a real ext4 off under the server (root); CUTS=20 SEED=…
 	BATON=$(BUILD)/baton unshare -m $(PYTHON) tests/faults/powercut_fs.py --cuts $(or $(CUTS),20) $(if $(SEED),--seed $(SEED))
+
+stream-test: all ## event streams at scale; SUBSCRIBERS=5000 DISCONNECTS=10000
+	$(PYTHON) tests/scale/streams.py --baton $(BUILD)/baton --subscribers $(or $(SUBSCRIBERS),5000) \
+		--disconnects $(or $(DISCONNECTS),10000)
+
+slow-test: all ## slow heads, bodies and readers beside healthy clients; MINUTES=5 CONNECTIONS=2000
+	$(PYTHON) tests/scale/slow.py --baton $(BUILD)/baton --minutes $(or $(MINUTES),5) \
+		--connections $(or $(CONNECTIONS),2000)
+
+overload-test: all ## three times as much as the server can do; SECONDS=30
+	$(PYTHON) tests/scale/overload.py --baton $(BUILD)/baton --seconds $(or $(SECONDS),30)
 
 cel-conformance: all ## the public CEL cases; CASES=DIR holds their *.textproto
 	@test -n "$(CASES)" || { echo "usage: make cel-conformance CASES=DIR" >&2; exit 2; }

@@ -6,6 +6,7 @@
 
 #include "api/request.h"
 #include "core/log.h"
+#include "core/tally.h"
 #include "domain/idempotency.h"
 #include "domain/key.h"
 #include "domain/run.h"
@@ -30,6 +31,7 @@ struct loop_state {
 
 struct api {
         struct api_options options;
+        struct tally *streams;
         _Atomic int keys_generation;
         _Atomic bool draining;
 };
@@ -43,17 +45,24 @@ struct api *api_new(const struct api_options *options)
         struct api *api = xcalloc(1, sizeof(*api));
 
         api->options = *options;
+        api->streams = tally_new();
         return api;
 }
 
 void api_free(struct api *api)
 {
+        tally_free(api->streams);
         free(api);
 }
 
 struct api_options *api_options(struct api *api)
 {
         return &api->options;
+}
+
+struct tally *api_streams(struct api *api)
+{
+        return api->streams;
 }
 
 void api_keys_changed(struct api *api)

@@ -29,6 +29,7 @@ struct api_options {
         const struct world *world;
         const char *version;
         struct definition_cache *definitions;
+        size_t max_streams; /* open ones of a key; the Unix socket without a key counts as one */
         void *hooks; /* first argument of what follows */
         /* False when this server has no worker; texts live in the scope's arena. */
         bool (*worker)(void *hooks, struct scope *, struct worker_info *);

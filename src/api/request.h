@@ -146,6 +146,7 @@ struct loop_streams;
 void *streams_loop_start(struct http_loop *); /* what a loop keeps of its streams */
 struct loop_streams *loop_state_streams(void *loop_data);
 struct api_options *api_options(struct api *);
+struct tally *api_streams(struct api *); /* open ones, by key */
 
 extern const struct route definition_routes[], step_routes[];
 extern const struct route task_routes[], run_routes[], workspace_routes[], key_routes[], approval_routes[], ops_routes[], stream_routes[],

@@ -1,7 +1,9 @@
 /*
- * Event streams.  A stream subscribes in the hub before its first read and then reads pages from its
- * own cursor, so nothing falls between; it parks when a page comes back short and no wake-up came
- * meanwhile.  A reader that is too slow is paused at its socket, never in the server's memory.
+ * Event streams.  Streams of one loop that follow the same thing share a feed: one subscription in the
+ * hub, one read of each page and one rendering of it, written to each of their sockets.  A stream that
+ * is behind its feed, because it resumes or its reader was slow, reads pages of its own from its own
+ * cursor until it has caught up, so nothing falls between.  A slow reader is paused at its socket,
+ * never in the server's memory.
  */
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -9,115 +11,95 @@
 
 #include "api/request.h"
 #include "core/failpoint.h"
+#include "core/tally.h"
 #include "domain/log_line.h"
 #include "domain/run.h"
 #include "domain/sql.h"
 
-/* A piece of a log has up to 64 KiB: their pages are shorter. */
-enum { PAGE = 200, LOG_PAGE = 4, BUFFERED_MAX = 256 * 1024, PING_MS = 15000 };
+enum {
+        PAGE = 200,
+        LOG_PAGE = 4,               /* a piece of a log has up to 64 KiB */
+        PAGE_BYTES = 64 * 1024,     /* a page ends with the frame that passes this */
+        BUFFERED_MAX = 128 * 1024,  /* unsent bytes of one stream before it is paused */
+        FEEDS = 1024,
+        TURN_MS = 1000,
+        PING_SECONDS = 15,
+};
+
+/* What is followed: a tree, a task in it, a run, or the run's log. */
+struct topic {
+        int64_t tree, task, run;
+        bool log;
+};
 
 struct stream {
-        struct call call; /* first: reads a page */
-        struct scope scope;
+        struct stream *next, **link; /* of its feed */
+        struct api *api;
+        struct feed *feed;
+        struct exchange *exchange;
+        struct topic topic;
+        int64_t key;    /* whose place it takes */
+        int64_t cursor; /* id of the last frame it was given */
+        int64_t head;   /* the newest id when it was opened */
+        int64_t wrote;  /* boot clock */
+        struct page *reading;
+        bool behind;    /* of its feed: it reads by itself */
+        bool blocked;   /* its socket is full */
+        bool again;     /* the store would not read */
+};
+
+struct feed {
+        struct feed *next, **link; /* in its bucket */
         struct api *api;
         struct http_loop *loop;
-        struct exchange *exchange;
-        struct http_task page_task, wake_task;
+        struct topic topic;
+        int64_t cursor; /* streams that are not behind have been given everything up to here */
+        struct stream *streams;
         struct subscription subscription;
+        struct http_task wake_task;
         _Atomic int wake_queued; /* the only member that two threads touch */
-        bool reading, again, blocked, closed;
-        int64_t tree, task, run, cursor;
-        bool log;      /* of the run's log, by byte offset; else of events */
-        bool run_over; /* the run had ended when the page was read */
-        struct list page;
-        struct stream *next, **link; /* on its loop, for pings */
+        bool reading, again;
+        bool dead;      /* out of the table; a wake-up is still on its way */
+};
+
+/* Frames, read and rendered on a store thread. */
+struct page {
+        struct call call; /* first */
+        struct scope scope;
+        struct http_task task;
+        struct http_loop *loop;
+        struct feed *feed;     /* whose streams it is for; NULL = for one alone, */
+        struct stream *stream; /* which has left when this is NULL too */
+        struct topic topic;
+        int64_t from;  /* frames after this id */
+        int64_t floor; /* the feed's cursor when the read began: all up to here was visible */
+        struct buf text;
+        struct frame {
+                int64_t id;
+                size_t end; /* in the text */
+        } frames[PAGE];
+        size_t n;
+        bool full; /* there may be more */
+        bool over; /* the run has ended: the text closes with stream.end */
 };
 
 struct loop_streams {
-        struct stream *first;
+        struct feed *feeds[FEEDS];
 };
 
-static void read_more(struct stream *s);
-
-static void ping_all(void *arg)
+static struct loop_streams *streams_of(struct http_loop *loop)
 {
-        struct loop_streams *all = arg;
-
-        for (struct stream *s = all->first, *next; s; s = next) {
-                next = s->next;
-                if (s->closed || s->blocked)
-                        continue;
-                exchange_stream_write(s->exchange, STR(": ping\n\n"));
-                if (s->again && !s->reading)
-                        read_more(s);
-        }
+        return loop_state_streams(http_loop_data(loop));
 }
 
-static struct loop_streams *streams_of(struct http_loop *loop);
-
-static void stream_free(struct stream *s)
+static int64_t boot_now(struct api *api)
 {
-        scope_done(&s->scope);
-        free(s);
+        const struct clock *clock = api_options(api)->world->clock;
+
+        return clock->boot(clock->ctx);
 }
 
-static void free_if_idle(struct stream *s)
-{
-        if (s->closed && !s->reading && !s->wake_queued)
-                stream_free(s);
-}
-
-static void detach(struct stream *s)
-{
-        hub_unsubscribe(api_options(s->api)->hub, &s->subscription);
-        *s->link = s->next;
-        if (s->next)
-                s->next->link = s->link;
-        s->closed = true;
-}
-
-static void on_closed(struct exchange *x, void *arg)
-{
-        struct stream *s = arg;
-
-        (void)x;
-        s->exchange = NULL;
-        detach(s);
-        free_if_idle(s);
-}
-
-static enum err read_page(struct call *call, struct tx *tx)
-{
-        struct stream *s = (struct stream *)call;
-        struct run run;
-        enum err e;
-
-        if (s->log) {
-                e = run_load(tx, s->run, &run);
-                s->run_over = !e && run_is_terminal(run.status);
-                return e ? e : log_read(tx, s->run, s->cursor, LOG_PAGE, &s->page);
-        }
-        return events_read(tx, s->tree, s->cursor, s->task, s->run, false, 0, PAGE, &s->page);
-}
-
-static void page_read(struct call *call)
-{
-        struct stream *s = (struct stream *)call;
-
-        http_post(s->loop, &s->page_task);
-}
-
-static void read_more(struct stream *s)
-{
-        if (s->reading || s->blocked) {
-                s->again = true;
-                return;
-        }
-        scope_reset(&s->scope);
-        s->again = false;
-        s->reading = store_submit(api_options(s->api)->store, &s->call);
-        s->again = !s->reading; /* the queue is full: the next wake-up or ping tries again */
-}
+/* ---- frames ---- */
 
 static void write_event(struct buf *out, const struct event *event)
 {
@@ -132,10 +114,11 @@ static void write_event(struct buf *out, const struct event *event)
         buf_text(out, "\n\n");
 }
 
-static bool ends_run(const struct stream *s, const struct event *event)
+static bool ends_run(const struct topic *topic, const struct event *event)
 {
-        return s->run && (event->type == EVENT_RUN_COMPLETED || event->type == EVENT_RUN_FAILED ||
-                          event->type == EVENT_RUN_CANCELED || event->type == EVENT_RUN_TIMED_OUT);
+        return topic->run &&
+               (event->type == EVENT_RUN_COMPLETED || event->type == EVENT_RUN_FAILED ||
+                event->type == EVENT_RUN_CANCELED || event->type == EVENT_RUN_TIMED_OUT);
 }
 
 static void write_piece(struct buf *out, const struct log_line *line, int64_t end)
@@ -156,71 +139,235 @@ static void write_piece(struct buf *out, const struct log_line *line, int64_t en
         buf_text(out, "\n\n");
 }
 
-/* Writes pieces of the log; true when the run has ended and nothing is left. */
-static bool write_log(struct stream *s, size_t *waiting)
+static void end_frame(struct page *page, int64_t id)
 {
-        const struct log_line *line = s->page.items;
-        struct buf out = BUF_INIT(64 << 20);
-        bool over = s->run_over && s->page.n < LOG_PAGE;
-
-        for (size_t i = 0; i < s->page.n; i++) {
-                s->cursor = line[i].position + (int64_t)line[i].text.n;
-                write_piece(&out, &line[i], s->cursor);
-        }
-        if (over)
-                buf_text(&out, "event: stream.end\ndata: {}\n\n");
-        *waiting = exchange_stream_write(s->exchange, buf_view(&out));
-        buf_done(&out);
-        return over;
+        page->frames[page->n++] = (struct frame){ id, page->text.n };
 }
 
-/* Writes the page; true when the run's last event was in it. */
-static bool write_page(struct stream *s, size_t *waiting)
+static enum err read_events(struct page *page, struct tx *tx)
 {
-        const struct event *event = s->page.items;
-        struct buf out = BUF_INIT(64 << 20);
-        bool over = false;
+        const struct topic *t = &page->topic;
+        struct list list;
+        enum err e = events_read(tx, t->tree, page->from, t->task, t->run, false, 0, PAGE, &list);
 
-        for (size_t i = 0; i < s->page.n && !over; i++) {
-                write_event(&out, &event[i]);
-                s->cursor = event[i].sequence;
-                over = ends_run(s, &event[i]);
+        for (size_t i = 0; !e && !page->over && i < list.n && page->text.n < PAGE_BYTES; i++) {
+                const struct event *event = (const struct event *)list.items + i;
+
+                write_event(&page->text, event);
+                end_frame(page, event->sequence);
+                page->over = ends_run(t, event);
         }
-        if (over)
-                buf_text(&out, "event: stream.end\ndata: {}\n\n");
-        *waiting = exchange_stream_write(s->exchange, buf_view(&out));
-        buf_done(&out);
-        return over;
+        if (!e)
+                page->full = list.n == PAGE || page->n < list.n;
+        return e;
 }
 
-static void on_page(struct http_task *task)
+static enum err read_log(struct page *page, struct tx *tx)
 {
-        struct stream *s =
-                (struct stream *)(void *)((char *)task - offsetof(struct stream, page_task));
-        size_t waiting = 0;
-        bool more;
+        struct list list;
+        struct run run;
+        enum err e = run_load(tx, page->topic.run, &run);
 
-        s->reading = false;
-        if (s->closed) {
-                free_if_idle(s);
+        if (!e)
+                e = log_read(tx, page->topic.run, page->from, LOG_PAGE, &list);
+        for (size_t i = 0; !e && i < list.n && page->text.n < PAGE_BYTES; i++) {
+                const struct log_line *line = (const struct log_line *)list.items + i;
+                int64_t end = line->position + (int64_t)line->text.n;
+
+                write_piece(&page->text, line, end);
+                end_frame(page, end);
+        }
+        if (e)
+                return e;
+        page->full = list.n == LOG_PAGE || page->n < list.n;
+        page->over = !page->full && run_is_terminal(run.status);
+        return ERR_OK;
+}
+
+/* ---- pages ---- */
+
+static enum err read_page(struct call *call, struct tx *tx)
+{
+        struct page *page = (struct page *)call;
+        enum err e;
+
+        buf_clear(&page->text);
+        page->n = 0;
+        page->full = page->over = false;
+        e = page->topic.log ? read_log(page, tx) : read_events(page, tx);
+        if (!e)
+                e = failpoint(call->scope, FAILPOINT_STREAM_PAGE);
+        if (page->over)
+                buf_text(&page->text, "event: stream.end\ndata: {}\n\n");
+        return e;
+}
+
+static void page_done(struct call *call)
+{
+        struct page *page = (struct page *)call;
+
+        http_post(page->loop, &page->task);
+}
+
+static void page_free(struct page *page)
+{
+        scope_done(&page->scope);
+        buf_done(&page->text);
+        free(page);
+}
+
+static void on_page(struct http_task *task);
+
+/* Asks for what comes after `from`, for one stream or all that are not behind (NULL).  NULL when the
+ * store would not read now. */
+static struct page *page_read(struct feed *feed, struct stream *stream, int64_t from)
+{
+        struct page *page = xcalloc(1, sizeof(*page));
+        const struct api_options *o = api_options(feed->api);
+
+        page->loop = feed->loop;
+        page->feed = stream ? NULL : feed;
+        page->stream = stream;
+        page->topic = feed->topic;
+        page->from = from;
+        page->floor = feed->cursor;
+        page->text = BUF_INIT(64 << 20);
+        page->task.run = on_page;
+        scope_init(&page->scope, o->world);
+        page->call = (struct call){ .run = read_page, .done = page_done, .reads = true,
+                                    .scope = &page->scope };
+        if (store_submit(o->store, &page->call))
+                return page;
+        page_free(page);
+        return NULL;
+}
+
+/* ---- feeds ---- */
+
+/* What the store would not read now, the next turn asks for again. */
+static void feed_read(struct feed *feed)
+{
+        if (feed->reading) {
+                feed->again = true;
                 return;
         }
-        if (s->call.result || failpoint_fails(FAILPOINT_STREAM_PAGE) ||
-            (s->log ? write_log : write_page)(s, &waiting)) {
-                struct exchange *x = s->exchange;
+        feed->reading = page_read(feed, NULL, feed->cursor) != NULL;
+        feed->again = !feed->reading;
+}
 
-                detach(s);
-                exchange_on_close(x, NULL, NULL);
-                exchange_stream_end(x);
-                free_if_idle(s);
+/* Nobody follows it any more. */
+static void feed_release(struct feed *feed)
+{
+        if (feed->streams || feed->reading)
                 return;
+        if (!feed->dead) {
+                hub_unsubscribe(api_options(feed->api)->hub, &feed->subscription);
+                *feed->link = feed->next;
+                if (feed->next)
+                        feed->next->link = feed->link;
+                feed->dead = true;
         }
-        s->blocked = waiting > BUFFERED_MAX;
-        more = s->page.n == (s->log ? LOG_PAGE : PAGE) || s->again;
-        s->page = (struct list){ 0 };
-        scope_reset(&s->scope);
-        if (more)
-                read_more(s);
+        if (!feed->wake_queued)
+                free(feed);
+}
+
+static void on_wake(struct http_task *task)
+{
+        struct feed *feed = (struct feed *)(void *)((char *)task - offsetof(struct feed, wake_task));
+
+        atomic_store(&feed->wake_queued, 0);
+        if (feed->dead)
+                feed_release(feed);
+        else
+                feed_read(feed);
+}
+
+static void wake(struct subscription *subscription)
+{
+        struct feed *feed = (struct feed *)(void *)((char *)subscription -
+                                                    offsetof(struct feed, subscription));
+
+        if (!atomic_exchange(&feed->wake_queued, 1))
+                http_post(feed->loop, &feed->wake_task);
+}
+
+static bool topic_is(const struct topic *a, const struct topic *b)
+{
+        return a->tree == b->tree && a->task == b->task && a->run == b->run && a->log == b->log;
+}
+
+/* The loop's feed of the stream's topic.  A new one begins where history ended when the stream was
+ * opened, and reads at once what came since. */
+static struct feed *feed_for(struct http_loop *loop, const struct stream *s)
+{
+        uint64_t hash = (uint64_t)(s->topic.tree ^ s->topic.task ^ s->topic.run) *
+                        UINT64_C(0x9e3779b97f4a7c15);
+        struct feed **bucket = &streams_of(loop)->feeds[hash % FEEDS], *feed = *bucket;
+
+        while (feed && !topic_is(&feed->topic, &s->topic))
+                feed = feed->next;
+        if (feed)
+                return feed;
+        feed = xcalloc(1, sizeof(*feed));
+        feed->api = s->api;
+        feed->loop = loop;
+        feed->topic = s->topic;
+        feed->cursor = s->head;
+        feed->wake_task.run = on_wake;
+        feed->subscription = (struct subscription){ .topic = s->topic.tree, .wake = wake };
+        feed->next = *bucket;
+        feed->link = bucket;
+        if (feed->next)
+                feed->next->link = &feed->next;
+        *bucket = feed;
+        hub_subscribe(api_options(s->api)->hub, &feed->subscription);
+        feed_read(feed);
+        return feed;
+}
+
+/* ---- streams ---- */
+
+void stream_discard(struct stream *s)
+{
+        if (!s)
+                return;
+        tally_leave(api_streams(s->api), (uint64_t)s->key);
+        free(s);
+}
+
+/* Its connection is gone or about to end. */
+static void stream_leave(struct stream *s)
+{
+        struct feed *feed = s->feed;
+
+        if (s->reading)
+                s->reading->stream = NULL;
+        *s->link = s->next;
+        if (s->next)
+                s->next->link = s->link;
+        stream_discard(s);
+        feed_release(feed);
+}
+
+static void stream_end(struct stream *s)
+{
+        struct exchange *x = s->exchange;
+
+        exchange_on_close(x, NULL, NULL);
+        stream_leave(s);
+        exchange_stream_end(x);
+}
+
+static void on_closed(struct exchange *x, void *arg)
+{
+        (void)x;
+        stream_leave(arg);
+}
+
+static void stream_read(struct stream *s)
+{
+        s->reading = page_read(s->feed, s, s->cursor);
+        s->again = !s->reading;
 }
 
 static void on_drained(struct exchange *x, void *arg)
@@ -230,60 +377,140 @@ static void on_drained(struct exchange *x, void *arg)
         (void)x;
         if (s->blocked) {
                 s->blocked = false;
-                read_more(s);
+                stream_read(s);
         }
 }
 
-static void on_wake(struct http_task *task)
+/* Writes what the stream has not yet; false when that was its end. */
+static bool stream_give(struct stream *s, const struct page *page)
 {
-        struct stream *s =
-                (struct stream *)(void *)((char *)task - offsetof(struct stream, wake_task));
+        size_t i = 0, from, waiting = 0;
 
-        atomic_store(&s->wake_queued, 0);
-        if (s->closed)
-                free_if_idle(s);
+        if (page->call.result) {
+                stream_end(s);
+                return false;
+        }
+        while (i < page->n && page->frames[i].id <= s->cursor)
+                i++;
+        from = i ? page->frames[i - 1].end : 0;
+        if (from < page->text.n) {
+                waiting = exchange_stream_write(s->exchange, str_slice(buf_view(&page->text), from,
+                                                                       page->text.n));
+                s->wrote = boot_now(s->api);
+        }
+        if (page->n > i)
+                s->cursor = page->frames[page->n - 1].id;
+        if (page->over) {
+                stream_end(s);
+                return false;
+        }
+        if (waiting > BUFFERED_MAX)
+                s->blocked = s->behind = true;
+        return true;
+}
+
+/* A page that the stream asked for itself: it has caught up when there was no more to read. */
+static void stream_page(const struct page *page)
+{
+        struct stream *s = page->stream;
+
+        if (!s)
+                return;
+        s->reading = NULL;
+        if (!stream_give(s, page))
+                return;
+        if (!page->full && s->cursor < page->floor)
+                s->cursor = page->floor;
+        s->behind = s->blocked || page->full || s->cursor < s->feed->cursor;
+        if (s->behind && !s->blocked)
+                stream_read(s);
+}
+
+static void feed_page(const struct page *page)
+{
+        struct feed *feed = page->feed;
+        bool more = page->full || feed->again;
+
+        if (page->n)
+                feed->cursor = page->frames[page->n - 1].id;
+        for (struct stream *s = feed->streams, *next; s; s = next) {
+                next = s->next;
+                if (!s->behind)
+                        stream_give(s, page);
+        }
+        feed->reading = feed->again = false;
+        if (more && feed->streams)
+                feed_read(feed);
+        feed_release(feed);
+}
+
+static void on_page(struct http_task *task)
+{
+        struct page *page = (struct page *)(void *)((char *)task - offsetof(struct page, task));
+
+        if (page->feed)
+                feed_page(page);
         else
-                read_more(s);
-}
-
-static void wake(struct subscription *subscription)
-{
-        struct stream *s = (struct stream *)(void *)((char *)subscription -
-                                                     offsetof(struct stream, subscription));
-
-        if (!atomic_exchange(&s->wake_queued, 1))
-                http_post(s->loop, &s->wake_task);
-}
-
-void stream_discard(struct stream *s)
-{
-        if (s)
-                stream_free(s);
+                stream_page(page);
+        page_free(page);
 }
 
 void stream_begin(struct request *r)
 {
         struct stream *s = r->stream;
-        struct loop_streams *all = streams_of(r->loop);
         struct exchange *x = r->exchange;
 
         s->exchange = x;
-        s->loop = r->loop;
-        s->subscription = (struct subscription){ .topic = s->tree, .wake = wake };
-        s->next = all->first;
-        s->link = &all->first;
+        s->feed = feed_for(r->loop, s);
+        s->next = s->feed->streams;
+        s->link = &s->feed->streams;
         if (s->next)
                 s->next->link = &s->next;
-        all->first = s;
-        hub_subscribe(api_options(s->api)->hub, &s->subscription);
+        s->feed->streams = s;
+        s->wrote = boot_now(s->api);
         exchange_on_close(x, on_closed, s);
         exchange_stream_on_drain(x, on_drained, s);
         exchange_add_header(x, "X-Accel-Buffering", STR("no"));
         exchange_stream_begin(x, "text/event-stream");
         exchange_stream_write(x, STR("retry: 2000\n\n"));
-        read_more(s);
+        s->behind = s->cursor < s->feed->cursor;
+        if (s->behind)
+                stream_read(s);
         scope_done(&r->scope);
         free(r);
+}
+
+/* ---- every second ---- */
+
+static void stream_turn(struct stream *s, int64_t now)
+{
+        if (s->again && !s->blocked)
+                stream_read(s);
+        if (!s->blocked && now - s->wrote >= PING_SECONDS * US_PER_S) {
+                exchange_stream_write(s->exchange, STR(": ping\n\n"));
+                s->wrote = now;
+        }
+}
+
+static void turn(void *arg)
+{
+        struct loop_streams *all = arg;
+
+        for (size_t i = 0; i < FEEDS; i++)
+                for (struct feed *feed = all->feeds[i]; feed; feed = feed->next) {
+                        if (feed->again && !feed->reading)
+                                feed_read(feed);
+                        for (struct stream *s = feed->streams; s; s = s->next)
+                                stream_turn(s, boot_now(feed->api));
+                }
+}
+
+void *streams_loop_start(struct http_loop *loop)
+{
+        struct loop_streams *all = xcalloc(1, sizeof(*all));
+
+        http_loop_every(loop, TURN_MS, turn, all);
+        return all;
 }
 
 /* ---- handlers ---- */
@@ -303,36 +530,33 @@ static enum err read_cursor(struct request *r, int64_t *out)
         return ERR_OK;
 }
 
-static void make_stream(struct request *r, int64_t tree, int64_t task, int64_t run, int64_t cursor)
+static enum err make_stream(struct request *r, struct topic topic, int64_t cursor, int64_t head)
 {
-        struct stream *s = xcalloc(1, sizeof(*s));
+        size_t most = api_options(r->api)->max_streams;
 
-        *s = (struct stream){ .api = r->api,
-                              .tree = tree,
-                              .task = task,
-                              .run = run,
-                              .cursor = cursor,
-                              .page_task = { .run = on_page },
-                              .wake_task = { .run = on_wake } };
-        scope_init(&s->scope, r->scope.world);
-        s->call = (struct call){ .run = read_page, .done = page_read, .reads = true,
-                                 .scope = &s->scope };
-        r->stream = s;
+        if (!tally_enter(api_streams(r->api), (uint64_t)r->by.key, most))
+                return fail_limit(&r->scope, "", ERR_RATE_LIMITED, (int64_t)most, (int64_t)most + 1,
+                                  "event streams that one key has open");
+        r->stream = xcalloc(1, sizeof(*r->stream));
+        *r->stream = (struct stream){ .api = r->api,
+                                      .topic = topic,
+                                      .key = r->by.key,
+                                      .cursor = cursor,
+                                      .head = head };
+        return ERR_OK;
 }
 
-static enum err open_stream(struct request *r, struct tx *tx, int64_t tree, int64_t task, int64_t run)
+static enum err open_stream(struct request *r, struct tx *tx, struct topic topic)
 {
         int64_t cursor, head = 0;
         enum err e = read_cursor(r, &cursor);
 
         if (!e)
-                e = events_head(tx, tree, &head);
+                e = events_head(tx, topic.tree, &head);
         if (!e && cursor > head)
                 e = fail_limit(&r->scope, "Last-Event-ID", ERR_CURSOR_AHEAD, head, cursor,
                                "the newest event");
-        if (!e)
-                make_stream(r, tree, task, run, cursor);
-        return e;
+        return e ? e : make_stream(r, topic, cursor, head);
 }
 
 enum err stream_log(struct request *r, struct tx *tx)
@@ -354,9 +578,8 @@ enum err stream_log(struct request *r, struct tx *tx)
         if (after > end)
                 return fail_limit(&r->scope, "after", ERR_CURSOR_AHEAD, end, after,
                                   "the end of the log");
-        make_stream(r, run.tree_id, 0, id, after);
-        r->stream->log = true;
-        return ERR_OK;
+        return make_stream(r, (struct topic){ .tree = run.tree_id, .run = id, .log = true }, after,
+                           end);
 }
 
 static enum err stream_task(struct request *r, struct tx *tx)
@@ -367,7 +590,8 @@ static enum err stream_task(struct request *r, struct tx *tx)
 
         if (!e)
                 e = task_get(tx, &r->by, id, &task);
-        return e ? e : open_stream(r, tx, task.tree_id, id == task.tree_id ? 0 : id, 0);
+        return e ? e : open_stream(r, tx, (struct topic){ .tree = task.tree_id,
+                                                          .task = id == task.tree_id ? 0 : id });
 }
 
 /* {task} is the run's task or its definition. */
@@ -396,7 +620,7 @@ static enum err stream_run(struct request *r, struct tx *tx)
                 if (cursor >= last && cursor <= head)
                         return ERR_OK;
         }
-        return open_stream(r, tx, run.tree_id, 0, id);
+        return open_stream(r, tx, (struct topic){ .tree = run.tree_id, .run = id });
 }
 
 const struct route stream_routes[] = {
@@ -410,18 +634,3 @@ const struct route stream_routes[] = {
           ROUTE_STREAM, NULL, &event_record, stream_run, 0, "Follow a run (alias)" },
         { 0 },
 };
-
-/* ---- per loop ---- */
-
-void *streams_loop_start(struct http_loop *loop)
-{
-        struct loop_streams *all = xcalloc(1, sizeof(*all));
-
-        http_loop_every(loop, PING_MS, ping_all, all);
-        return all;
-}
-
-static struct loop_streams *streams_of(struct http_loop *loop)
-{
-        return loop_state_streams(http_loop_data(loop));
-}

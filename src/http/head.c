@@ -8,7 +8,7 @@ static enum err bad(struct scope *scope, const char *what)
 }
 
 /* RFC 9110 5.6.2 */
-static bool is_token(struct str s)
+bool head_is_token(struct str s)
 {
         for (size_t i = 0; i < s.n; i++) {
                 unsigned char c = (unsigned char)s.p[i];
@@ -20,7 +20,7 @@ static bool is_token(struct str s)
         return s.n > 0;
 }
 
-static bool is_field_value(struct str s)
+bool head_is_value(struct str s)
 {
         for (size_t i = 0; i < s.n; i++) {
                 unsigned char c = (unsigned char)s.p[i];
@@ -47,7 +47,7 @@ static enum err read_line(struct scope *scope, struct str line, struct head *h)
                 return fail_limit(scope, "", ERR_HEADERS_TOO_LARGE, REQUEST_LINE_MAX,
                                   (int64_t)line.n, "bytes of the request line");
         h->method_text = str_cut(line, ' ', &rest);
-        if (!rest.p || !is_token(h->method_text))
+        if (!rest.p || !head_is_token(h->method_text))
                 return bad(scope, "request line");
         h->target = str_cut(rest, ' ', &version);
         if (!version.p || version.n != 8 || !str_starts(version, "HTTP/1.") ||
@@ -76,7 +76,7 @@ static enum err read_field(struct scope *scope, char *text, size_t n, struct hea
         if (text[0] == ' ' || text[0] == '\t')
                 return bad(scope, "folded header field");
         name = str_cut((struct str){ text, n }, ':', &value);
-        if (!value.p || !is_token(name) || !is_field_value(value))
+        if (!value.p || !head_is_token(name) || !head_is_value(value))
                 return bad(scope, "header field");
         for (size_t i = 0; i < name.n; i++)
                 if (text[i] >= 'A' && text[i] <= 'Z')
@@ -116,11 +116,20 @@ static bool is_same_word(struct str s, const char *word)
         return s.n == strlen(word) && strncasecmp(s.p, word, s.n) == 0;
 }
 
+/* In a list with commas. */
+static bool has_word(struct str list, const char *word)
+{
+        while (list.p && list.n)
+                if (is_same_word(str_trim(str_cut(list, ',', &list)), word))
+                        return true;
+        return false;
+}
+
 /* How the body is framed, and what follows it. */
 static enum err read_framing(struct scope *scope, struct head *h)
 {
         struct str length = head_find(h, "content-length"), host = head_find(h, "host");
-        struct str encoding = head_find(h, "transfer-encoding"), connection;
+        struct str encoding = head_find(h, "transfer-encoding"), connection, expect;
 
         if (count(h, "host") > 1 || (h->minor == 1 && !host.p) || (host.p && !is_host(host)))
                 return bad(scope, "exactly one valid Host is required");
@@ -138,9 +147,12 @@ static enum err read_framing(struct scope *scope, struct head *h)
         h->chunked = encoding.p != NULL;
         h->has_length = length.p != NULL;
         connection = head_find(h, "connection");
-        h->keep_alive = h->minor == 1 ? !is_same_word(connection, "close") :
-                                        is_same_word(connection, "keep-alive");
-        h->expects_continue = is_same_word(head_find(h, "expect"), "100-continue");
+        h->keep_alive = !has_word(connection, "close") &&
+                        (h->minor == 1 || has_word(connection, "keep-alive"));
+        expect = h->minor == 1 ? head_find(h, "expect") : STR_NONE;
+        h->expects_continue = is_same_word(expect, "100-continue");
+        if (expect.p && !h->expects_continue)
+                return fail(scope, ERR_EXPECTATION, "the only expectation met is 100-continue");
         return ERR_OK;
 }
 

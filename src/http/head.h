@@ -30,9 +30,11 @@ struct head {
 
 /*
  * Reads a head: the bytes up to and including the empty line.  Names are lowered in place, so text
- * must be writable; the result points into it.  On refusal the fault says why (400, 405, 431).
+ * must be writable; the result points into it.  On refusal the fault says why (400, 417, 431).
  */
 enum err head_parse(struct scope *, char *text, size_t n, struct head *) NODISCARD;
 struct str head_find(const struct head *, const char *name);
+bool head_is_token(struct str);
+bool head_is_value(struct str); /* of a field, or a chunk's extension: no control characters */
 
 #endif

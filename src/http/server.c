@@ -13,12 +13,14 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "core/failpoint.h"
 #include "core/json_out.h"
+#include "core/tally.h"
 #include "http/head.h"
 
 enum {
@@ -26,11 +28,14 @@ enum {
         READ_SIZE = 16384,
         AHEAD_MAX = 65536,      /* bytes read ahead of the request that is served */
         DRAINED = 16384,
-        BODY_RATE = 1024,       /* bytes a second, after BODY_GRACE seconds */
+        RATE_MIN = 1024,        /* bytes a second of a body after BODY_GRACE, of a reply after WRITE_STALL */
         BODY_GRACE = 5,
         LINGER = 2, WRITE_STALL = 30,       /* seconds without progress on a full socket */
+        REST = 2,               /* seconds after which an idle connection keeps no memory */
+        CHUNK_LINE_MAX = 256,
         OUT_MAX = 64 << 20,
         RESPONSE_FIELDS = 1024,
+        REFUSED_MAX = 256,      /* connections that are being told that they are too many */
 };
 
 enum phase { READ_HEAD, READ_BODY, READ_CHUNK_SIZE, READ_CHUNK, READ_CHUNK_END, READ_TRAILER,
@@ -45,20 +50,22 @@ struct exchange {
         enum phase phase;
         int64_t since;       /* boot clock: first byte of this phase, or last progress */
         bool close_after, in_handler, dead, over_mark, half_closed;
+        bool refused;        /* one too many: only told so */
+        uint64_t source;     /* where it came from, 0 = the Unix socket */
 
         char *in;            /* unread bytes are in[at..n) */
         size_t at, n, size;
         struct buf out;      /* unsent bytes are out.p[sent..n) */
         size_t sent;
         int64_t moved;       /* boot clock of the last byte sent */
+        int64_t replied;     /* boot clock: the reply was given */
 
-        struct scope scope;
-        struct head head;
-        struct buf head_text, body;
+        struct scope scope;  /* of the request */
+        struct head *head;   /* in it */
+        struct buf body;
         struct http_request request;
         size_t limit, chunk_left;
-        char fields[RESPONSE_FIELDS]; /* added by the application */
-        size_t n_fields;
+        struct buf fields;   /* added by the application */
         void *data;
         void (*closed)(struct exchange *, void *);
         void *closed_arg;
@@ -98,8 +105,10 @@ struct http_server {
         struct event *tcp_event, *local_event;
         char address[64];
         char *socket_path;
-        _Atomic size_t connections, busy;
+        struct tally *sources;
+        _Atomic size_t connections, refused, busy;
         _Atomic bool draining;
+        bool out_of_files; /* nothing is accepted until the next sweep; of the first loop */
 };
 
 static int64_t boot_now(const struct http_loop *loop)
@@ -175,6 +184,11 @@ void http_loop_every(struct http_loop *loop, int ms, void (*run)(void *), void *
 
 /* ---- connections ---- */
 
+static size_t pending(const struct exchange *x)
+{
+        return x->out.n - x->sent;
+}
+
 static bool in_exchange(const struct exchange *x)
 {
         return x->phase == HANDLING || x->phase == STREAMING;
@@ -196,6 +210,41 @@ static void settle(struct exchange *x, bool taken)
                 delivered(x->delivered_arg, taken);
 }
 
+/* What the last request left; the memory goes with it. */
+static void forget_request(struct exchange *x)
+{
+        x->head = NULL;
+        x->request = (struct http_request){ 0 };
+        buf_done(&x->body);
+        buf_done(&x->fields);
+}
+
+/* A connection that waits, or streams, keeps no memory for requests. */
+static void rest(struct exchange *x)
+{
+        forget_request(x);
+        scope_done(&x->scope);
+        if (x->at == x->n) {
+                free(x->in);
+                x->in = NULL;
+                x->at = x->n = x->size = 0;
+        }
+        if (!pending(x))
+                buf_done(&x->out);
+}
+
+static void leave_server(struct exchange *x)
+{
+        struct http_server *server = x->loop->server;
+
+        if (x->refused) {
+                server->refused--;
+        } else if (x->source) {
+                server->connections--;
+                tally_leave(server->sources, x->source);
+        }
+}
+
 static void destroy(struct exchange *x)
 {
         settle(x, x->sent == x->out.n);
@@ -212,12 +261,11 @@ static void destroy(struct exchange *x)
         event_free(x->readable);
         event_free(x->writable);
         close(x->fd);
+        forget_request(x);
         free(x->in);
         buf_done(&x->out);
-        buf_done(&x->body);
-        buf_done(&x->head_text);
         scope_done(&x->scope);
-        x->loop->server->connections--;
+        leave_server(x);
         free(x);
 }
 
@@ -249,14 +297,9 @@ static bool flush(struct exchange *x)
         }
         buf_clear(&x->out);
         x->sent = 0;
-        if (x->out.size > 4 * READ_SIZE)
+        if (x->phase == STREAMING || x->out.size > 4 * READ_SIZE)
                 buf_done(&x->out);
         return true;
-}
-
-static size_t pending(const struct exchange *x)
-{
-        return x->out.n - x->sent;
 }
 
 static void serve_input(struct exchange *x);
@@ -274,18 +317,26 @@ static void linger(struct exchange *x)
                 drop(x);
 }
 
+/* Reads on, unless enough was read ahead: a client that pipelines is kept waiting, not buffered. */
+static void want_input(struct exchange *x)
+{
+        if (x->n - x->at < AHEAD_MAX)
+                event_add(x->readable, NULL);
+}
+
 /* The exchange is over: the connection is ready for the next request, or closes. */
 static void exchange_over(struct exchange *x)
 {
         leave_exchange(x);
         x->closed = NULL;
         x->drained = NULL;
-        x->n_fields = 0;
+        forget_request(x);
         x->phase = x->close_after ? LINGERING : READ_HEAD;
         x->since = boot_now(x->loop);
         scope_reset(&x->scope);
-        buf_done(&x->body);
-        event_add(x->readable, NULL);
+        if (x->phase == LINGERING)
+                x->at = x->n;
+        want_input(x);
         if (x->phase == LINGERING && !pending(x))
                 linger(x);
         else if (x->phase == READ_HEAD && !x->in_handler)
@@ -311,6 +362,7 @@ static const char *reason(int status)
                 { 412, "Precondition Failed" },
                 { 413, "Content Too Large" },
                 { 415, "Unsupported Media Type" },
+                { 417, "Expectation Failed" },
                 { 422, "Unprocessable Content" },
                 { 429, "Too Many Requests" },
                 { 431, "Request Header Fields Too Large" },
@@ -354,7 +406,7 @@ static void begin_response(struct exchange *x, int status, const char *content_t
                 buf_text(&x->out, content_type);
                 buf_text(&x->out, "\r\n");
         }
-        buf_bytes(&x->out, x->fields, x->n_fields);
+        buf_str(&x->out, buf_view(&x->fields));
         if (x->close_after)
                 buf_text(&x->out, "Connection: close\r\n");
 }
@@ -372,7 +424,7 @@ void exchange_reply(struct exchange *x, int status, const char *content_type, st
         buf_text(&x->out, "\r\n");
         if (x->request.method != HTTP_HEAD && status != 204)
                 buf_str(&x->out, body);
-        x->moved = boot_now(x->loop);
+        x->moved = x->replied = boot_now(x->loop);
         if (failpoint_fails(FAILPOINT_REPLY) || x->out.full || !flush(x)) {
                 x->closed = NULL;
                 settle(x, false);
@@ -403,14 +455,9 @@ void exchange_close(struct exchange *x)
 
 void exchange_add_header(struct exchange *x, const char *name, struct str value)
 {
-        int n;
-
         if (str_find(value, '\r', 0) < value.n || str_find(value, '\n', 0) < value.n)
                 return;
-        n = snprintf(x->fields + x->n_fields, sizeof(x->fields) - x->n_fields,
-                     "%s: " STR_FMT "\r\n", name, STR_ARG(value));
-        if (n > 0 && (size_t)n < sizeof(x->fields) - x->n_fields)
-                x->n_fields += (size_t)n;
+        buf_printf(&x->fields, "%s: " STR_FMT "\r\n", name, STR_ARG(value));
 }
 
 void exchange_fail(struct exchange *x, const struct fault *fault)
@@ -477,10 +524,10 @@ static bool percent_decode(struct arena *arena, struct str s, struct str *out)
 static void handle(struct exchange *x)
 {
         struct http_server *server = x->loop->server;
-        struct str query, path = str_cut(x->head.target, '?', &query);
+        struct str query, path = str_cut(x->head->target, '?', &query);
 
-        x->request = (struct http_request){ .method = x->head.method,
-                                            .method_text = x->head.method_text,
+        x->request = (struct http_request){ .method = x->head->method,
+                                            .method_text = x->head->method_text,
                                             .query = query.p ? query : STR(""),
                                             .body = buf_view(&x->body),
                                             .peer = x->peer };
@@ -489,7 +536,7 @@ static void handle(struct exchange *x)
                 refuse(x);
                 return;
         }
-        x->close_after = !x->head.keep_alive;
+        x->close_after = !x->head->keep_alive;
         x->phase = HANDLING;
         server->busy++;
         x->in_handler = true;
@@ -505,24 +552,25 @@ static enum err read_head(struct exchange *x, char *end)
 {
         struct http_server *server = x->loop->server;
         size_t n = (size_t)(end + 4 - (x->in + x->at));
+        char *text = memcpy(arena_alloc(&x->scope.arena, n, 1), x->in + x->at, n);
+        struct head *head = arena_new(&x->scope.arena, struct head);
         struct str path, query;
         enum err e;
 
-        buf_clear(&x->head_text);
-        buf_bytes(&x->head_text, x->in + x->at, n);
         x->at += n;
-        e = head_parse(&x->scope, x->head_text.p, n, &x->head);
+        e = head_parse(&x->scope, text, n, head);
         if (e)
                 return e;
-        path = str_cut(x->head.target, '?', &query);
-        x->limit = server->options.body_limit(server->options.app, x->head.method, path);
-        if (x->head.length > (int64_t)x->limit)
-                return fail_limit(&x->scope, "", ERR_TOO_LARGE, (int64_t)x->limit, x->head.length,
+        path = str_cut(head->target, '?', &query);
+        x->limit = server->options.body_limit(server->options.app, head->method, path);
+        if (head->length > (int64_t)x->limit)
+                return fail_limit(&x->scope, "", ERR_TOO_LARGE, (int64_t)x->limit, head->length,
                                   "bytes of the body");
-        if (x->head.expects_continue)
+        if (head->expects_continue)
                 buf_text(&x->out, "HTTP/1.1 100 Continue\r\n\r\n");
+        x->head = head;
         x->body = BUF_INIT(x->limit);
-        x->phase = x->head.chunked ? READ_CHUNK_SIZE : READ_BODY;
+        x->phase = head->chunked ? READ_CHUNK_SIZE : READ_BODY;
         x->since = boot_now(x->loop);
         return ERR_OK;
 }
@@ -544,11 +592,12 @@ static char *find_line(struct exchange *x)
 
 static enum err read_chunk_size(struct exchange *x, char *end)
 {
-        struct str line = { x->in + x->at, (size_t)(end - (x->in + x->at)) };
+        struct str extension, line = { x->in + x->at, (size_t)(end - (x->in + x->at)) };
+        bool fits = line.n <= CHUNK_LINE_MAX;
         size_t value = 0;
 
-        line = str_slice(line, 0, str_find(line, ';', 0));
-        if (!line.n || line.n > 8)
+        line = str_cut(line, ';', &extension);
+        if (!line.n || line.n > 8 || !fits || !head_is_value(extension))
                 return fail(&x->scope, ERR_BAD_REQUEST, "malformed request: chunk size");
         for (size_t i = 0; i < line.n; i++) {
                 char c = line.p[i];
@@ -588,18 +637,20 @@ static enum progress advance(struct exchange *x)
                 if ((end ? (size_t)(end - (x->in + x->at)) : x->n - x->at) > HEAD_MAX - 4)
                         return of(fail(&x->scope, ERR_HEADERS_TOO_LARGE,
                                        "the head may have at most %d bytes", HEAD_MAX));
-                /* A head that already is malformed need not become complete. */
+                /* A head that already is malformed need not become complete: other protocols. */
+                if (x->n > x->at && !head_is_token((struct str){ x->in + x->at, 1 }))
+                        return of(fail(&x->scope, ERR_BAD_REQUEST, "malformed request: request line"));
                 if (!end && x->n > x->at && memchr(x->in + x->at, '\n', x->n - x->at) &&
                     !memmem(x->in + x->at, x->n - x->at, "\r\n", 2))
                         return of(fail(&x->scope, ERR_BAD_REQUEST,
                                        "malformed request: lines must end with CR LF"));
                 return end ? of(read_head(x, end)) : WANTS_MORE;
         case READ_BODY:
-                take(x, (size_t)x->head.length - x->body.n);
-                return x->body.n == (size_t)x->head.length ? COMPLETE : WANTS_MORE;
+                take(x, (size_t)x->head->length - x->body.n);
+                return x->body.n == (size_t)x->head->length ? COMPLETE : WANTS_MORE;
         case READ_CHUNK_SIZE:
                 end = find_line(x);
-                if (!end && x->n - x->at > 64)
+                if (!end && x->n - x->at > CHUNK_LINE_MAX)
                         return of(fail(&x->scope, ERR_BAD_REQUEST, "malformed request: chunk size"));
                 return end ? of(read_chunk_size(x, end)) : WANTS_MORE;
         case READ_CHUNK:
@@ -640,6 +691,12 @@ static void serve_input(struct exchange *x)
                 x->at = x->n = 0;
                 return;
         }
+        /* Who does not read the answers gets no more of them: on_writable() goes on. */
+        if (x->phase == READ_HEAD && pending(x) >= DRAINED) {
+                event_del(x->readable);
+                x->over_mark = true;
+                return;
+        }
         while (p == WENT_ON && !in_exchange(x))
                 p = advance(x);
         if (p == REFUSED)
@@ -648,6 +705,8 @@ static void serve_input(struct exchange *x)
                 handle(x); /* continues with what was read ahead when the reply is out */
         else if (pending(x) && !flush(x))
                 drop(x);
+        else
+                want_input(x);
 }
 
 /* ---- events of a socket ---- */
@@ -680,13 +739,15 @@ static bool was_reset(const struct exchange *x)
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
         struct exchange *x = arg;
+        size_t room;
         ssize_t got;
 
         (void)what;
         if (x->phase == LINGERING)
                 x->at = x->n = 0;
         make_room(x);
-        got = recv(fd, x->in + x->n, x->size - x->n, 0);
+        room = x->size - x->n;
+        got = recv(fd, x->in + x->n, room < READ_SIZE ? room : READ_SIZE, 0);
         if (got < 0 && (errno == EAGAIN || errno == EINTR))
                 return;
         if (got <= 0) {
@@ -722,18 +783,32 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
         }
         if (x->over_mark && pending(x) < DRAINED) {
                 x->over_mark = false;
-                if (x->drained)
+                if (x->drained) {
                         x->drained(x, x->drained_arg);
+                } else if (x->phase == READ_HEAD) {
+                        serve_input(x);
+                }
         }
 }
 
 /* ---- deadlines ---- */
+
+/* A reader that takes nothing, or a reply by drops.  A stream may be slow: it is not buffered. */
+static bool reader_is_stuck(const struct exchange *x, int64_t now)
+{
+        if (now - x->moved > WRITE_STALL * US_PER_S)
+                return true;
+        return x->phase != STREAMING &&
+               now - x->replied > (WRITE_STALL + (int64_t)x->sent / RATE_MIN) * US_PER_S;
+}
 
 static enum err overdue(struct exchange *x, int64_t now)
 {
         const struct http_options *o = &x->loop->server->options;
         int64_t waited = now - x->since;
 
+        if (pending(x) && !x->half_closed)
+                return reader_is_stuck(x, now) ? ERR_EMPTY : ERR_OK;
         switch (x->phase) {
         case READ_HEAD:
                 if (x->n == x->at)
@@ -747,19 +822,20 @@ static enum err overdue(struct exchange *x, int64_t now)
         case READ_CHUNK:
         case READ_CHUNK_END:
         case READ_TRAILER:
-                return waited > (BODY_GRACE + (int64_t)x->body.n / BODY_RATE) * US_PER_S ?
+                return waited > (BODY_GRACE + (int64_t)x->body.n / RATE_MIN) * US_PER_S ?
                                fail(&x->scope, ERR_REQUEST_TIMEOUT,
-                                    "the body came slower than %d bytes a second", BODY_RATE) :
+                                    "the body came slower than %d bytes a second", RATE_MIN) :
                                ERR_OK;
+        case LINGERING:
+                return waited > LINGER * US_PER_S ? ERR_EMPTY : ERR_OK;
         case HANDLING:
         case STREAMING:
-        case LINGERING:
-                if (x->half_closed)
-                        return waited > LINGER * US_PER_S ? ERR_EMPTY : ERR_OK;
-                return pending(x) && now - x->moved > WRITE_STALL * US_PER_S ? ERR_EMPTY : ERR_OK;
+                break;
         }
         return ERR_OK;
 }
+
+static void accept_again(struct http_server *server);
 
 static void on_sweep(evutil_socket_t fd, short what, void *arg)
 {
@@ -768,6 +844,8 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
 
         (void)fd;
         (void)what;
+        if (loop == loop->server->loops)
+                accept_again(loop->server);
         for (struct exchange *x = loop->connections, *next; x; x = next) {
                 enum err e = overdue(x, now);
 
@@ -776,6 +854,9 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
                         destroy(x);
                 else if (e)
                         refuse(x);
+                else if (x->phase == READ_HEAD && x->in && x->n == x->at &&
+                         now - x->since > REST * US_PER_S)
+                        rest(x);
         }
 }
 
@@ -786,6 +867,8 @@ struct arrival {
         struct http_loop *loop;
         int fd;
         struct http_peer peer;
+        uint64_t source;
+        const char *refusal; /* why it is one too many; NULL = welcome */
 };
 
 static void adopt(struct http_task *task)
@@ -797,8 +880,10 @@ static void adopt(struct http_task *task)
         x->loop = loop;
         x->fd = a->fd;
         x->peer = a->peer;
+        x->source = a->source;
+        x->refused = a->refusal != NULL;
         x->out = BUF_INIT(OUT_MAX);
-        x->head_text = BUF_INIT(HEAD_MAX + 4);
+        x->fields = BUF_INIT(RESPONSE_FIELDS);
         x->since = x->moved = boot_now(loop);
         scope_init(&x->scope, loop->server->options.world);
         x->readable = event_new(loop->base, x->fd, EV_READ | EV_PERSIST, on_readable, x);
@@ -809,6 +894,10 @@ static void adopt(struct http_task *task)
                 x->next->link = &x->next;
         loop->connections = x;
         event_add(x->readable, NULL);
+        if (a->refusal) {
+                fail(&x->scope, ERR_RATE_LIMITED, "%s", a->refusal);
+                refuse(x);
+        }
         free(a);
 }
 
@@ -823,34 +912,109 @@ static bool peer_is_welcome(const struct http_server *server, int fd, struct htt
         return cred.uid == 0 || cred.uid == server->options.socket_uid;
 }
 
+/* Whom a connection counts for: the address, of IPv6 the /64 that one customer has. */
+static uint64_t source_of(const struct sockaddr_storage *from)
+{
+        const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)from;
+        const struct sockaddr_in *four = (const struct sockaddr_in *)from;
+        uint64_t high;
+
+        if (from->ss_family == AF_INET)
+                return UINT64_C(0xffff) << 32 | ntohl(four->sin_addr.s_addr);
+        memcpy(&high, &six->sin6_addr, sizeof(high));
+        return high ? high : 1;
+}
+
+/* Why there is no place for one more from there; NULL when it was given one. */
+static const char *take_place(struct http_server *server, uint64_t source)
+{
+        if (server->connections >= server->options.max_connections)
+                return "the server has as many connections as it may (--max-connections)";
+        if (!tally_enter(server->sources, source, server->options.max_per_source))
+                return "this address has as many connections as it may "
+                       "(--max-connections-per-source)";
+        server->connections++;
+        return NULL;
+}
+
+static void hand_over(struct http_server *server, struct arrival arrival)
+{
+        struct arrival *a = xmalloc(sizeof(*a));
+
+        *a = arrival;
+        a->task.run = adopt;
+        a->loop = &server->loops[server->next_loop];
+        server->next_loop = (server->next_loop + 1) % server->n_loops;
+        http_post(a->loop, &a->task);
+}
+
+static void arrive_tcp(struct http_server *server, int fd, const struct sockaddr_storage *from)
+{
+        struct arrival a = { .fd = fd, .source = source_of(from) };
+        int one = 1;
+
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+        a.refusal = take_place(server, a.source);
+        if (a.refusal && server->refused >= REFUSED_MAX) {
+                close(fd);
+                return;
+        }
+        if (a.refusal)
+                server->refused++;
+        hand_over(server, a);
+}
+
+static void arrive_local(struct http_server *server, int fd)
+{
+        struct arrival a = { .fd = fd };
+
+        if (peer_is_welcome(server, fd, &a.peer))
+                hand_over(server, a);
+        else
+                close(fd);
+}
+
+static void listen_on(struct http_server *server, bool on)
+{
+        struct event *const listeners[] = { server->tcp_event, server->local_event };
+
+        for (size_t i = 0; i < LENGTH(listeners); i++)
+                if (listeners[i] && on)
+                        event_add(listeners[i], NULL);
+                else if (listeners[i])
+                        event_del(listeners[i]);
+}
+
+static void accept_again(struct http_server *server)
+{
+        if (!server->out_of_files)
+                return;
+        server->out_of_files = false;
+        listen_on(server, true);
+        if (server->draining)
+                listen_on(server, false);
+}
+
 static void on_accept(evutil_socket_t fd, short what, void *arg)
 {
         struct http_server *server = arg;
-        int one = 1;
 
         (void)what;
         for (int i = 0; i < 64; i++) {
-                struct http_peer peer = { 0 };
-                struct arrival *a;
-                int got = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+                struct sockaddr_storage from = { 0 };
+                socklen_t n = sizeof(from);
+                int got = accept4(fd, (struct sockaddr *)&from, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
+                if (got < 0 && (errno == EMFILE || errno == ENFILE)) {
+                        server->out_of_files = true;
+                        listen_on(server, false);
+                }
                 if (got < 0)
                         return;
-                if (server->connections >= server->options.max_connections ||
-                    (fd == server->local && !peer_is_welcome(server, got, &peer))) {
-                        close(got);
-                        continue;
-                }
                 if (fd == server->tcp)
-                        setsockopt(got, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-                server->connections++;
-                a = xcalloc(1, sizeof(*a));
-                *a = (struct arrival){ .task = { .run = adopt },
-                                       .loop = &server->loops[server->next_loop],
-                                       .fd = got,
-                                       .peer = peer };
-                server->next_loop = (server->next_loop + 1) % server->n_loops;
-                http_post(a->loop, &a->task);
+                        arrive_tcp(server, got, &from);
+                else
+                        arrive_local(server, got);
         }
 }
 
@@ -982,12 +1146,14 @@ enum err http_server_start(struct scope *scope, const struct http_options *optio
 
         evthread_use_pthreads();
         server->options = *options;
+        server->sources = tally_new();
         server->n_loops = options->loops < 1 ? 1 : options->loops > LOOPS_MAX ? LOOPS_MAX :
                                                                                  options->loops;
         e = listen_tcp(scope, server);
         if (!e)
                 e = listen_local(scope, server);
         if (e) {
+                tally_free(server->sources);
                 free(server);
                 return e;
         }
@@ -1021,9 +1187,7 @@ size_t http_server_busy(const struct http_server *server)
 void http_server_drain(struct http_server *server)
 {
         server->draining = true;
-        event_del(server->tcp_event);
-        if (server->local_event)
-                event_del(server->local_event);
+        listen_on(server, false);
 }
 
 static void loop_free(struct http_loop *loop)
@@ -1072,6 +1236,7 @@ void http_server_stop(struct http_server *server)
                         server->options.loop_stop(server->options.app, loop->data);
                 loop_free(loop);
         }
+        tally_free(server->sources);
         free(server->socket_path);
         free(server);
 }
@@ -1090,7 +1255,7 @@ struct http_loop *exchange_loop(const struct exchange *x)
 
 struct str exchange_header(const struct exchange *x, const char *name)
 {
-        return head_find(&x->head, name);
+        return head_find(x->head, name);
 }
 
 void exchange_on_close(struct exchange *x, void (*closed)(struct exchange *, void *), void *arg)
@@ -1106,18 +1271,49 @@ void exchange_stream_begin(struct exchange *x, const char *content_type)
         begin_response(x, 200, content_type);
         buf_text(&x->out, "Transfer-Encoding: chunked\r\n\r\n");
         x->moved = boot_now(x->loop);
+        rest(x);
+}
+
+/* Straight to the socket what it takes now; the number of bytes, -1 when the connection is gone. */
+static ssize_t send_pieces(struct exchange *x, struct iovec *pieces, size_t n)
+{
+        struct msghdr message = { .msg_iov = pieces, .msg_iovlen = n };
+        ssize_t sent;
+
+        do
+                sent = sendmsg(x->fd, &message, MSG_NOSIGNAL);
+        while (sent < 0 && errno == EINTR);
+        return sent < 0 && errno == EAGAIN ? 0 : sent;
+}
+
+static bool send_chunk(struct exchange *x, struct str bytes)
+{
+        char size[24];
+        int n = snprintf(size, sizeof(size), "%zx\r\n", bytes.n);
+        const struct str parts[] = { { size, (size_t)n }, bytes, STR("\r\n") };
+        struct iovec pieces[LENGTH(parts)];
+        ssize_t sent = 0;
+
+        for (size_t i = 0; i < LENGTH(parts); i++)
+                pieces[i] = (struct iovec){ (void *)(uintptr_t)parts[i].p, parts[i].n };
+        if (!pending(x))
+                sent = send_pieces(x, pieces, LENGTH(pieces));
+        if (sent < 0)
+                return false;
+        for (size_t i = 0; i < LENGTH(parts); i++) {
+                size_t gone = (size_t)sent < parts[i].n ? (size_t)sent : parts[i].n;
+
+                buf_str(&x->out, str_slice(parts[i], gone, parts[i].n));
+                sent -= (ssize_t)gone;
+        }
+        return !x->out.full && flush(x);
 }
 
 size_t exchange_stream_write(struct exchange *x, struct str bytes)
 {
-        if (bytes.n) {
-                buf_printf(&x->out, "%zx\r\n", bytes.n);
-                buf_str(&x->out, bytes);
-                buf_text(&x->out, "\r\n");
-        }
         if (!pending(x))
                 x->moved = boot_now(x->loop);
-        if (x->out.full || !flush(x)) {
+        if (bytes.n && !send_chunk(x, bytes)) {
                 /* The loop finds the socket dead and tells the application by on_close. */
                 shutdown(x->fd, SHUT_RDWR);
                 buf_clear(&x->out);

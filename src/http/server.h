@@ -39,7 +39,8 @@ struct http_options {
         int loops;               /* threads; 1..16 */
         int head_seconds;        /* 10: a head must be complete within */
         int idle_seconds;        /* 60: keep-alive */
-        size_t max_connections;
+        size_t max_connections; /* over TCP; the Unix socket is the operator's way in */
+        size_t max_per_source;  /* of them from one IPv4 address or IPv6 /64 */
         const struct world *world;
         /* The bound for this head: decides 413 before the body is read. */
         size_t (*body_limit)(void *app, enum http_method, struct str path);

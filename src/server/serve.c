@@ -27,7 +27,8 @@
 /* It cannot be forked again from a process with threads, a database and no rights. */
 static const char SPAWNER_DIED[] = "the spawner has died";
 
-enum { TICK_MS = 250, HTTP_DRAIN_SECONDS = 5, MOMENT_MS = 50, IDLE_SECONDS = 5 };
+enum { TICK_MS = 250, HTTP_DRAIN_SECONDS = 5, MOMENT_MS = 50, IDLE_SECONDS = 5,
+       SPARE_BYTES = 16 << 20 };
 
 struct server {
         struct domain *domain;
@@ -276,6 +277,7 @@ static enum err open_http(struct scope *scope, struct server *s, const struct op
                 .head_seconds = 10,
                 .idle_seconds = 60,
                 .max_connections = (size_t)o->max_connections,
+                .max_per_source = (size_t)o->max_connections_per_source,
                 .world = &system_world,
                 .body_limit = api_body_limit,
                 .handle = api_handle,
@@ -393,6 +395,7 @@ static enum err start(struct scope *scope, struct server *s, const struct option
         struct api_options api = { .hosts = host_list(scope, o->allow_host),
                                    .world = &system_world,
                                    .version = BATON_VERSION,
+                                   .max_streams = (size_t)o->max_streams_per_key,
                                    .hooks = s,
                                    .worker = worker_shown,
                                    .usage = workspace_usage };
@@ -479,13 +482,22 @@ static const char *cause(int signal)
         return signal == SIGTERM ? "SIGTERM" : signal == SIGINT ? "SIGINT" : SPAWNER_DIED;
 }
 
+/* What a burst of connections took and gave back lies between what others hold: 5,000 idle streams
+ * are 12 MiB with this and 44 MiB without. */
+static void give_back_memory(void)
+{
+        if (mallinfo2().fordblks > SPARE_BYTES)
+                malloc_trim(0);
+}
+
 static const char *wait_for_end(struct server *s, const sigset_t *signals)
 {
-        const struct timespec look = { 0, MOMENT_MS * 10 * 1000000L };
+        const struct timespec look = { 0, MOMENT_MS * 10 * 1000000L }, turn = { 10, 0 };
         int signal, idle_moments = 0;
 
         if (!s->options->exit_when_idle) {
-                sigwait(signals, &signal);
+                while ((signal = sigtimedwait(signals, NULL, &turn)) < 0)
+                        give_back_memory();
                 return cause(signal);
         }
         while ((signal = sigtimedwait(signals, NULL, &look)) < 0)

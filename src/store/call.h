@@ -15,6 +15,7 @@ struct call {
         struct call *next;
         enum call_class class;
         bool reads; /* runs on a reader in a snapshot */
+        int64_t queued_at, queued_turn; /* the store's: boot clock, turn of the queue */
         /* May run more than once before it is committed: it must derive everything from the
          * arguments and the rows. */
         enum err (*run)(struct call *, struct tx *);

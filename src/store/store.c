@@ -14,18 +14,33 @@
 
 enum {
         BATCH_CALLS = 256,
+        BACKLOG = 64, /* calls that may wait however long the disk takes */
         QUEUE_MAX = 20000,
         READERS_MAX = 8,
         CHECKPOINT_BYTES = 8 << 20,
         IDLE_CHECKPOINT_BYTES = 64 << 10, /* more than the ticks of some seconds */
 };
-#define BATCH_US (2 * US_PER_MS)
+#define BATCH_US (20 * US_PER_MS) /* a batch that took longer goes on after its commit */
 #define IDLE_CHECKPOINT_US (500 * US_PER_MS)
 #define MEND_EVERY_US (250 * US_PER_MS)
 
+/*
+ * What waits, oldest first.  `sheds`: once more than BACKLOG wait, a call is refused on arrival
+ * while the oldest has waited for ADMIT_US, and instead of being served when it itself has waited
+ * for PATIENCE_US.  So those who are served under overload are served while they still listen.
+ */
 struct queue {
         struct call *first, **last;
+        size_t n;
+        bool sheds;
+        int64_t turns; /* how often calls were taken from it */
 };
+#define ADMIT_US (500 * US_PER_MS)
+#define PATIENCE_US (1 * US_PER_S)
+
+/* Not what a lease-holder or an operator asks: it would cost a lease, or stop no one. */
+static const bool class_sheds[CALL_CLASSES] = { [CALL_CLAIM] = true, [CALL_CREATE] = true,
+                                                [CALL_IDLE] = true };
 
 struct reader {
         struct store *store;
@@ -49,7 +64,7 @@ struct store {
         pthread_mutex_t lock;
         pthread_cond_t writer_ready, reader_ready;
         struct queue write_queue[CALL_CLASSES], read_queue;
-        size_t n_queued, n_reads;
+        size_t n_queued; /* for the writer, in all classes */
         bool wake, stopping;
         pthread_t writer_thread;
         struct reader readers[READERS_MAX];
@@ -60,17 +75,27 @@ struct store {
 
 /* ---- queues ---- */
 
-static void queue_init(struct queue *q)
+static void queue_init(struct queue *q, bool sheds)
 {
-        q->first = NULL;
-        q->last = &q->first;
+        *q = (struct queue){ .last = &q->first, .sheds = sheds };
 }
 
 static void queue_push(struct queue *q, struct call *call)
 {
         call->next = NULL;
+        call->queued_turn = q->turns;
         *q->last = call;
         q->last = &call->next;
+        q->n++;
+}
+
+static void queue_push_front(struct queue *q, struct call *call)
+{
+        call->next = q->first;
+        if (!q->first)
+                q->last = &call->next;
+        q->first = call;
+        q->n++;
 }
 
 static struct call *queue_pop(struct queue *q)
@@ -81,8 +106,16 @@ static struct call *queue_pop(struct queue *q)
                 q->first = call->next;
                 if (!q->first)
                         q->last = &q->first;
+                q->n--;
         }
         return call;
+}
+
+/* Whether the oldest has waited for longer than this, and was passed over: a disk that stalls makes
+ * everybody old, and is no overload. */
+static bool queue_is_late(const struct queue *q, int64_t now, int64_t most)
+{
+        return q->sheds && q->n > BACKLOG && q->turns - q->first->queued_turn > 2 && now - q->first->queued_at > most;
 }
 
 static int64_t boot_now(const struct store *store)
@@ -95,32 +128,27 @@ static int64_t boot_now(const struct store *store)
 bool store_submit(struct store *store, struct call *call)
 {
         bool reads = call->reads && store->n_readers, fits;
+        struct queue *q = reads ? &store->read_queue : &store->write_queue[call->class];
 
+        call->queued_at = boot_now(store);
         pthread_mutex_lock(&store->lock);
-        fits = !store->stopping && (reads ? store->n_reads : store->n_queued) < QUEUE_MAX &&
-               !failpoint_fails(FAILPOINT_QUEUE);
-        if (fits && reads) {
-                queue_push(&store->read_queue, call);
-                store->n_reads++;
+        fits = !store->stopping && q->n < QUEUE_MAX &&
+               !queue_is_late(q, call->queued_at, ADMIT_US) && !failpoint_fails(FAILPOINT_QUEUE);
+        if (fits)
+                queue_push(q, call);
+        if (fits && reads)
                 pthread_cond_signal(&store->reader_ready);
-        } else if (fits) {
-                queue_push(&store->write_queue[call->class], call);
-                if (store->n_queued++ == 0)
-                        pthread_cond_signal(&store->writer_ready);
-        }
+        else if (fits && store->n_queued++ == 0)
+                pthread_cond_signal(&store->writer_ready);
         pthread_mutex_unlock(&store->lock);
         return fits;
 }
 
 void store_resubmit(struct store *store, struct call *call)
 {
-        struct queue *q = &store->write_queue[call->class];
-
+        call->queued_at = boot_now(store);
         pthread_mutex_lock(&store->lock);
-        call->next = q->first;
-        if (!q->first)
-                q->last = &call->next;
-        q->first = call;
+        queue_push_front(&store->write_queue[call->class], call);
         store->n_queued++;
         pthread_cond_signal(&store->writer_ready);
         pthread_mutex_unlock(&store->lock);
@@ -273,16 +301,29 @@ static enum err call_run_guarded(struct store *store, struct call *call, int64_t
 
 enum batch_end { BATCH_DONE, BATCH_AGAIN, BATCH_BROKEN };
 
+/* Whether the batch may end before this call: never before one of a lease-holder or the tick. */
+static bool may_wait(const struct store *store, const struct call *call, int64_t began)
+{
+        return call->class != CALL_LEASE && boot_now(store) - began > BATCH_US;
+}
+
 /*
  * Runs the batch without savepoints in the hope that none is needed; one call that wrote and then
- * failed makes the whole batch run again with them.
+ * failed makes the whole batch run again with them.  What would make it last too long waits for the
+ * next one: *n says how many were run.
  */
-static enum batch_end batch_run(struct store *store, struct call **batch, size_t n, int64_t now,
+static enum batch_end batch_run(struct store *store, struct call **batch, size_t *n, int64_t now,
                                 bool guarded)
 {
+        int64_t began = boot_now(store);
+
         if (engine_begin(&store->scope, store->writer))
                 return BATCH_BROKEN;
-        for (size_t i = 0; i < n; i++) {
+        for (size_t i = 0; i < *n; i++) {
+                if (i && may_wait(store, batch[i], began)) {
+                        *n = i;
+                        break;
+                }
                 if (guarded) {
                         if (call_run_guarded(store, batch[i], now))
                                 return BATCH_BROKEN;
@@ -431,42 +472,92 @@ static size_t batch_sift(struct store *store, struct call **batch, size_t n)
         return kept;
 }
 
-static void batch_serve(struct store *store, struct call **batch, size_t n)
+/* What was taken and not run waits where it stood. */
+static void batch_put_back(struct store *store, struct call **batch, size_t n)
+{
+        if (!n)
+                return;
+        pthread_mutex_lock(&store->lock);
+        for (size_t i = n; i-- > 0;)
+                queue_push_front(&store->write_queue[batch[i]->class], batch[i]);
+        store->n_queued += n;
+        pthread_mutex_unlock(&store->lock);
+}
+
+/* How many of them were run. */
+static size_t batch_serve(struct store *store, struct call **batch, size_t taken)
 {
         int64_t now = store->scope.now;
-        enum batch_end ended = batch_run(store, batch, n, now, false);
+        size_t n = taken;
+        enum batch_end ended = batch_run(store, batch, &n, now, false);
 
         if (ended == BATCH_AGAIN) {
                 engine_rollback(store->writer);
                 forget(store);
-                ended = batch_run(store, batch, n, now, true);
+                ended = batch_run(store, batch, &n, now, true);
         }
         if (ended == BATCH_BROKEN) {
-                batch_fail(store, batch, n);
-                return;
+                batch_fail(store, batch, taken);
+                return taken;
         }
         failpoint_pass(FAILPOINT_AFTER_COMMIT);
         store->commits++;
         names_publish(store->names);
+        batch_put_back(store, batch + n, taken - n);
         batch_finish(store, batch, n);
         failpoint_pass(FAILPOINT_CALLS_ANSWERED);
         if (store->options.committed)
                 store->options.committed(store->options.hooks, store->tx.hints,
                                          store->tx.n_hints);
         store->tx.n_hints = 0;
+        return n;
 }
 
-static size_t batch_take(struct store *store, struct call **batch)
+/*
+ * The next calls, by class; the tick, if it is due, stands behind those of lease-holders: a heartbeat
+ * in the queue counts.  *late becomes those that have waited too long to be served.
+ */
+static size_t batch_take(struct store *store, struct call *tick, struct call **batch,
+                         struct call **late)
 {
-        size_t n = 0;
+        size_t n = 0, most = BATCH_CALLS;
+        int64_t now = boot_now(store);
 
+        *late = NULL;
         pthread_mutex_lock(&store->lock);
-        for (int class = 0; class < CALL_CLASSES; class ++)
-                while (n < BATCH_CALLS && store->write_queue[class].first)
-                        batch[n++] = queue_pop(&store->write_queue[class]);
-        store->n_queued -= n;
+        for (int class = 0; class < CALL_CLASSES; class ++) {
+                struct queue *q = &store->write_queue[class];
+
+                q->turns++;
+                while (queue_is_late(q, now, PATIENCE_US)) {
+                        struct call *call = queue_pop(q);
+
+                        call->next = *late;
+                        *late = call;
+                        store->n_queued--;
+                }
+                while (n < most && q->first) {
+                        batch[n++] = queue_pop(q);
+                        store->n_queued--;
+                }
+                if (class == CALL_LEASE && tick) {
+                        batch[n++] = tick;
+                        most++;
+                }
+        }
         pthread_mutex_unlock(&store->lock);
         return n;
+}
+
+static void refuse_late(struct store *store, struct call *late)
+{
+        for (struct call *call = late, *next; call; call = next) {
+                next = call->next;
+                call->result = fail(call->scope, ERR_OVERLOADED,
+                                    "the request waited too long for its turn; try again");
+                store->refused++;
+                call->done(call);
+        }
 }
 
 struct tick_call {
@@ -490,7 +581,6 @@ static void tick_done(struct call *call)
                           str_c(&call->scope->arena, call->scope->fault.detail), NULL);
 }
 
-/* The tick is one more call, after those that were queued: a heartbeat in the queue counts. */
 static bool tick_due(struct store *store)
 {
         int64_t now = boot_now(store);
@@ -514,25 +604,30 @@ static void checkpoint_if_due(struct store *store, bool idle)
 
 bool writer_turn(struct store *store)
 {
-        struct call *batch[BATCH_CALLS + 1];
-        struct tick_call tick = { .call = { .run = tick_run, .done = tick_done, .class = CALL_IDLE },
+        struct call *batch[BATCH_CALLS + 1], *late;
+        /* It is never put off, and never tried once more: the next one comes soon. */
+        struct tick_call tick = { .call = { .run = tick_run,
+                                            .done = tick_done,
+                                            .class = CALL_LEASE,
+                                            .again = true },
                                   .store = store };
-        size_t n = batch_take(store, batch), served = n;
-        bool ticks = tick_due(store);
+        size_t taken, n, served;
+        bool ticks;
 
-        if (served)
-                failpoint_pass(FAILPOINT_BATCH_TAKEN);
         scope_reset(&store->scope);
         mend(store);
-        n = batch_sift(store, batch, n);
-        if (ticks && !store->broken) {
+        ticks = tick_due(store) && !store->broken;
+        if (ticks) {
                 scope_init(&tick.scope, store->options.world);
                 tick.call.scope = &tick.scope;
-                batch[n++] = &tick.call;
         }
-        if (n)
-                batch_serve(store, batch, n);
-        if (tick.call.scope)
+        taken = batch_take(store, ticks ? &tick.call : NULL, batch, &late);
+        if (taken > ticks)
+                failpoint_pass(FAILPOINT_BATCH_TAKEN);
+        refuse_late(store, late);
+        n = batch_sift(store, batch, taken);
+        served = taken - n + (n ? batch_serve(store, batch, n) : 0) - ticks;
+        if (ticks)
                 scope_done(&tick.scope);
         if (served) /* the tick alone, which comes always, is rest */
                 store->last_served = boot_now(store);
@@ -604,11 +699,10 @@ static struct call *reader_wait(struct store *store)
         struct call *call;
 
         pthread_mutex_lock(&store->lock);
-        while (!store->n_reads && !store->stopping)
+        while (!store->read_queue.first && !store->stopping)
                 pthread_cond_wait(&store->reader_ready, &store->lock);
         call = queue_pop(&store->read_queue);
-        if (call)
-                store->n_reads--;
+        store->read_queue.turns++;
         pthread_mutex_unlock(&store->lock);
         return call;
 }
@@ -664,8 +758,8 @@ static void init_sync(struct store *store)
         pthread_cond_init(&store->reader_ready, NULL);
         pthread_condattr_destroy(&monotonic);
         for (int i = 0; i < CALL_CLASSES; i++)
-                queue_init(&store->write_queue[i]);
-        queue_init(&store->read_queue);
+                queue_init(&store->write_queue[i], class_sheds[i]);
+        queue_init(&store->read_queue, true);
 }
 
 enum err store_open(struct scope *scope, const struct store_options *options, struct store **out)

@@ -49,7 +49,8 @@ void store_close(struct store *); /* after store_stop(); checkpoints */
 enum err store_start(struct scope *, struct store *) NODISCARD; /* the threads */
 void store_stop(struct store *); /* serves what is queued, then joins the threads */
 
-/* Queues a call; false when the queue is full (answer 503 and try again later). */
+/* Queues a call; false when the queue is full, or so late that the caller would not wait for its
+ * turn (answer 429 and try again later). */
 bool store_submit(struct store *, struct call *);
 /* Queues again what was parked, ahead of its class; never refused. */
 void store_resubmit(struct store *, struct call *);

@@ -209,7 +209,7 @@ static void log_piece(struct slot *s, struct log_call *c)
 void slot_log(struct slot *s, int64_t step, int stream, struct str text)
 {
         struct scope scope;
-        struct log_call c = { .call = { .run = append_log, .scope = &scope, .class = CALL_CREATE },
+        struct log_call c = { .call = { .run = append_log, .scope = &scope, .class = CALL_LEASE },
                               .fence = &s->fence,
                               .run = s->run,
                               .step = step,

@@ -39,7 +39,21 @@ struct fixture {
         struct scope scope;
         int rolled_back, committed;
         int64_t hints;
+        int64_t boot; /* what the clock shows to the store */
+        struct clock clock;
+        struct world world;
 };
+
+static int64_t fixture_boot(void *ctx)
+{
+        return ((struct fixture *)ctx)->boot;
+}
+
+static int64_t fixture_wall(void *ctx)
+{
+        (void)ctx;
+        return system_clock.wall(system_clock.ctx);
+}
 
 static void on_rolled_back(void *hooks, bool whole)
 {
@@ -59,7 +73,7 @@ static void on_committed(void *hooks, const struct hint *hints, size_t n)
 static enum err open_it(struct fixture *f, const struct migration *migrations, size_t n)
 {
         struct store_options options = { .path = f->path,
-                                         .world = &system_world,
+                                         .world = &f->world,
                                          .statements = statements,
                                          .n_statements = STATEMENTS,
                                          .migrations = migrations,
@@ -78,7 +92,10 @@ static int setup(void **state)
         strcpy(f->directory, "/tmp/baton-store-XXXXXX");
         assert_non_null(mkdtemp(f->directory));
         snprintf(f->path, sizeof(f->path), "%s/db", f->directory);
-        scope_init(&f->scope, &system_world);
+        f->clock = (struct clock){ fixture_wall, fixture_boot, f };
+        f->world = system_world;
+        f->world.clock = &f->clock;
+        scope_init(&f->scope, &f->world);
         assert_int_equal(open_it(f, &first, 1), ERR_OK);
         *state = f;
         return 0;
@@ -106,6 +123,8 @@ struct add {
         enum err then;
         bool keep;
         int runs, done;
+        struct fixture *f;
+        int64_t takes; /* microseconds of the fixture's clock */
 };
 
 static enum err add_run(struct call *call, struct tx *tx)
@@ -114,6 +133,8 @@ static enum err add_run(struct call *call, struct tx *tx)
         enum err e = tx_exec(tx, ADD, INT(a->n), NAME(str_from(a->label)));
 
         a->runs++;
+        if (a->f)
+                a->f->boot += a->takes;
         tx_hint(tx, HINT_TREE, a->n, 0);
         a->call.keep = a->keep;
         return e ? e : a->then ? fail(tx_scope(tx), a->then, "on purpose") : ERR_OK;
@@ -296,6 +317,127 @@ static void a_number_without_a_name_is_refused(void **state)
         assert_int_equal(store_run(f->store, &f->scope, read_colored, &known), ERR_OK);
 }
 
+/* Adds of one class; how many of them the queue took. */
+static size_t queue_many(struct fixture *f, struct add *adds, size_t n, enum call_class class,
+                         int64_t number)
+{
+        size_t taken = 0;
+
+        for (size_t i = 0; i < n; i++) {
+                struct add *a = &adds[i];
+
+                *a = (struct add){ .n = number + (int64_t)i, .label = "x", .f = f, .takes = a->takes };
+                scope_init(&a->scope, &f->world);
+                a->call = (struct call){ .run = add_run, .done = add_done, .scope = &a->scope,
+                                         .class = class };
+                taken += store_submit(f->store, &a->call);
+        }
+        return taken;
+}
+
+static void discard(struct add *adds, size_t n)
+{
+        for (size_t i = 0; i < n; i++)
+                scope_done(&adds[i].scope);
+        free(adds);
+}
+
+/* Three turns that leave creates waiting: heartbeats fill each batch. */
+static void pass_over(struct fixture *f, int64_t number)
+{
+        struct add *beats = xcalloc(3 * 256, sizeof(*beats));
+
+        assert_int_equal(queue_many(f, beats, 3 * 256, CALL_LEASE, number), 3 * 256);
+        for (int i = 0; i < 3; i++)
+                assert_true(writer_turn(f->store));
+        discard(beats, 3 * 256);
+}
+
+enum { MANY = 300 }; /* more than may wait, and than one batch */
+
+static void an_old_queue_takes_no_more_work_but_what_a_lease_holder_asks(void **state)
+{
+        struct fixture *f = *state;
+        struct add *old = xcalloc(MANY, sizeof(*old)), *more = xcalloc(1, sizeof(*more));
+        struct add *beat = xcalloc(1, sizeof(*beat));
+
+        assert_int_equal(queue_many(f, old, MANY, CALL_CREATE, 1), MANY);
+        pass_over(f, 2000);
+        f->boot += 600 * US_PER_MS;
+        assert_int_equal(queue_many(f, more, 1, CALL_CREATE, 1000), 0);
+        assert_int_equal(queue_many(f, beat, 1, CALL_LEASE, 1001), 1);
+        assert_true(writer_turn(f->store));
+        assert_int_equal(beat->done, 1);
+        assert_int_equal(beat->call.result, ERR_OK);
+        assert_int_equal(queue_many(f, more, 1, CALL_CREATE, 1000), 1);
+        while (writer_turn(f->store))
+                ;
+        assert_int_equal(count(f), MANY + 2 + 3 * 256);
+        discard(old, MANY);
+        discard(more, 1);
+        discard(beat, 1);
+}
+
+static void what_waited_too_long_is_refused_instead_of_served_late(void **state)
+{
+        struct fixture *f = *state;
+        struct add *old = xcalloc(MANY, sizeof(*old)), *beats = xcalloc(MANY, sizeof(*beats));
+        size_t served = 0, refused = 0;
+
+        assert_int_equal(queue_many(f, old, MANY, CALL_CREATE, 1), MANY);
+        pass_over(f, 2000);
+        assert_int_equal(queue_many(f, beats, MANY, CALL_LEASE, 1000), MANY);
+        f->boot += 3 * US_PER_S;
+        while (writer_turn(f->store))
+                ;
+        for (size_t i = 0; i < MANY; i++) {
+                assert_int_equal(beats[i].call.result, ERR_OK);
+                assert_int_equal(old[i].done, 1);
+                served += old[i].call.result == ERR_OK;
+                refused += old[i].call.result == ERR_OVERLOADED && old[i].runs == 0;
+        }
+        assert_int_equal(served, 64); /* so few are no backlog */
+        assert_int_equal(refused, MANY - 64);
+        assert_int_equal(count(f), MANY + 64 + 3 * 256);
+        discard(old, MANY);
+        discard(beats, MANY);
+}
+
+static void a_stall_of_the_disk_refuses_nobody(void **state)
+{
+        struct fixture *f = *state;
+        struct add *old = xcalloc(MANY, sizeof(*old)), *more = xcalloc(1, sizeof(*more));
+
+        assert_int_equal(queue_many(f, old, MANY, CALL_CREATE, 1), MANY);
+        f->boot += 5 * US_PER_S;
+        assert_int_equal(queue_many(f, more, 1, CALL_CREATE, 1000), 1);
+        while (writer_turn(f->store))
+                ;
+        assert_int_equal(count(f), MANY + 1);
+        discard(old, MANY);
+        discard(more, 1);
+}
+
+static void a_batch_that_lasts_ends_before_what_may_wait(void **state)
+{
+        struct fixture *f = *state;
+        struct add *slow = xcalloc(3, sizeof(*slow)), *beats = xcalloc(3, sizeof(*beats));
+
+        for (int i = 0; i < 3; i++)
+                slow[i].takes = beats[i].takes = 30 * US_PER_MS;
+        assert_int_equal(queue_many(f, slow, 3, CALL_CREATE, 1), 3);
+        assert_int_equal(queue_many(f, beats, 3, CALL_LEASE, 1000), 3);
+        for (int turn = 0; turn < 4; turn++) {
+                assert_int_equal(slow[0].done + slow[1].done + slow[2].done, turn ? turn - 1 : 0);
+                assert_true(writer_turn(f->store));
+                assert_int_equal(beats[0].done + beats[1].done + beats[2].done, 3);
+        }
+        assert_int_equal(slow[0].done + slow[1].done + slow[2].done, 3);
+        assert_int_equal(count(f), 6);
+        discard(slow, 3);
+        discard(beats, 3);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -308,6 +450,10 @@ int main(void)
                 ROW(what_was_committed_is_there_after_reopening),
                 ROW(a_changed_migration_is_refused),
                 ROW(a_newer_database_is_refused_unless_it_says_it_is_compatible),
+                ROW(an_old_queue_takes_no_more_work_but_what_a_lease_holder_asks),
+                ROW(what_waited_too_long_is_refused_instead_of_served_late),
+                ROW(a_stall_of_the_disk_refuses_nobody),
+                ROW(a_batch_that_lasts_ends_before_what_may_wait),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,38 @@
+"""The small form of what `make stream-test`, `slow-test` and `overload-test` do at full size.  Times are
+bounds for a slow and shared machine; the promises are not."""
+import os
+import pathlib
+
+import overload
+import slow
+import streams
+from common import ROOT
+
+BATON = pathlib.Path(os.environ.get("BATON", ROOT / "build" / "baton")).absolute()
+
+
+def test_streams_keep_their_promises_whatever_their_readers_do():
+    found = streams.measure(BATON, subscribers=300, disconnects=1000, seconds=3, drippers=10,
+                            with_creates=False)
+    assert {name: found[name] for name in streams.PROMISES} == dict.fromkeys(streams.PROMISES, 0)
+    assert found["disconnects"] >= 1000 and found["inside_a_frame"] > 500
+    assert found["bookmarks"] == 290 and found["frames"] > 290 * 2
+    assert found["delivered"] > 1000 and found["p99_ms"] < 2500
+    assert found["settled_s"] < 10
+
+
+def test_healthy_clients_do_not_suffer_from_slow_ones():
+    found = slow.measure(BATON, connections=300, seconds=14)  # longer than a head may take
+    assert found["errors"] == 0 and found["ok"] == slow.HEALTHY * 14
+    assert found["cut_off"] >= 100  # a third sends heads
+    assert found["p99_ms"] < max(2 * found["alone_p99_ms"], 500)
+
+
+def test_overload_is_refused_at_once_and_the_rest_is_served_in_time():
+    found = overload.measure(BATON, seconds=4)
+    over, beats = found["over"], found["beats"]
+    assert over["refused"] > 0 and over["failed"] == 0
+    assert over["ok"] > 0 and over["late"] < over["sent"] / 10
+    assert found["goodput"] > 50  # the capacity of a shared machine is not the same for long
+    assert beats["ok"] == beats["sent"]
+    assert found["recovered_s"] < 10
