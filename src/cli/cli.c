@@ -169,6 +169,10 @@ static const struct command commands[] = {
         { "workspace list", "", "list workspaces", page_options, command_workspace_list, 0, 0,
           NULL },
         { "workspace get", "ID", "show a workspace", NULL, command_workspace_get, 1, 1, NULL },
+        { "doctor", "[-o FORMAT] [options of serve]", "what this machine can do for a server", NULL,
+          NULL, 0, 0,
+          "Asks no server. Takes the options of `baton serve`, above all --data and --sandbox.\n"
+          "Exit status: 0 all that is needed is there, 1 something is missing." },
         { "version", "", "print the version", NULL, NULL, 0, 0, NULL },
         { "help", "[COMMAND]", "this help", NULL, NULL, 0, 0, NULL },
 };

@@ -161,6 +161,15 @@ enum err options_read(struct scope *scope, int argc, char **argv, struct options
         return e;
 }
 
+const char *options_data(struct scope *scope, const struct options *o)
+{
+        const char *home = getenv("HOME");
+
+        if (*o->data)
+                return o->data;
+        return arena_printf(&scope->arena, "%s/.local/share/baton", home ? home : "/root").p;
+}
+
 void options_help(void)
 {
         printf("usage: baton serve [options]\n\nRuns the server. Every option may also be given as"

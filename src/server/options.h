@@ -22,6 +22,8 @@ struct options {
 
 /* Reads argv[0..argc): ERR_VALIDATION names the option.  The texts live in the scope. */
 enum err options_read(struct scope *, int argc, char **argv, struct options *) NODISCARD;
+/* The data directory: as given, else below the home directory. */
+const char *options_data(struct scope *, const struct options *);
 void options_help(void); /* to standard output */
 
 #endif

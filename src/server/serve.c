@@ -65,13 +65,9 @@ static enum err make_directory(struct scope *scope, const char *path)
 
 static enum err open_data(struct scope *scope, struct server *s, const char *data)
 {
-        const char *home = getenv("HOME");
         enum err e;
 
-        if (*data)
-                snprintf(s->data, sizeof(s->data), "%s", data);
-        else
-                snprintf(s->data, sizeof(s->data), "%s/.local/share/baton", home ? home : "/root");
+        snprintf(s->data, sizeof(s->data), "%s", data);
         e = make_directory(scope, s->data);
         if (e)
                 return e;
@@ -357,7 +353,7 @@ static enum err start(struct scope *scope, struct server *s, const struct option
                                    .hooks = s,
                                    .worker = worker_shown,
                                    .usage = workspace_usage };
-        enum err e = open_data(scope, s, o->data);
+        enum err e = open_data(scope, s, options_data(scope, o));
 
         /* The spawner is forked while there is nothing yet that it must not have. */
         if (!e)

@@ -5,8 +5,11 @@ import pathlib
 import shutil
 import signal
 import tempfile
+import threading
+import time
 
 import pytest
+import requests
 
 HERE = pathlib.Path(__file__).parent
 _spec = importlib.util.spec_from_file_location("api_conftest", HERE.parent / "api" / "conftest.py")
@@ -103,3 +106,28 @@ def make_world(name, *options):
     world = World(user, runtime, view, options, off)
     world.user = user
     return world
+
+
+def output(step):
+    assert step.get("output"), step.get("error")
+    return step["output"]["stdout"]
+
+
+@pytest.fixture
+def the_server_answers(world):
+    """Asks all the while; a healthy answer may be late on a busy machine, but it comes."""
+    over, worst = threading.Event(), [0.0]
+
+    def ask():
+        while not over.wait(0.05):
+            began = time.monotonic()
+            requests.get(world.server.url + "/livez", timeout=5 * SLOW).raise_for_status()
+            worst[0] = max(worst[0], time.monotonic() - began)
+        worst.append(True)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    yield
+    over.set()
+    asking.join()
+    assert worst[1:] and worst[0] < SLOW, f"/livez took {worst[0]:.2f} s"

@@ -6,7 +6,7 @@ import re
 import threading
 
 import pytest
-from conftest import SECRET, WORLDS, command, command_line, make_world, python, wait_until
+from conftest import SECRET, WORLDS, command, command_line, make_world, output, python, wait_until
 
 # Every attempt is one line: its name and "allowed" or the error.
 HELPER = '''
@@ -234,11 +234,6 @@ def test_the_attempts_are_real(request):
         os.unlink("/var/tmp/x")
     finally:
         world.stop()
-
-
-def output(step):
-    assert step.get("output"), step.get("error")
-    return step["output"]["stdout"]
 
 
 def test_nothing_is_inherited(world):
