@@ -227,7 +227,9 @@ static void to_cache(struct request *r)
         a = &slot->texts;
         arena_reset(a);
         memcpy(slot->digest, digest, 32);
-        slot->by = principal_dup(a, &r->by);
+        slot->by = r->by;
+        slot->by.workspace = r->own_workspace;
+        slot->by = principal_dup(a, &slot->by);
         slot->expires_at = r->key_expires;
         slot->generation = r->keys_generation;
         slot->checked = boot_now(r->api);
@@ -399,6 +401,8 @@ static enum err run(struct call *call, struct tx *tx)
         r->text = STR_NONE;
         if (!r->authenticated && r->route->mode != ROUTE_OPEN)
                 e = authenticate(r, tx);
+        if (!r->authenticated)
+                r->own_workspace = r->by.workspace;
         if (!e && r->route->mode != ROUTE_OPEN)
                 e = select_workspace(r, tx);
         if (!e && r->route->mode != ROUTE_OPEN)

@@ -54,6 +54,7 @@ struct request {
         void *body;
         bool parsed;
         int keys_generation;
+        struct str own_workspace; /* the key's or the default; this request may choose another */
         int64_t key_expires; /* wall clock, 0 = never */
 
         /* The reply. */

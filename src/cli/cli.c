@@ -182,6 +182,10 @@ static const struct command commands[] = {
           "bash: source <(baton completion bash)\n"
           "zsh:  source <(baton completion zsh)\n"
           "fish: baton completion fish | source" },
+        { "doctor", "[-o FORMAT] [options of serve]", "what this machine can do for a server", NULL,
+          NULL, 0, 0,
+          "Asks no server. Takes the options of `baton serve`, above all --data and --sandbox.\n"
+          "Exit status: 0 all that is needed is there, 1 something is missing." },
         { "version", "", "print the version", NULL, NULL, 0, 0, NULL },
         { "help", "[COMMAND]", "this help", NULL, NULL, 0, 0, NULL },
         { 0 },

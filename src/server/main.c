@@ -3,6 +3,7 @@
 
 #include "cli/cli.h"
 #include "core/log.h"
+#include "server/doctor.h"
 #include "server/serve.h"
 
 static bool log_setup(const struct options *o)
@@ -74,6 +75,9 @@ int main(int argc, char **argv)
                 return run_serve(argc - 2, argv + 2);
         if (strcmp(argv[1], "config") == 0 && !(argc > 2 && strcmp(argv[2], "--help") == 0))
                 return run_config(argc - 2, argv + 2);
+        if (strcmp(argv[1], "doctor") == 0 &&
+            !(argc == 3 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0)))
+                return doctor(argc - 2, argv + 2);
         if (strcmp(argv[1], "version") == 0 || strcmp(argv[1], "--version") == 0) {
                 printf("baton %s\n", BATON_VERSION);
                 return 0;

@@ -341,13 +341,30 @@ static enum err workspace_usage(void *context, struct scope *scope, struct str w
 static enum err start_spawner(struct scope *scope, struct server *s, const struct options *o)
 {
         struct spawner_options options = { .workspaces = in_data(scope, s, "workspaces"),
-                                           .git_roots = o->git_local_root };
-        enum err e = spawner_start(scope, &options, &s->spawner);
+                                           .git_roots = o->git_local_root,
+                                           .sandbox = o->sandbox,
+                                           .memory_cap = o->command_memory << 20,
+                                           .process_cap = o->command_processes,
+                                           .cpu_cap = o->command_cpus };
+        const char *runtime, *problem;
+        enum err e = ERR_OK;
 
-        if (!e && spawner_runtime_problem(s->spawner).n)
-                log_write(LOG_WARN, "commands will be refused", "reason",
-                          str_c(&scope->arena, spawner_runtime_problem(s->spawner)), NULL);
-        return e;
+        if (!spawner_sandbox_is_known(o->sandbox))
+                e = fail_field(scope, "sandbox", ERR_VALIDATION,
+                               "--sandbox must be auto, bwrap, landlock or trusted, not \"%s\"",
+                               o->sandbox);
+        if (!e)
+                e = spawner_start(scope, &options, &s->spawner);
+        if (e)
+                return e;
+        runtime = str_c(&scope->arena, spawner_runtime(s->spawner));
+        problem = str_c(&scope->arena, spawner_runtime_problem(s->spawner));
+        if (strcmp(runtime, "none") == 0)
+                log_write(LOG_WARN, "commands will be refused", "reason", problem, NULL);
+        else
+                log_write(strcmp(runtime, "bwrap") ? LOG_WARN : LOG_INFO, "sandbox", "runtime",
+                          runtime, "without", problem, NULL);
+        return ERR_OK;
 }
 
 static int by_name(const void *a, const void *b)

@@ -99,6 +99,11 @@ static enum err prepare(struct scope *scope, struct engine *engine, const char *
         return fail(scope, ERR_INTERNAL, "%s in: %.400s", sqlite3_errmsg(engine->db), sql);
 }
 
+const char *store_engine_version(void)
+{
+        return sqlite3_libversion();
+}
+
 enum err engine_open(struct scope *scope, const char *path, enum engine_mode mode,
                      const struct statement *registry, size_t n, struct engine **out)
 {

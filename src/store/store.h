@@ -68,6 +68,8 @@ bool writer_turn(struct store *);
 /* Runs one operation in a transaction of its own, before the threads are started. */
 enum err store_run(struct store *, struct scope *, enum err (*run)(struct tx *, void *), void *arg);
 
+const char *store_engine_version(void); /* "3.40.1" */
+
 struct store_stats {
         int64_t commits, calls, refused, queued, last_batch;
         bool healthy; /* it can commit, and the disk has room */

@@ -36,7 +36,8 @@ enum err files_list(struct scope *, struct spawner *, struct str workspace_uuid,
 /* With parents; fine when it is there. */
 enum err files_mkdir(struct scope *, struct spawner *, struct str workspace_uuid, uint32_t uid,
                      struct str path) NODISCARD;
-/* Bytes and number of the regular files of the workspace. */
+/* Bytes of the regular files of the workspace; how many files, directories and links there are.
+ * ERR_PERMISSION_DENIED: a directory in it cannot be read by its owner. */
 enum err files_usage(struct scope *, struct spawner *, struct str workspace_uuid, uint32_t uid,
                      int64_t *bytes, int64_t *count) NODISCARD;
 

@@ -165,10 +165,10 @@ static void usage(const struct helper *h, int64_t *bytes, int64_t *count)
                         /* Not counted would be a way around the quota. */
                         wire_die(h->control, ERR_PERMISSION_DENIED,
                                  "directory %s of the workspace cannot be read", entry->fts_path);
-                if (entry->fts_info == FTS_F) {
+                if (entry->fts_info == FTS_F)
                         *bytes += entry->fts_statp->st_size;
+                if (entry->fts_info != FTS_DP && entry->fts_level > FTS_ROOTLEVEL)
                         ++*count;
-                }
         }
         fts_close(walk);
 }

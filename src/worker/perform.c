@@ -21,7 +21,8 @@ enum {
  * look takes.  A workspace that was far from full a moment ago is not looked at again. */
 #define QUOTA_EVERY (200 * US_PER_MS)
 #define QUOTA_FRESH US_PER_S
-enum { QUOTA_SHARE = 20 };
+/* Names take room on the disk too: beyond the first, there may be one for each block of the quota. */
+enum { QUOTA_SHARE = 20, FILE_BYTES = 4096, FILES_FREE = 1000 };
 
 struct value param(struct value parameters, const char *name)
 {
@@ -151,7 +152,7 @@ struct output {
         struct buf pending[2];
         int64_t flushed; /* boot clock */
         int64_t quota_due; /* boot clock */
-        bool over_quota;
+        bool over_quota, unreadable; /* unreadable: something cannot be counted */
 };
 
 static void flush(struct output *o, bool all)
@@ -229,18 +230,21 @@ static bool is_over_quota(struct output *o)
         struct slot *s = o->slot;
         int64_t files, now = worker_boot_now(s->worker), took;
         struct scope scope;
+        enum err e;
 
         if (now < o->quota_due)
                 return false;
         scope_init(&scope, s->worker->options.world);
-        o->over_quota = !files_usage(&scope, s->worker->options.spawner, str_from(s->workspace_id),
-                                     s->workspace_uid, &s->used, &files) &&
-                        s->used >= s->workspace_quota;
+        e = files_usage(&scope, s->worker->options.spawner, str_from(s->workspace_id),
+                        s->workspace_uid, &s->used, &files);
+        o->unreadable = e == ERR_PERMISSION_DENIED;
+        o->over_quota = !e && (s->used >= s->workspace_quota ||
+                               files > FILES_FREE + s->workspace_quota / FILE_BYTES);
         scope_done(&scope);
         s->used_at = worker_boot_now(s->worker);
         took = s->used_at - now;
         o->quota_due = now + (took * QUOTA_SHARE > QUOTA_EVERY ? took * QUOTA_SHARE : QUOTA_EVERY);
-        return o->over_quota;
+        return o->over_quota || o->unreadable;
 }
 
 static bool is_canceled(void *ctx)
@@ -252,11 +256,15 @@ static bool is_canceled(void *ctx)
         return slot_is_stopped(o->slot) || is_over_quota(o);
 }
 
-static struct str quota_message(struct slot *s, int64_t used)
+static struct str quota_message(struct slot *s, const struct output *o)
 {
+        if (o->unreadable)
+                return STR("a directory of the workspace cannot be read, so what it holds cannot be"
+                           " counted; its owner must be able to read it");
         return arena_printf(&s->scope.arena,
-                            "the workspace holds %lld bytes, its quota is %lld; remove files",
-                            (long long)used, (long long)s->workspace_quota);
+                            "the workspace holds %lld bytes, its quota is %lld and a file for every"
+                            " %d of it; remove files",
+                            (long long)s->used, (long long)s->workspace_quota, FILE_BYTES);
 }
 
 static void prepare(struct slot *s, const struct step_spec *step, struct spawn_spec *spec,
@@ -287,8 +295,9 @@ enum err run_command(struct slot *s, const struct step_spec *step, struct spawn_
         if (s->used_at && o.flushed - s->used_at < QUOTA_FRESH && s->used < s->workspace_quota / 2)
                 o.quota_due = o.flushed + QUOTA_EVERY;
         *out = (struct ended){ .over_quota = STR_NONE };
-        if (!e && is_over_quota(&o))
-                e = fail(&s->scope, ERR_QUOTA_EXCEEDED, STR_FMT, STR_ARG(quota_message(s, s->used)));
+        /* What cannot be read only a command can mend. */
+        if (!e && is_over_quota(&o) && o.over_quota)
+                e = fail(&s->scope, ERR_QUOTA_EXCEEDED, STR_FMT, STR_ARG(quota_message(s, &o)));
         if (e)
                 return e;
         prepare(s, step, spec, seconds, &o);
@@ -298,8 +307,8 @@ enum err run_command(struct slot *s, const struct step_spec *step, struct spawn_
         out->r.out = slot_redact(s, out->r.out, out->r.truncated);
         out->r.err = slot_redact(s, out->r.err, out->r.truncated);
         out->timeout_us = spec->timeout_us;
-        if (!e && (o.over_quota || is_over_quota(&o)))
-                out->over_quota = quota_message(s, s->used);
+        if (!e && (o.over_quota || o.unreadable || is_over_quota(&o)))
+                out->over_quota = quota_message(s, &o);
         return e;
 }
 
@@ -351,11 +360,15 @@ struct performed judge(struct slot *s, const struct ended *ended, bool good)
                 done.message = STR("it was killed: more than 256 MiB of output");
         } else if (r->oom) {
                 done.outcome = OUTCOME_FAILED;
-                done.message = STR("it was killed: out of memory");
+                done.message = arena_printf(a, "it was killed: out of memory, its limit is %lld MiB",
+                                            (long long)(r->memory_cap >> 20));
         } else if (!good) {
                 done.outcome = OUTCOME_FAILED;
                 done.message = arena_printf(a, "exit code %d%s" STR_FMT, r->exit_code,
                                             line.n ? ": " : "", STR_ARG(line));
+                if (r->forks_refused)
+                        done.message = arena_printf(a, STR_FMT "; it came to its limit of %lld processes",
+                                                    STR_ARG(done.message), (long long)r->process_cap);
         }
         return done;
 }

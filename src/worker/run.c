@@ -27,7 +27,7 @@ struct run {
         struct buf kept[2];
         char first[256]; /* the first words on standard error: bubblewrap's, when it fails */
         size_t n_first;
-        int64_t total, output_cap;
+        int64_t total, output_cap, caps[CGROUP_LIMITS];
         int64_t started, next_cancel_poll, killed_at; /* killed_at 0 = not killed */
         bool truncated, timed_out, canceled, output_exceeded;
         bool done;
@@ -129,8 +129,6 @@ static enum err build_request(struct scope *scope, const struct spawn_spec *spec
         q->has_source = spec->git_source.p != NULL;
         q->network = spec->network;
         q->file_size_cap = spec->file_size_cap > 0 ? spec->file_size_cap : SPAWN_FILE_SIZE;
-        q->process_cap = spec->process_cap > 0 ? spec->process_cap : SPAWN_PROCESSES;
-        q->memory_cap = spec->memory_cap;
         if (!e)
                 e = put_list(scope, body, spec->argv, "argv", &q->n_argv);
         if (!e)
@@ -302,27 +300,46 @@ static enum err explain(struct run *run, int *exit_code)
                     STR_ARG(line));
 }
 
+/* What keeps a limit: a control group for the tree, an rlimit for each process, or nothing. */
+static const char *keeper(const struct run *run, enum cgroup_limit what)
+{
+        static const bool has_rlimit[CGROUP_LIMITS] = { [CGROUP_MEMORY] = true,
+                                                        [CGROUP_PROCESSES] = true };
+
+        return run->reply.bounds[what]                   ? "cgroup" :
+               has_rlimit[what] && run->caps[what] > 0 ? "rlimit" :
+                                                           "none";
+}
+
 static struct str profile(const struct run *run)
 {
+        const struct spawner_kind *kind = spawner_kind(run->spawner);
+        bool trusted = kind->runtime == RUNTIME_TRUSTED;
         struct buf text = BUF_INIT(1024);
         struct json_out j = { .out = &text };
         struct str copy;
 
         json_begin_object(&j);
         json_key(&j, "runtime");
-        json_put_text(&j, "bwrap");
+        json_put_text(&j, runtime_names[kind->runtime]);
         json_key(&j, "uid");
         json_put_int(&j, spawner_uid(run->spawner, run->spec->uid));
         json_key(&j, "network");
-        json_put_text(&j, run->spec->network ? "host" : "none");
+        json_put_text(&j, trusted || run->spec->network ? "host" : "none");
         json_key(&j, "seccomp");
-        json_put_bool(&j, true);
+        json_put_bool(&j, !trusted);
+        json_key(&j, "namespaces");
+        json_put_bool(&j, kind->namespaces);
+        if (kind->landlock) {
+                json_key(&j, "landlock");
+                json_put_int(&j, kind->landlock);
+        }
         json_key(&j, "memory");
-        json_put_text(&j, run->reply.memory_group   ? "cgroup" :
-                          run->spec->memory_cap > 0 ? "rlimit" :
-                                                      "none");
+        json_put_text(&j, keeper(run, CGROUP_MEMORY));
         json_key(&j, "processes");
-        json_put_text(&j, run->reply.pids_group ? "cgroup" : "rlimit");
+        json_put_text(&j, keeper(run, CGROUP_PROCESSES));
+        json_key(&j, "cpu");
+        json_put_text(&j, keeper(run, CGROUP_CPUS));
         json_end_object(&j);
         copy = str_dup(&run->scope->arena, buf_view(&text));
         buf_done(&text);
@@ -360,7 +377,10 @@ static enum err result(struct run *run, struct spawn_result *out)
                 .canceled = run->canceled && killed,
                 .truncated = run->truncated,
                 .output_exceeded = run->output_exceeded,
-                .oom = r->oom,
+                .oom = r->hit[CGROUP_MEMORY],
+                .forks_refused = r->hit[CGROUP_PROCESSES],
+                .memory_cap = run->caps[CGROUP_MEMORY],
+                .process_cap = run->caps[CGROUP_PROCESSES],
                 .out = text_of(arena, &run->kept[OUT]),
                 .err = text_of(arena, &run->kept[ERROR_OUT]),
                 .duration_us = clock_now(run) - run->started,
@@ -378,6 +398,7 @@ static enum err begin(struct run *run)
         int out[2], err[2], ends[2], control;
         enum err e = build_request(run->scope, run->spec, &q, &body);
 
+        memcpy(q.caps, run->caps, sizeof(q.caps));
         if (e)
                 goto done;
         if (pipe2(out, O_CLOEXEC)) {
@@ -410,6 +431,18 @@ static size_t kept_cap(int64_t cap)
         return (size_t)(cap > 0 ? cap : SPAWN_KEPT);
 }
 
+static void choose_caps(struct run *run)
+{
+        const int64_t asked[CGROUP_LIMITS] = { [CGROUP_MEMORY] = run->spec->memory_cap,
+                                               [CGROUP_PROCESSES] = run->spec->process_cap,
+                                               [CGROUP_CPUS] = run->spec->cpu_cap };
+
+        memcpy(run->caps, spawner_caps(run->spawner), sizeof(run->caps));
+        for (int i = 0; i < CGROUP_LIMITS; i++)
+                if (asked[i] > 0)
+                        run->caps[i] = asked[i];
+}
+
 enum err spawner_run(struct scope *scope, struct spawner *spawner, const struct spawn_spec *spec,
                      struct spawn_result *out)
 {
@@ -424,9 +457,10 @@ enum err spawner_run(struct scope *scope, struct spawner *spawner, const struct 
         };
         enum err e;
 
-        if (!str_is(spawner_runtime(spawner), "bwrap"))
+        if (spawner_kind(spawner)->runtime == RUNTIME_NONE)
                 return fail(scope, ERR_UNAVAILABLE, "commands cannot be sandboxed here: " STR_FMT,
                             STR_ARG(spawner_runtime_problem(spawner)));
+        choose_caps(&run);
         run.started = clock_now(&run);
         run.next_cancel_poll = run.started;
         e = begin(&run);

@@ -1,6 +1,7 @@
 #include "worker/sandbox.h"
 
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -22,6 +23,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "worker/landlock.h"
+#include "worker/plain.h"
+#include "worker/seccomp.h"
+
 /* Descriptors that bubblewrap gets; it closes them before the command runs. */
 enum { FD_ARGS = 3, FD_FILTER, FD_STATUS, FD_PASSWD, FD_GROUP, FD_HOSTS, FD_GIT, FD_END };
 /* Ours are moved above this while those are put in place. */
@@ -35,8 +40,51 @@ enum { FD_ASIDE = 64 };
 #define GIT_CONFIG "/etc/gitconfig.source"
 
 enum { NOFILE_SOFT = 1024, NOFILE_HARD = 4096 };
-/* RLIMIT_NPROC counts everything of a user: without a uid of our own, leave room for the rest. */
+/* Around bubblewrap; what it runs has a tighter bound. */
 enum { FOREIGN_PROCESSES = 4096 };
+
+const char *const runtime_names[RUNTIMES] = { "none", "bwrap", "landlock", "trusted" };
+
+static const struct kind {
+        enum runtime runtime;
+        bool namespaces, by_name_only;
+        enum seccomp_sockets sockets;
+} kinds[] = {
+        { RUNTIME_BWRAP, true, false, SECCOMP_SOCKETS_OWN },
+        { RUNTIME_LANDLOCK, true, false, SECCOMP_SOCKETS_IP },
+        { RUNTIME_LANDLOCK, false, true, SECCOMP_SOCKETS_NONE },
+        { RUNTIME_TRUSTED, false, true, SECCOMP_SOCKETS_NONE },
+};
+
+static bool serves(const struct kind *kind, const char *asked)
+{
+        return strcmp(asked, "auto") ? !strcmp(asked, runtime_names[kind->runtime]) :
+                                       !kind->by_name_only;
+}
+
+bool sandbox_asked_is_known(const char *asked)
+{
+        for (unsigned i = 0; i < LENGTH(kinds); i++)
+                if (serves(&kinds[i], asked))
+                        return true;
+        return false;
+}
+
+bool sandbox_kind(struct sandbox *box, const char *asked, unsigned i)
+{
+        for (const struct kind *kind = kinds; kind < kinds + LENGTH(kinds); kind++) {
+                if (!serves(kind, asked) || i--)
+                        continue;
+                if (box->filter >= 0)
+                        close(box->filter);
+                box->runtime = kind->runtime;
+                box->namespaces = kind->namespaces;
+                box->landlock = kind->runtime == RUNTIME_LANDLOCK ? landlock_abi() : 0;
+                box->filter = seccomp_filter_memfd(kind->sockets);
+                return true;
+        }
+        return false;
+}
 
 /* clang-format off */
 static const char *const fixed_args[] = {
@@ -239,7 +287,7 @@ static void show(int fd, const char *place, int control)
 }
 
 /*
- * As root: a mount namespace of our own, in which the workspace and the source appear where the
+ * Where we may: a mount namespace of our own, in which the workspace and the source appear where the
  * workspace's uid can reach them, whatever the modes of the directories above them.
  */
 static void stage(const struct sandbox *box, const struct sandbox_run *run, char source[PATH_MAX],
@@ -260,10 +308,12 @@ static void stage(const struct sandbox *box, const struct sandbox_run *run, char
         if (workspace_fd >= 0) {
                 show(workspace_fd, STAGE_WORKSPACE, run->control);
                 close(workspace_fd);
-                strcpy(workspace, STAGE_WORKSPACE);
+        } else if (mkdir(STAGE_WORKSPACE, 0755) || chmod(STAGE_WORKSPACE, 0755)) {
+                wire_die(run->control, ERR_UNAVAILABLE, "mkdir: %s", strerror(errno));
         }
+        strcpy(workspace, STAGE_WORKSPACE);
         if (source_fd >= 0) {
-                if (!show_as_own(source_fd, STAGE_SOURCE, run->uid))
+                if (!box->root || !show_as_own(source_fd, STAGE_SOURCE, run->uid))
                         show(source_fd, STAGE_SOURCE, run->control);
                 close(source_fd);
                 strcpy(source, STAGE_SOURCE);
@@ -397,9 +447,39 @@ static void limit(int what, int64_t soft, int64_t hard)
         (void)setrlimit((__rlimit_resource_t)what, &wanted);
 }
 
-static void set_limits(const struct sandbox *box, const struct sandbox_run *run)
+/* Processes and threads that this user has now. */
+static int64_t running_of_user(void)
 {
-        int64_t processes = run->process_cap + (box->root ? 0 : FOREIGN_PROCESSES);
+        DIR *list = opendir("/proc");
+        struct dirent *entry;
+        char path[300];
+        struct stat st;
+        int64_t n = 0;
+
+        while (list && (entry = readdir(list))) {
+                snprintf(path, sizeof(path), "/proc/%s/task", entry->d_name);
+                if (!stat(path, &st) && st.st_uid == getuid())
+                        n += (int64_t)st.st_nlink - 2;
+        }
+        if (list)
+                closedir(list);
+        return n;
+}
+
+/* RLIMIT_NPROC counts everything of a user, but in a user namespace only what is in it: with neither
+ * a uid nor a namespace of our own, what there is comes on top. */
+static int64_t room_for_others(const struct sandbox *box, const struct sandbox_run *run)
+{
+        if (run->processes_grouped)
+                return FOREIGN_PROCESSES; /* the group shall be what refuses, and count it */
+        if (box->root || (box->namespaces && box->runtime != RUNTIME_BWRAP))
+                return 0;
+        return box->runtime == RUNTIME_BWRAP ? FOREIGN_PROCESSES : running_of_user();
+}
+
+void sandbox_limit(const struct sandbox *box, const struct sandbox_run *run)
+{
+        int64_t processes = run->process_cap + room_for_others(box, run);
 
         limit(RLIMIT_CORE, 0, 0);
         limit(RLIMIT_NOFILE, NOFILE_SOFT, NOFILE_HARD);
@@ -409,19 +489,43 @@ static void set_limits(const struct sandbox *box, const struct sandbox_run *run)
                 limit(RLIMIT_DATA, run->memory_cap, run->memory_cap);
 }
 
-static char **command(const struct sandbox_run *run)
+/* Bubblewrap around the command.  Without a uid of our own or a control group the processes are
+ * bounded from inside, where only those of the sandbox count. */
+static char **command(const struct sandbox *box, const struct sandbox_run *run)
 {
-        static const char *const bwrap[] = { "bwrap", "--args", "3", "--" };
-        size_t n = 0;
-        char **argv;
+        static const char *const words[] = { "bwrap", "--args", "3", "--", "prlimit", NULL, "--" };
+        size_t n = 0, n_words = box->root || run->processes_grouped ? 4 : LENGTH(words);
+        char **argv, *bound;
 
         while (run->argv[n])
                 n++;
-        argv = xcalloc(n + LENGTH(bwrap) + 1, sizeof(*argv));
-        for (size_t i = 0; i < LENGTH(bwrap); i++)
-                argv[i] = (char *)(uintptr_t)bwrap[i];
-        memcpy(argv + LENGTH(bwrap), run->argv, n * sizeof(*argv));
+        argv = xcalloc(n + LENGTH(words) + 1, sizeof(*argv));
+        for (size_t i = 0; i < n_words; i++)
+                argv[i] = (char *)(uintptr_t)words[i];
+        if (n_words > 5) {
+                if (asprintf(&bound, "--nproc=%lld", (long long)run->process_cap) < 0)
+                        _exit(1);
+                argv[5] = bound;
+        }
+        memcpy(argv + n_words, run->argv, n * sizeof(*argv));
         return argv;
+}
+
+/* What the runtime needs and this machine may lack. */
+static void check_kind(const struct sandbox *box, int control)
+{
+        if (box->runtime == RUNTIME_BWRAP && !box->bwrap)
+                wire_die(control, ERR_UNAVAILABLE, "bubblewrap (bwrap) is not installed");
+        if (box->filter < 0)
+                wire_die(control, ERR_UNAVAILABLE, "the system call filter cannot be made");
+        if (box->runtime == RUNTIME_LANDLOCK && box->landlock < LANDLOCK_LEAST)
+                wire_die(control, ERR_UNAVAILABLE,
+                         "this kernel has Landlock ABI %d, %d is needed", box->landlock,
+                         LANDLOCK_LEAST);
+        if (box->runtime == RUNTIME_LANDLOCK && !box->namespaces && box->landlock < LANDLOCK_SCOPED)
+                wire_die(control, ERR_UNAVAILABLE,
+                         "without namespaces Landlock ABI %d is needed, this kernel has %d",
+                         LANDLOCK_SCOPED, box->landlock);
 }
 
 void sandbox_exec(const struct sandbox *box, const struct sandbox_run *run)
@@ -429,22 +533,27 @@ void sandbox_exec(const struct sandbox *box, const struct sandbox_run *run)
         static char path_variable[] = "PATH=/usr/bin:/bin";
         char *const env[] = { path_variable, NULL };
         char workspace[PATH_MAX] = "", source[PATH_MAX] = "";
-        char **argv = command(run);
+        bool plain = box->runtime != RUNTIME_BWRAP;
+        char **argv;
         int control;
 
-        if (!box->bwrap)
-                wire_die(run->control, ERR_UNAVAILABLE, "bubblewrap (bwrap) is not installed");
+        check_kind(box, run->control);
         if (run->git_source)
                 resolve_source(box, run->git_source, run->control, source);
-        if (box->root) {
+        if (plain)
+                plain_isolate(box, run);
+        if (box->root || (plain && box->namespaces)) {
                 stage(box, run, source, workspace);
         } else if (run->workspace) {
                 close(sandbox_open_workspace(box, run->workspace, run->uid, run->control));
                 snprintf(workspace, sizeof(workspace), "%s/%s", box->workspaces, run->workspace);
         }
+        if (plain)
+                plain_exec(box, run, workspace, source);
+        argv = command(box, run);
         control = place_fds(box, run, arguments_fd(run, workspace, source));
         umask(022);
-        set_limits(box, run);
+        sandbox_limit(box, run);
         sandbox_change_uid(box, run->uid, control);
         /* After the change of uid, which clears it. */
         if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_PDEATHSIG, SIGKILL))

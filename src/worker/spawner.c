@@ -23,7 +23,8 @@ struct spawner {
         pid_t pid;
         int socket;
         uint32_t uid; /* the child's */
-        bool bwrap;
+        struct spawner_kind kind;
+        int64_t caps[CGROUP_LIMITS];
         char problem[sizeof(((struct wire_reply *)0)->text)];
 };
 
@@ -61,13 +62,14 @@ static enum err start_child(struct scope *scope, const struct spawner_options *o
                                        .inode = st.st_ino,
                                        .git_roots = options->git_roots,
                                        .root = geteuid() == 0,
+                                       .filter = -1,
                                        .first_uid = options->first_uid ? options->first_uid :
                                                                          SPAWNER_FIRST_UID,
                                        .server_uid = options->server_uid,
                                        .server_gid = options->server_gid };
 
                 close(ends[0]);
-                spawner_child(ends[1], &box);
+                spawner_child(ends[1], &box, options->sandbox ? options->sandbox : "auto");
         }
         close(ends[1]);
         spawner->socket = ends[0];
@@ -92,7 +94,13 @@ enum err spawner_start(struct scope *scope, const struct spawner_options *option
                 spawner_free(spawner);
                 return e;
         }
-        spawner->bwrap = hello.bwrap;
+        spawner->kind = (struct spawner_kind){ .runtime = hello.hello.runtime,
+                                               .landlock = hello.hello.landlock,
+                                               .namespaces = hello.hello.namespaces };
+        spawner->caps[CGROUP_MEMORY] = options->memory_cap;
+        spawner->caps[CGROUP_PROCESSES] =
+                options->process_cap ? options->process_cap : SPAWN_PROCESSES;
+        spawner->caps[CGROUP_CPUS] = options->cpu_cap;
         spawner->uid = (uint32_t)hello.a;
         memcpy(spawner->problem, hello.text, sizeof(spawner->problem));
         *out = spawner;
@@ -121,12 +129,27 @@ void spawner_free(struct spawner *spawner)
 
 struct str spawner_runtime(const struct spawner *spawner)
 {
-        return spawner->bwrap ? STR("bwrap") : STR("none");
+        return str_from(runtime_names[spawner->kind.runtime]);
 }
 
 struct str spawner_runtime_problem(const struct spawner *spawner)
 {
         return str_from(spawner->problem);
+}
+
+bool spawner_sandbox_is_known(const char *name)
+{
+        return sandbox_asked_is_known(name);
+}
+
+const struct spawner_kind *spawner_kind(const struct spawner *spawner)
+{
+        return &spawner->kind;
+}
+
+const int64_t *spawner_caps(const struct spawner *spawner)
+{
+        return spawner->caps;
 }
 
 uint32_t spawner_uid(const struct spawner *spawner, uint32_t workspace_uid)

@@ -4,8 +4,8 @@
  * it started when its socket closes.  The server talks to it over a socketpair; descriptors travel
  * by SCM_RIGHTS.
  *
- * Inside a sandbox the workspace is /workspace (read and write), git_source is /source (read only)
- * and the command runs as uid 1000 without a network.  When the program was started as root, each
+ * Under bubblewrap the workspace is /workspace (read and write), git_source is /source (read only)
+ * and the command runs as uid 1000 without a network; worker/plain.h tells of the others.  When the program was started as root, each
  * workspace has a uid of its own on the host; otherwise everything runs as the program's user.
  */
 #ifndef BATON_WORKER_SPAWNER_H
@@ -29,8 +29,13 @@ struct spawner_options {
                 *git_roots; /* local paths that git may read; ends with NULL; may be NULL */
         uint32_t first_uid; /* uids of workspaces begin here when root */
         uint32_t server_uid, server_gid; /* what the server drops to when root; 0 = not known */
-        const char *bwrap;               /* bubblewrap's program; NULL = look in the usual places */
+        const char *bwrap;   /* bubblewrap's program; NULL = look in the usual places */
+        const char *sandbox; /* "auto", "bwrap", "landlock" or "trusted"; NULL = auto */
+        int64_t memory_cap, process_cap, cpu_cap; /* of runs that say nothing; 0 memory, cpu: none */
 };
+
+/* May this be asked for as a sandbox? */
+bool spawner_sandbox_is_known(const char *name);
 
 /* Forks.  Call before any thread exists. */
 enum err spawner_start(struct scope *, const struct spawner_options *, struct spawner **) NODISCARD;
@@ -39,7 +44,8 @@ enum err spawner_start(struct scope *, const struct spawner_options *, struct sp
 void spawner_stop(struct spawner *);
 void spawner_free(struct spawner *); /* stops too; when no other thread uses it any more */
 
-/* "bwrap" or "none": what this machine can do, and why not when it cannot. */
+/* "bwrap", "landlock", "trusted", or "none" when nothing of what was asked works here; the problem
+ * then says why, and else what stronger kind did not work. */
 struct str spawner_runtime(const struct spawner *);
 struct str spawner_runtime_problem(const struct spawner *);
 
@@ -60,8 +66,9 @@ struct spawn_spec {
         int64_t stdout_cap, stderr_cap; /* bytes kept for the result */
         int64_t output_cap;             /* bytes in all after which the tree is killed */
         int64_t file_size_cap;          /* RLIMIT_FSIZE */
-        int64_t memory_cap;             /* bytes; 0 = none */
+        int64_t memory_cap;             /* bytes; 0 = the spawner's */
         int64_t process_cap;            /* processes and threads at a time */
+        int64_t cpu_cap;                /* whole processors */
         /* Called with each piece of output as it comes, raw (stream 1 or 2); may be NULL. */
         void (*on_output)(void *ctx, int stream, struct str bytes);
         /* Polled about every 100 ms; true = kill the tree.  May be NULL. */
@@ -71,7 +78,10 @@ struct spawn_spec {
 
 struct spawn_result {
         int exit_code; /* 128+n after a signal; 127 no such command, 126 not executable */
-        bool timed_out, canceled, truncated, output_exceeded, oom;
+        bool timed_out, canceled, truncated, output_exceeded;
+        bool oom;            /* the kernel killed in it: it came to memory_cap */
+        bool forks_refused;  /* it came to process_cap */
+        int64_t memory_cap, process_cap; /* that held */
         struct str out, err; /* UTF-8 (bad bytes replaced), in the scope's arena */
         int64_t duration_us;
         struct str sandbox; /* profile really used: JSON {"runtime":"bwrap", ...} */

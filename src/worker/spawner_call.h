@@ -2,8 +2,19 @@
 #ifndef BATON_WORKER_SPAWNER_CALL_H
 #define BATON_WORKER_SPAWNER_CALL_H
 
+#include "worker/sandbox.h"
 #include "worker/spawner.h"
 #include "worker/wire.h"
+
+/* The sandbox that was found to work when the spawner started. */
+struct spawner_kind {
+        enum runtime runtime;
+        uint32_t landlock; /* ABI, 0 = not used */
+        bool namespaces;
+};
+const struct spawner_kind *spawner_kind(const struct spawner *);
+/* What holds for runs that say nothing, by enum cgroup_limit. */
+const int64_t *spawner_caps(const struct spawner *);
 
 /* What a workspace's processes run as: its own uid, or the program's when that is not root. */
 uint32_t spawner_uid(const struct spawner *, uint32_t workspace_uid);

@@ -1,5 +1,6 @@
 #include "worker/spawner_child.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
@@ -20,7 +21,6 @@
 #include "core/failpoint.h"
 #include "worker/cgroup.h"
 #include "worker/files_child.h"
-#include "worker/seccomp.h"
 
 /* One request that a child process works on. */
 struct job {
@@ -144,9 +144,10 @@ static void finish(struct child *c, struct job *job)
         if (told_number(job, "\"exit-code\"", &code))
                 reply.exit_code = (int32_t)code;
         if (job->grouped) {
-                reply.memory_group = job->group.memory;
-                reply.pids_group = job->group.pids;
-                reply.oom = cgroup_oom(&c->groups, &job->group);
+                for (int what = 0; what < CGROUP_LIMITS; what++) {
+                        reply.bounds[what] = job->group.bounds[what];
+                        reply.hit[what] = cgroup_hit(&c->groups, &job->group, what);
+                }
                 remove_group(c, &job->group);
         }
         failpoint_pass(FAILPOINT_SPAWN_REAPED);
@@ -186,23 +187,82 @@ static bool is_of_a_job(const struct child *c, pid_t pid)
         return c->spare.pid == pid;
 }
 
-/*
- * A bubblewrap that is killed between making its process 1 and telling us leaves one that waits for
- * ever.  Being the subreaper, we inherit it: every child that belongs to no job is such a one.
- */
-static void kill_strays(const struct child *c)
+/* ---- strays ---- */
+
+struct pids {
+        pid_t *at;
+        size_t n, size;
+};
+
+static void add_pid(struct pids *pids, pid_t pid)
 {
-        char path[64];
-        FILE *list;
+        if (pids->n == pids->size) {
+                pids->size = pids->size ? 2 * pids->size : 64;
+                pids->at = xrealloc(pids->at, pids->size * sizeof(*pids->at));
+        }
+        pids->at[pids->n++] = pid;
+}
+
+/* The children of one process, those of all its threads. */
+static void add_children(struct pids *pids, pid_t parent)
+{
+        char path[300];
+        struct dirent *thread;
+        DIR *threads;
         int pid;
 
-        snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
-        list = fopen(path, "re");
-        while (list && fscanf(list, "%d", &pid) == 1)
-                if (!is_of_a_job(c, pid))
-                        kill(pid, SIGKILL);
-        if (list)
-                fclose(list);
+        snprintf(path, sizeof(path), "/proc/%d/task", (int)parent);
+        threads = opendir(path);
+        while (threads && (thread = readdir(threads))) {
+                FILE *list;
+
+                snprintf(path, sizeof(path), "/proc/%d/task/%s/children", (int)parent,
+                         thread->d_name);
+                list = fopen(path, "re");
+                while (list && fscanf(list, "%d", &pid) == 1)
+                        add_pid(pids, pid);
+                if (list)
+                        fclose(list);
+        }
+        if (threads)
+                closedir(threads);
+}
+
+/* Stops every process below us that belongs to no job; how many they are. */
+static size_t stop_strays(const struct child *c, struct pids *pids)
+{
+        size_t n = 0;
+
+        pids->n = 0;
+        add_children(pids, getpid());
+        for (size_t i = 0; i < pids->n; i++)
+                if (!is_of_a_job(c, pids->at[i]))
+                        pids->at[n++] = pids->at[i];
+        pids->n = n;
+        for (size_t i = 0; i < pids->n; i++) {
+                kill(pids->at[i], SIGSTOP);
+                add_children(pids, pids->at[i]);
+        }
+        return pids->n;
+}
+
+/*
+ * Being the subreaper, we inherit what a run leaves behind: every child that belongs to no job, and
+ * all below it.  It may be one bubblewrap that was killed between making its process 1 and telling
+ * us, or, without a namespace, a thousand processes that fork.  Those that are stopped neither fork
+ * nor make room for others; so first all are, then they die.  False: there were none.
+ */
+static bool kill_strays(const struct child *c)
+{
+        struct pids pids = { 0 };
+        size_t seen = 0, now;
+
+        while ((now = stop_strays(c, &pids)) > seen)
+                seen = now;
+        for (size_t i = 0; i < pids.n; i++)
+                kill(pids.at[i], SIGKILL);
+        free(pids.at);
+        return pids.n > 0;
 }
 
 static void drop_spare(struct child *c)
@@ -224,7 +284,7 @@ static void reaped(struct child *c, pid_t pid, int status)
                         job->status = status;
                         read_status(job);
                         if (job->status_fd >= 0 && !job->inner_known)
-                                kill_strays(c);
+                                (void)kill_strays(c);
                         /* Killing bubblewrap kills its process 1; this makes sure. */
                         if (job->inner && is_ours(job->inner))
                                 kill(job->inner, SIGKILL);
@@ -235,10 +295,29 @@ static void reaped(struct child *c, pid_t pid, int status)
                 } else {
                         continue;
                 }
-                if (!job->pid && !job->inner)
+                /* Without a namespace there may be more, which the last of it brings down. */
+                if (!job->pid && !job->inner &&
+                    (c->box->namespaces || job->status_fd < 0 || !kill_strays(c)))
                         finish(c, job);
                 return;
         }
+}
+
+static struct job *ended_job(const struct child *c)
+{
+        for (struct job *job = c->jobs; job; job = job->next)
+                if (!job->pid && !job->inner)
+                        return job;
+        return NULL;
+}
+
+/* Runs whose own processes are gone end when nothing that they left behind lives. */
+static void finish_bare(struct child *c)
+{
+        struct job *job;
+
+        while ((job = ended_job(c)) && !kill_strays(c))
+                finish(c, job);
 }
 
 static void reap(struct child *c)
@@ -251,6 +330,7 @@ static void reap(struct child *c)
                 ;
         while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
                 reaped(c, pid, status);
+        finish_bare(c);
 }
 
 static void kill_everything(struct child *c)
@@ -272,7 +352,7 @@ static void kill_everything(struct child *c)
                 if (pid) {
                         reaped(c, pid, status);
                 } else {
-                        kill_strays(c);
+                        (void)kill_strays(c);
                         usleep(1000);
                 }
         }
@@ -338,8 +418,9 @@ static void run_child(const struct sandbox *box, const struct wire_request *q, c
                                    .uid = q->uid,
                                    .network = q->network,
                                    .file_size_cap = q->file_size_cap,
-                                   .memory_cap = q->memory_cap,
-                                   .process_cap = q->process_cap,
+                                   .memory_cap = q->caps[CGROUP_MEMORY],
+                                   .process_cap = q->caps[CGROUP_PROCESSES],
+                                   .processes_grouped = q->processes_grouped,
                                    .control = fds[WIRE_CONTROL],
                                    .out = fds[WIRE_OUT],
                                    .err = fds[WIRE_ERR],
@@ -460,9 +541,10 @@ static bool start_run(struct child *c, struct job *job, struct wire_request q, c
         job->grouped = true;
         job->status_fd = status[0];
         c->spare.pid = 0;
-        cgroup_limit(&c->groups, &job->group, q.memory_cap, q.process_cap);
-        if (job->group.memory)
-                q.memory_cap = 0; /* bounded for the whole tree already */
+        cgroup_bound(&c->groups, &job->group, q.caps);
+        if (job->group.bounds[CGROUP_MEMORY])
+                q.caps[CGROUP_MEMORY] = 0; /* bounded for the whole tree already */
+        q.processes_grouped = job->group.bounds[CGROUP_PROCESSES];
         memcpy(all, fds, sizeof(*all) * WIRE_RUN_FDS);
         all[WIRE_STATUS] = status[1];
         sent = wire_send(c->spare.socket, &q, sizeof(q), all, WIRE_MAX_FDS);
@@ -530,8 +612,8 @@ static bool accept_request(struct child *c)
 
 /* ---- life ---- */
 
-/* Runs `true` in a sandbox of the very kind that will be used; the sentence says what failed. */
-static void try_sandbox(struct child *c, struct wire_reply *hello)
+/* Runs `true` in a sandbox of this very kind; the sentence says what failed. */
+static bool try_kind(struct child *c, char *why, size_t size)
 {
         static char name[] = "true";
         char *const argv[] = { name, NULL };
@@ -543,13 +625,16 @@ static void try_sandbox(struct child *c, struct wire_reply *hello)
                                    .parent = getpid() };
         int out[2], told[2], control[2], status = 0;
         struct wire_reply fault = { 0 };
+        char words[1024];
+        bool works;
         size_t n = 0;
         ssize_t got;
         pid_t pid;
 
         if (pipe2(out, O_CLOEXEC) || pipe2(told, O_CLOEXEC) ||
             socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control))
-                return;
+                return false;
+        *why = 0;
         pid = fork();
         if (!pid) {
                 reset_signals();
@@ -561,23 +646,50 @@ static void try_sandbox(struct child *c, struct wire_reply *hello)
         close(out[1]);
         close(told[1]);
         close(control[1]);
-        while (pid > 0 && n < sizeof(hello->text) - 1 &&
-               (got = read(out[0], hello->text + n, sizeof(hello->text) - 1 - n)) > 0)
+        while (pid > 0 && n < size - 1 && (got = read(out[0], why + n, size - 1 - n)) > 0)
                 n += (size_t)got;
-        hello->text[strcspn(hello->text, "\n")] = 0;
+        why[n] = 0;
+        why[strcspn(why, "\n")] = 0;
         if (pid > 0)
                 (void)waitpid(pid, &status, 0);
+        for (n = 0; n < sizeof(words) - 1 &&
+                    (got = read(told[0], words + n, sizeof(words) - 1 - n)) > 0;)
+                n += (size_t)got;
+        words[n] = 0;
         if (wire_receive(control[0], &fault, sizeof(fault), MSG_DONTWAIT, NULL, NULL) == 1)
-                memcpy(hello->text, fault.text, sizeof(fault.text));
-        hello->bwrap = pid > 0 && WIFEXITED(status) && !WEXITSTATUS(status);
-        if (hello->bwrap)
-                hello->text[0] = 0;
-        else if (!hello->text[0])
-                snprintf(hello->text, sizeof(hello->text), "bubblewrap ended with status %d",
-                         status);
+                snprintf(why, size, "%.*s", (int)size - 1, fault.text);
+        works = pid > 0 && WIFEXITED(status) && !WEXITSTATUS(status) &&
+                strstr(words, "\"exit-code\": 0");
+        if (!works && !*why)
+                snprintf(why, size, "it ended with status %d", status);
         close(out[0]);
         close(told[0]);
         close(control[0]);
+        return works;
+}
+
+/* Takes the strongest kind that was asked and works; says why those before it do not. */
+static void choose_kind(struct child *c, const char *asked, struct wire_reply *hello)
+{
+        struct buf text = BUF_INIT(sizeof(hello->text) - 1);
+        bool works = false;
+        char why[400];
+
+        for (unsigned i = 0; !works && sandbox_kind(c->box, asked, i); i++) {
+                works = try_kind(c, why, sizeof(why));
+                if (!works)
+                        buf_printf(&text, "%s%s%s: %s", text.n ? "; " : "",
+                                   runtime_names[c->box->runtime],
+                                   c->box->namespaces ? "" : " without namespaces", why);
+        }
+        if (!works)
+                c->box->runtime = RUNTIME_NONE;
+        hello->hello.runtime = c->box->runtime;
+        hello->hello.landlock = (uint32_t)c->box->landlock;
+        hello->hello.namespaces = c->box->namespaces;
+        if (text.n)
+                memcpy(hello->text, text.p, text.n);
+        buf_done(&text);
 }
 
 static void set_up(struct child *c)
@@ -606,22 +718,22 @@ static void set_up(struct child *c)
         BUG_ON(c->signals < 0 || c->epoll < 0);
         watch(c, c->socket, &c->socket);
         watch(c, c->signals, &c->signals);
-        c->box->filter = seccomp_filter_memfd();
         cgroups_probe(&c->groups);
 }
 
-void spawner_child(int socket, struct sandbox *box)
+void spawner_child(int socket, struct sandbox *box, const char *asked)
 {
         struct child c = { .box = box, .socket = socket };
         struct wire_reply hello = { .kind = WIRE_HELLO, .a = geteuid() };
-        bool open = true;
+        bool open = true, runs;
 
         set_up(&c);
-        try_sandbox(&c, &hello);
+        choose_kind(&c, asked, &hello);
+        runs = c.box->runtime != RUNTIME_NONE;
         (void)wire_send(socket, &hello, sizeof(hello), NULL, 0);
         while (open) {
                 struct epoll_event events[16];
-                int idle = !c.spare.pid && hello.bwrap ? SPARE_MS : c.leftovers ? LEFTOVER_MS : -1;
+                int idle = !c.spare.pid && runs ? SPARE_MS : c.leftovers ? LEFTOVER_MS : -1;
                 int n = epoll_wait(c.epoll, events, LENGTH(events), idle);
                 bool died = false;
 
@@ -642,7 +754,7 @@ void spawner_child(int socket, struct sandbox *box)
                         reap(&c); /* last: it frees jobs that other events may name */
                 if (n > 0 && c.n_leftovers < LEFTOVERS_MAX)
                         continue;
-                if (n <= 0 && !c.spare.pid && hello.bwrap)
+                if (n <= 0 && !c.spare.pid && runs)
                         (void)make_spare(&c);
                 else
                         remove_leftovers(&c);

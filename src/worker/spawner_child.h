@@ -5,6 +5,6 @@
 #include "worker/sandbox.h"
 
 /* Serves requests until the socket closes, then kills what it started and ends. */
-void spawner_child(int socket, struct sandbox *) NORETURN;
+void spawner_child(int socket, struct sandbox *, const char *asked) NORETURN;
 
 #endif

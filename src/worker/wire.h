@@ -14,6 +14,7 @@
 #include "core/attr.h"
 #include "core/buf.h"
 #include "core/err.h"
+#include "worker/cgroup.h"
 
 enum wire_op {
         WIRE_WORKSPACE,
@@ -47,9 +48,11 @@ struct wire_request {
         uint32_t op, uid;
         uint32_t n_argv, n_env;
         bool has_source, network;
+        bool processes_grouped; /* the spawner's own remark for the child */
         char workspace[72];
         int64_t cap; /* of a read; the quota of a write */
-        int64_t file_size_cap, memory_cap, process_cap;
+        int64_t file_size_cap;
+        int64_t caps[CGROUP_LIMITS]; /* 0 = none */
 };
 
 enum wire_kind { WIRE_FAULT, WIRE_FIGURES, WIRE_DONE, WIRE_HELLO };
@@ -59,8 +62,12 @@ struct wire_reply {
         uint32_t err;      /* of a fault */
         int32_t status;    /* of waitpid, when done */
         int32_t exit_code; /* as the sandbox reported it; -1 = it did not */
-        bool oom, memory_group, pids_group;
-        bool bwrap;   /* of a hello */
+        bool bounds[CGROUP_LIMITS]; /* which limits a control group kept */
+        bool hit[CGROUP_LIMITS];    /* which of them it ran into */
+        struct {
+                uint32_t runtime, landlock; /* enum runtime; ABI, 0 = not used */
+                bool namespaces;
+        } hello;
         int64_t a, b; /* figures; a of a hello is the spawner's uid */
         char text[600];
 };

@@ -35,10 +35,10 @@ def wait_until(check, seconds=10, every=0.02):
 
 
 class Server:
-    def __init__(self, data, *options, prefix=()):
+    def __init__(self, data, *options, program=(BATON,)):
         self.data = pathlib.Path(data)
+        self.program = program
         self.options = options
-        self.prefix = list(prefix)  # of the command: env, unshare and the like
         self.process = None
         self.start()
 
@@ -48,7 +48,7 @@ class Server:
             listen.unlink()
         self.log = open(str(self.data) + ".log", "ab")
         self.process = subprocess.Popen(
-            [*self.prefix, BATON, "serve", "--data", str(self.data), "--listen", "127.0.0.1:0", *self.options],
+            [*self.program, "serve", "--data", str(self.data), "--listen", "127.0.0.1:0", *self.options],
             stdout=self.log, stderr=self.log)
         wait_until(lambda: self.process.poll() is not None or listen.exists())
         assert self.process.poll() is None, open(self.log.name).read()

@@ -57,6 +57,18 @@ def test_revocation_and_expiry_work_within_a_second(api):
     wait_until(lambda: brief.request("GET", "/v1/tasks").status_code == 401, 4)
 
 
+def test_a_workspace_is_chosen_for_one_request_only(api):
+    """The first request of a key names a workspace, the next ones do not."""
+    other = api.post("/v1/workspaces", {"name": "chosen once", "slug": "chosen-once"})["id"]
+    key = requests.post(api.server.url + "/v1/keys", timeout=20, headers={"Authorization": "Bearer " + api.server.key}, json={
+        "name": "k", "actor_kind": "human", "ref": "everywhere", "scopes": ["tasks:read", "tasks:write"]}).json()["key"]
+    choosing = Client(api.server, key, {"X-Workspace-ID": other})
+    for _ in range(8):  # every loop keeps keys of its own
+        choosing.get("/v1/tasks")
+    made = [Client(api.server, key).post("/v1/tasks", {"title": "in the default one"}) for _ in range(8)]
+    assert other not in [task["workspace_id"] for task in made]
+
+
 def test_workspaces_do_not_see_each_other(api):
     space = api.post("/v1/workspaces", {"name": "Other Place"})
     assert space["slug"].startswith("other-place")

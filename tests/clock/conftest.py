@@ -63,7 +63,7 @@ def launch(tmp_path):
     servers = []
 
     def start(prefix=(), *options):
-        servers.append(Server(tmp_path / f"data{len(servers)}", *options, prefix=prefix))
+        servers.append(Server(tmp_path / f"data{len(servers)}", *options, program=(*prefix, BATON)))
         return servers[-1]
     yield start
     for server in servers:

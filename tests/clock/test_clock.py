@@ -112,7 +112,7 @@ def test_a_start_under_another_boot_clock_gives_leases_their_grace(launch, offse
     capability, claim = hold(api, 3)
     silent, claim_2 = hold(api, 3)
     server.kill()
-    server.prefix = ["unshare", "-T", "--boottime", str(offset)]
+    server.program = ("unshare", "-T", "--boottime", str(offset), *server.program)
     server.start()
     started = time.monotonic()
     api = server.client()
@@ -197,7 +197,7 @@ def test_a_claimer_that_stood_still_changes_nothing_when_it_wakes(launch):
 
 def rows(server):
     db = sqlite3.connect(f"file:{server.data}/baton.db?mode=ro", uri=True)
-    tables = "task", "run", "event", "ready", "tree"
+    tables = "task", "run", "event", "ready"
     found = [db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in tables]
     db.close()
     return found
