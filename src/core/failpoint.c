@@ -1,5 +1,7 @@
 #include "core/failpoint.h"
 
+#ifdef BATON_WITH_FAILPOINTS
+
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -77,3 +79,5 @@ void failpoint_pass(enum failpoint point)
 {
         (void)failpoint_fails(point);
 }
+
+#endif
