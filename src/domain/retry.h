@@ -5,8 +5,11 @@
 #include "core/scope.h"
 #include "domain/outcome.h"
 
+/* Where a policy is given and says no number; of a root run the task does. */
+enum { RETRY_ATTEMPTS = 3 };
+
 struct task_retry {
-        int64_t max_attempts;            /* 0 = as the task says */
+        int64_t max_attempts;            /* 0 = none was given */
         int64_t delay_ms, max_delay_ms;  /* first delay and cap */
         double backoff, jitter;          /* factor per attempt; random share 0..1 */
 };

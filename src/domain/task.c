@@ -210,7 +210,7 @@ enum err task_create(struct tx *tx, const struct principal *by, const struct tas
                 .description = spec->description,
                 .priority = spec->priority,
                 .status = TASK_READY,
-                .max_attempts = spec->max_attempts ? spec->max_attempts : 3,
+                .max_attempts = spec->max_attempts ? spec->max_attempts : RETRY_ATTEMPTS,
                 .retry = spec->retry,
                 .timeout_seconds = spec->timeout_seconds,
                 .definition_id = spec->definition_id,

@@ -467,7 +467,7 @@ static void read_step(struct reader *r, struct str path, struct value map, int d
         if (!retry_of(r, path, map, &step->retry).p)
                 step->retry.max_attempts = 1;
         else if (!step->retry.max_attempts)
-                step->retry.max_attempts = 3;
+                step->retry.max_attempts = RETRY_ATTEMPTS;
         step->requires_approval = bool_of(r, path, map, "requires_approval");
         step->required_capabilities = capabilities_of(r, path, map);
         read_on_error(r, path, map, list, step);

@@ -818,8 +818,12 @@ static void start(struct planner *pl, struct scope *scope, struct progress *p, s
                                                                       0 } };
         /* Attempts of a root run are the task's matter, those of a branch its parent's. */
         if (p->snapshot->run->kind != RUN_ROOT && p->snapshot->n_frames == 1 &&
-            p->definition->retry.p && retry_parse(scope, p->definition->retry, &out->advance.retry))
-                scope->fault = (struct fault){ 0 };
+            p->definition->retry.p) {
+                if (retry_parse(scope, p->definition->retry, &out->advance.retry))
+                        scope->fault = (struct fault){ 0 };
+                else if (!out->advance.retry.max_attempts)
+                        out->advance.retry.max_attempts = RETRY_ATTEMPTS;
+        }
         *pl = (struct planner){ .scope = scope, .p = p, .out = out };
         environment_init(&pl->env, p, scope->now);
 }
