@@ -146,7 +146,7 @@ static bool is_tried_again(const struct advance *a, const struct run *run)
 }
 
 /* The next attempt of a child run takes its place in the join. */
-static enum err try_again(struct tx *tx, const struct advance *a, const struct run *run,
+static enum err try_again(struct tx *tx, const struct advance *a, struct run *run,
                           struct events *events)
 {
         struct run parent, next;
@@ -165,6 +165,9 @@ static enum err try_again(struct tx *tx, const struct advance *a, const struct r
                                  .input = run->input };
         enum err e = run_load(tx, run->parent_run_id, &parent);
 
+        /* A parent that has been woken, its step's time being over, wants no more of it. */
+        if (!e && !run_is_waiting(parent.status))
+                return run_ended(tx, run, events);
         if (!e)
                 e = tx_one(tx, SQL_TASK_GET, &task, INT(run->task_id));
         if (e)
