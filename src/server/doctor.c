@@ -221,13 +221,16 @@ static void look_at_limits(struct findings *f)
 static enum err try_sandbox(struct findings *f, const char *asked, struct str *runtime,
                             struct str *problem)
 {
-        char home[] = "/tmp/baton-doctor-XXXXXX";
+        const char *place = getenv("TMPDIR");
+        char *home = str_c(&f->scope->arena,
+                           arena_printf(&f->scope->arena, "%s/baton-doctor-XXXXXX",
+                                        place && *place ? place : "/tmp"));
         struct spawner_options options = { .workspaces = home, .sandbox = asked };
         struct spawner *spawner;
         enum err e;
 
         if (!mkdtemp(home))
-                return fail(f->scope, ERR_UNAVAILABLE, "/tmp cannot be written: %s",
+                return fail(f->scope, ERR_UNAVAILABLE, "cannot make %s: %s", home,
                             strerror(errno));
         e = spawner_start(f->scope, &options, &spawner);
         if (!e) {
@@ -359,6 +362,7 @@ static void look_at_sync(struct findings *f)
         static const char page[4096];
         char path[600];
         int64_t took[ROUNDS];
+        int64_t median;
         int fd;
 
         snprintf(path, sizeof(path), "%s/.doctor-XXXXXX", f->data);
@@ -380,9 +384,10 @@ static void look_at_sync(struct findings *f)
         }
         close(fd);
         qsort(took, ROUNDS, sizeof(*took), by_value);
-        find(f, "fsync", took[ROUNDS / 2] > SLOW_US ? WARNING : FINE,
-             "4 KiB in %.2f ms (median of %d), worst %.2f ms", (double)took[ROUNDS / 2] / 1000,
-             ROUNDS, (double)took[ROUNDS - 1] / 1000);
+        median = took[ROUNDS / 2];
+        find(f, "fsync", median > SLOW_US ? WARNING : FINE,
+             "4 KiB in %.2f ms (median of %d), worst %.2f ms", (double)median / 1000, ROUNDS,
+             (double)took[ROUNDS - 1] / 1000);
 }
 
 /* ---- all of it ---- */

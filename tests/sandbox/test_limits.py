@@ -12,7 +12,7 @@ MEMORY, PROCESSES = 96, 60
 
 @pytest.fixture(scope="module", params=["root-bwrap", "root-landlock", "user-bwrap", "user-landlock-bare"])
 def world(request):
-    world = make_world(request.param, "--command-memory", str(MEMORY), "--command-processes", str(PROCESSES))
+    world = make_world(request.param, "--command-memory", str(MEMORY), "--command-processes", str(PROCESSES), "--command-cpus", "1")
     world.mark = "%d.%d" % (time.monotonic_ns() % 10 ** 9 + 10 ** 9, world.pid)
     yield world
     world.stop()
@@ -84,3 +84,12 @@ def test_open_files_are_bounded(world):
     assert int(output(step)) <= 4096
 
 
+def test_processors_are_bounded_where_groups_can(world):
+    """Four busy processes for a second; without a group the record says that nothing bounds them."""
+    step, = world.perform(python(
+        "import os, time\nbegan = time.monotonic()\nfor _ in range(4):\n  if not os.fork():\n"
+        "    while time.monotonic() < began + 1: pass\n    os._exit(0)\nfor _ in range(4): os.wait()\n"
+        "spent = os.times()\nprint((spent.children_user + spent.children_system) / (time.monotonic() - began))"))
+    assert keeper(step, "cpu") in ("cgroup", "none")
+    if keeper(step, "cpu") == "cgroup":
+        assert float(output(step)) < 1.3
