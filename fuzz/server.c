@@ -528,6 +528,11 @@ static void rolled_back(void *context, bool whole)
         domain_rolled_back(((struct server *)context)->domain, whole);
 }
 
+static void mended(void *context)
+{
+        waiting_again(((struct server *)context)->waiting);
+}
+
 static void park(void *context, struct call *call)
 {
         waiting_park(((struct server *)context)->waiting, (struct claim_call *)call);
@@ -578,6 +583,7 @@ static struct server *open_server(void)
                                          .committed = committed,
                                          .kept = kept,
                                          .rolled_back = rolled_back,
+                                         .mended = mended,
                                          .park = park,
                                          .tick = tick,
                                          .tick_ms = TICK_MS };

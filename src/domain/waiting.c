@@ -89,6 +89,14 @@ void waiting_tree(struct waiting *w, int64_t tree)
         }
 }
 
+void waiting_again(struct waiting *w)
+{
+        for (struct claim_call *c = w->first, *next; c; c = next) {
+                next = c->next;
+                leave(w, c);
+        }
+}
+
 void waiting_tick(struct waiting *w, int64_t boot_now)
 {
         for (struct claim_call *c = w->first, *next; c; c = next) {

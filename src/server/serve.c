@@ -225,6 +225,11 @@ static void rolled_back(void *context, bool whole)
         domain_rolled_back(((struct server *)context)->domain, whole);
 }
 
+static void mended(void *context)
+{
+        waiting_again(((struct server *)context)->waiting);
+}
+
 static enum err open_store(struct scope *scope, struct server *s, const struct options *o)
 {
         struct store_options options = {
@@ -241,6 +246,7 @@ static enum err open_store(struct scope *scope, struct server *s, const struct o
                 .committed = committed,
                 .kept = kept,
                 .rolled_back = rolled_back,
+                .mended = mended,
                 .park = park,
                 .tick = tick,
                 .tick_ms = TICK_MS,

@@ -401,6 +401,8 @@ static void mend(struct store *store)
         }
         store->healthy = !store->broken && !store->full;
         store->next_mend = now + MEND_EVERY_US;
+        if (store->healthy && store->options.mended)
+                store->options.mended(store->options.hooks);
 }
 
 static void call_refuse(struct call *call, enum err trouble)

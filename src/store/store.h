@@ -35,6 +35,8 @@ struct store_options {
         /* On the writing thread: what they cached of this batch is void; if not of the whole batch,
          * then what came after kept(). */
         void (*rolled_back)(void *hooks, bool whole);
+        /* On the writing thread: what was refused because the storage had failed would be served now. */
+        void (*mended)(void *hooks);
         /* Takes over a parked call after COMMIT. */
         void (*park)(void *hooks, struct call *);
         /* Runs on the writing thread, inside a transaction, every tick_ms. */
