@@ -2,7 +2,7 @@
 BUILD ?= build
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all setup run serve test crash-test failpoint-test clock-test restart-test faults powercut powercut-fs stream-test \
+.PHONY: all setup run serve test crash-test failpoint-test clock-test restart-test faults powercut powercut-fs sim stream-test \
 	slow-test overload-test campaign cel-conformance bench asan tsan valgrind analyze fuzz fuzz-smoke fuzz-build lint \
 	openapi-lint format install clean help
 
@@ -48,6 +48,9 @@ powercut: all ## images of what a power cut may leave; N=2000 SEED=1
 
 powercut-fs: all ## cut a real ext4 off under the server (root); CUTS=20 SEED=…
 	BATON=$(BUILD)/baton unshare -m $(PYTHON) tests/faults/powercut_fs.py --cuts $(or $(CUTS),20) $(if $(SEED),--seed $(SEED))
+
+sim: all ## the domain, planner and writer in a simulated world; SEEDS=1..200 OPS=5000
+	@$(BUILD)/tests/sim/sim --seeds $(or $(SEEDS),$(if $(SEED),$(SEED),1..200)) --ops $(or $(OPS),5000)
 
 stream-test: all ## event streams at scale; SUBSCRIBERS=5000 DISCONNECTS=10000
 	$(PYTHON) tests/scale/streams.py --baton $(BUILD)/baton --subscribers $(or $(SUBSCRIBERS),5000) \
