@@ -9,7 +9,8 @@ struct task_body {
         struct str title, description, identifier;
         int scope, priority;
         int64_t max_attempts, timeout_seconds, id;
-        struct str retry, required_capabilities, metadata, definition_id, input;
+        struct str retry, required_capabilities, preferred_capabilities, metadata, definition_id;
+        struct str input, owner, network_channel;
         bool start;
         uint64_t given;
 };
@@ -30,6 +31,9 @@ static const struct field task_body_fields[] = {
         { "input", FIELD_JSON, FIELD_WIRE, AT(input), NULL, 0, INPUT_MAX },
         { "start", FIELD_BOOL, FIELD_WIRE, AT(start) },
         { "id", FIELD_ID, FIELD_WIRE, AT(id), "task" },
+        { "preferred_capabilities", FIELD_CAPS, FIELD_WIRE, AT(preferred_capabilities) },
+        { "owner", FIELD_ACTOR, FIELD_WIRE, AT(owner) },
+        { "network_channel", FIELD_STR, FIELD_WIRE, AT(network_channel), NULL, 1, 64 },
 };
 enum { GIVEN_PRIORITY = 1 << 4 };
 static const struct record task_body = { "TaskCreate", task_body_fields, LENGTH(task_body_fields),
@@ -48,7 +52,7 @@ static const struct record batch_body = { "TaskBatch", batch_fields, LENGTH(batc
 
 #undef AT
 #define AT(member) offsetof(struct task_patch, member)
-enum { CLEARS = FIELD_WIRE | FIELD_CLEARS };
+enum { CLEARS = FIELD_WIRE | FIELD_CLEARS, FIXED = FIELD_WIRE | FIELD_FIXED };
 static const struct field patch_fields[] = {
         { "title", FIELD_STR, FIELD_WIRE, AT(title), NULL, 0, TITLE_MAX },
         { "description", FIELD_STR, CLEARS, AT(description), NULL, 0, TEXT_MAX },
@@ -58,6 +62,19 @@ static const struct field patch_fields[] = {
         { "timeout_seconds", FIELD_INT, CLEARS, AT(timeout_seconds), NULL, 1, 86400 * 365 },
         { "required_capabilities", FIELD_CAPS, CLEARS, AT(required_capabilities) },
         { "metadata", FIELD_JSON, FIELD_WIRE, AT(metadata), NULL, 0, METADATA_MAX },
+        { "preferred_capabilities", FIELD_CAPS, CLEARS, AT(preferred_capabilities) },
+        { "owner", FIELD_ACTOR, CLEARS, AT(owner) },
+        { "network_channel", FIELD_STR, CLEARS, AT(network_channel), NULL, 1, 64 },
+        { "clear_owner", FIELD_BOOL, FIELD_WIRE, AT(clear_owner) },
+        { "id", FIELD_STR, FIXED },
+        { "identifier", FIELD_STR, FIXED },
+        { "scope", FIELD_STR, FIXED },
+        { "workspace_id", FIELD_STR, FIXED },
+        { "parent_task_id", FIELD_STR, FIXED },
+        { "definition_id", FIELD_STR, FIXED },
+        { "created_by", FIELD_STR, FIXED },
+        { "origin", FIELD_STR, FIXED },
+        { "created_at", FIELD_STR, FIXED },
 };
 static const struct record patch_body = { "TaskPatch", patch_fields, LENGTH(patch_fields),
                                           sizeof(struct task_patch),
@@ -130,6 +147,9 @@ static struct task_spec to_spec(const struct task_body *b)
                 .retry = b->retry,
                 .timeout_seconds = b->timeout_seconds,
                 .required_capabilities = b->required_capabilities,
+                .preferred_capabilities = b->preferred_capabilities,
+                .owner = b->owner,
+                .network_channel = b->network_channel,
                 .metadata = b->metadata,
                 .input = b->input,
                 .id = b->id,
@@ -261,6 +281,12 @@ static enum err list_tasks(struct request *r, struct tx *tx)
         if (!e)
                 e = query_int(r, "include_drafts", 0, 1, &drafts);
         f.q = request_query(r, "q");
+        f.network_channel = request_query(r, "network_channel");
+        f.owner_kind = request_query(r, "owner_kind");
+        f.owner_ref = request_query(r, "owner_ref");
+        if (!e && f.owner_ref.p && !f.owner_kind.p)
+                e = fail_field(&r->scope, "owner_ref", ERR_VALIDATION,
+                               "owner_ref needs owner_kind");
         f.source_conversation_id = request_query(r, "source_conversation_id");
         f.include_drafts = drafts != 0;
         f.limit = limit + 1;

@@ -210,7 +210,8 @@ static enum err run_lane(struct tx *tx, const struct task *task, struct run *run
                 .priority = run->priority,
                 .required = run->required_capabilities,
                 .preferred = run->preferred_capabilities,
-                .owner = task->owner,
+                /* The built-in worker does the work itself: nobody claims for an owner. */
+                .owner = run->executor == EXECUTOR_WORKER ? STR_NONE : task->owner,
         };
 
         return lane_find(tx, &signature, &run->lane);
@@ -320,6 +321,30 @@ enum err run_create(struct tx *tx, struct task *task, const struct run_spec *spe
                   arena_printf(&scope->arena, "{\"attempt\":%lld}", (long long)run.attempt));
         *out = run;
         return ERR_OK;
+}
+
+static enum err leave_lane(struct tx *tx, const struct run *run)
+{
+        return run->hold ? ERR_OK :
+                           tx_exec(tx, SQL_READY_DROP, INT(run->lane), INT(run->queued_at),
+                                   INT(run->id));
+}
+
+enum err run_follow(struct tx *tx, const struct task *task, struct run *run)
+{
+        enum err e = leave_lane(tx, run);
+
+        run->priority = task->priority;
+        run->network_channel = task->network_channel;
+        run->required_capabilities = task->required_capabilities;
+        run->preferred_capabilities = task->preferred_capabilities;
+        if (!e)
+                e = run_lane(tx, task, run);
+        if (!e)
+                e = tx_exec(tx, SQL_RUN_FOLLOW, INT(run->id), INT(run->priority),
+                            NAME(run->network_channel), NAME(run->required_capabilities),
+                            NAME(run->preferred_capabilities), INT(run->lane));
+        return e || run->hold ? e : enter_lane(tx, run);
 }
 
 /* ---- reading ---- */
@@ -513,13 +538,6 @@ enum err run_write(struct tx *tx, struct run *run, const struct fence *fence, bo
         if (!e && !changed)
                 e = fail(tx_scope(tx), ERR_STALE_TOKEN, "the run was moved by somebody else");
         return e;
-}
-
-static enum err leave_lane(struct tx *tx, const struct run *run)
-{
-        return run->hold ? ERR_OK :
-                           tx_exec(tx, SQL_READY_DROP, INT(run->lane), INT(run->queued_at),
-                                   INT(run->id));
 }
 
 enum err run_end_steps(struct tx *tx, const struct run *run)

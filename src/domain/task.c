@@ -171,17 +171,50 @@ static enum err own_id(struct tx *tx, int64_t given, int64_t *id)
         return ERR_OK;
 }
 
+/* An agent's pool or session may claim the task's runs; the other kinds are who answers for it. */
+static enum err owner_check(struct scope *scope, struct str owner)
+{
+        static const char *const kinds[] = { "human:",        "agent_session:", "automation:",
+                                             "extension:",    "network_peer:",  "pool:" };
+
+        for (size_t i = 0; i < LENGTH(kinds); i++)
+                if (!owner.p || str_starts(owner, kinds[i]))
+                        return owner.n > 300 ? fail_limit(scope, "owner", ERR_VALIDATION, 300,
+                                                          (int64_t)owner.n, "bytes of an owner") :
+                                               ERR_OK;
+        return fail_field(scope, "owner", ERR_VALIDATION,
+                          "owner.kind must be human, agent_session, automation, extension,"
+                          " network_peer or pool");
+}
+
+static enum err channel_check(struct scope *scope, struct str channel)
+{
+        bool ok = !channel.p || (channel.n >= 1 && channel.n <= 64);
+
+        for (size_t i = 0; ok && i < channel.n; i++)
+                ok = (channel.p[i] >= 'a' && channel.p[i] <= 'z') ||
+                     (channel.p[i] >= '0' && channel.p[i] <= '9') ||
+                     (i && (channel.p[i] == '-' || channel.p[i] == '_'));
+        return ok ? ERR_OK :
+                    fail_field(scope, "network_channel", ERR_VALIDATION,
+                               "network_channel must be 1 to 64 of a-z, 0-9 and inner - and _");
+}
+
 static enum err spec_check(struct scope *scope, const struct principal *by,
                            const struct task_spec *spec)
 {
         struct task_retry retry;
+        enum err e;
 
         if (!str_trim(spec->title).n)
                 return fail_field(scope, "title", ERR_VALIDATION, "title must not be blank");
         if (spec->scope == TASK_GLOBAL && !(by->scopes & SCOPE_GLOBAL_CREATE))
                 return fail_field(scope, "scope", ERR_PERMISSION_DENIED,
                                   "a global task needs a key with the scope global:create");
-        return retry_parse(scope, spec->retry, &retry);
+        e = owner_check(scope, spec->owner);
+        if (!e)
+                e = channel_check(scope, spec->network_channel);
+        return e ? e : retry_parse(scope, spec->retry, &retry);
 }
 
 static struct run_spec root_run(const struct task *task, int64_t attempt, struct str input)
@@ -216,6 +249,9 @@ enum err task_create(struct tx *tx, const struct principal *by, const struct tas
                 .definition_id = spec->definition_id,
                 .definition_version = spec->definition_version,
                 .required_capabilities = spec->required_capabilities,
+                .preferred_capabilities = spec->preferred_capabilities,
+                .owner = spec->owner,
+                .network_channel = spec->network_channel,
                 .last_run_status = RUN_NONE,
                 .source_session_id = spec->source_session_id,
                 .source_conversation_id = spec->source_conversation_id,
@@ -303,18 +339,39 @@ static struct str pattern(struct arena *arena, struct str q)
         return (struct str){ out, n };
 }
 
+/* Owners are stored as kind:ref; all of a kind lie between `kind:` and `kind;`. */
+struct owner_range {
+        struct str from, to; /* both included; absent = any */
+};
+
+static struct owner_range owner_range(struct arena *arena, const struct task_filter *f)
+{
+        struct str one;
+
+        if (!f->owner_kind.p)
+                return (struct owner_range){ STR_NONE, STR_NONE };
+        one = arena_printf(arena, STR_FMT ":" STR_FMT, STR_ARG(f->owner_kind),
+                           STR_ARG(f->owner_ref));
+        if (f->owner_ref.p)
+                return (struct owner_range){ one, one };
+        return (struct owner_range){ one, arena_printf(arena, STR_FMT ";", STR_ARG(f->owner_kind)) };
+}
+
 enum err task_list(struct tx *tx, const struct principal *by, const struct task_filter *f,
                    struct list *out)
 {
         enum sql statement = f->status >= 0   ? SQL_TASK_LIST_STATUS :
+                             f->parent_task_id ? SQL_TASK_LIST_PARENT :
                              f->priority >= 0 ? SQL_TASK_LIST_PRIORITY :
                                                 SQL_TASK_LIST;
+        struct owner_range owner = owner_range(&tx_scope(tx)->arena, f);
         struct str workspace = f->scope == TASK_GLOBAL ? STR(SYSTEM_WORKSPACE) : by->workspace;
         enum err e = tx_all(tx, statement, out, NAME(workspace), INT(f->before), INT(f->status),
                             INT(f->priority), INT(f->parent_task_id), INT(f->definition_id),
                             TEXT(pattern(&tx_scope(tx)->arena, f->q)),
                             TEXT(f->source_conversation_id), INT(f->include_drafts),
-                            INT(f->limit));
+                            INT(f->limit), NAME(f->network_channel), TEXT(owner.from),
+                            TEXT(owner.to));
         struct task *task = out->items;
 
         for (size_t i = 0; !e && i < out->n; i++)
@@ -327,7 +384,9 @@ enum err task_list(struct tx *tx, const struct principal *by, const struct task_
 static const char *const patch_names[] = { "title",           "description",
                                            "priority",        "max_attempts",
                                            "retry",           "timeout_seconds",
-                                           "required_capabilities", "metadata" };
+                                           "required_capabilities", "metadata",
+                                           "preferred_capabilities", "owner",
+                                           "network_channel" };
 
 static struct str changed_names(struct tx *tx, uint64_t given)
 {
@@ -359,14 +418,20 @@ static void patch_apply(struct task *task, const struct task_patch *p)
                 task->required_capabilities = p->required_capabilities;
         if (p->given & PATCH_METADATA)
                 task->metadata = p->metadata;
+        if (p->given & PATCH_PREFERRED)
+                task->preferred_capabilities = p->preferred_capabilities;
+        if (p->given & PATCH_OWNER)
+                task->owner = p->owner;
+        if (p->given & PATCH_CHANNEL)
+                task->network_channel = p->network_channel;
 }
 
-static enum err open_root(struct tx *tx, int64_t task, int *status)
+static enum err open_root(struct tx *tx, int64_t task, struct run *run)
 {
-        struct run run;
-        enum err e = tx_one(tx, SQL_RUN_OPEN_ROOT, &run, INT(task));
+        enum err e = tx_one(tx, SQL_RUN_OPEN_ROOT, run, INT(task));
 
-        *status = e ? RUN_NONE : run.status;
+        if (e)
+                run->status = RUN_NONE;
         return e == ERR_EMPTY ? ERR_OK : e;
 }
 
@@ -376,28 +441,49 @@ static bool same_row(const struct task *a, const struct task *b)
                a->priority == b->priority && a->max_attempts == b->max_attempts &&
                str_eq(a->retry, b->retry) && a->timeout_seconds == b->timeout_seconds &&
                str_eq(a->required_capabilities, b->required_capabilities) &&
-               str_eq(a->metadata, b->metadata);
+               str_eq(a->metadata, b->metadata) &&
+               str_eq(a->preferred_capabilities, b->preferred_capabilities) &&
+               str_eq(a->owner, b->owner) && str_eq(a->network_channel, b->network_channel);
+}
+
+/* What depends on several fields. */
+static enum err patch_check(struct scope *scope, struct task_patch *p)
+{
+        struct task_retry retry;
+        enum err e;
+
+        if (p->given & PATCH_CLEAR_OWNER) {
+                if (p->given & PATCH_OWNER)
+                        return fail_field(scope, "clear_owner", ERR_VALIDATION,
+                                          "give either owner or clear_owner");
+                p->given &= ~(uint64_t)PATCH_CLEAR_OWNER;
+                p->given |= p->clear_owner ? PATCH_OWNER : 0;
+        }
+        if (!p->given)
+                return fail(scope, ERR_VALIDATION, "a patch must change at least one field");
+        if ((p->given & PATCH_TITLE) && !str_trim(p->title).n)
+                return fail_field(scope, "title", ERR_VALIDATION, "title must not be blank");
+        e = owner_check(scope, p->owner);
+        if (!e)
+                e = channel_check(scope, p->network_channel);
+        return e ? e : retry_parse(scope, p->retry, &retry);
 }
 
 enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
-                    const struct task_patch *patch, struct task *out)
+                    const struct task_patch *given, struct task *out)
 {
         struct task task = { 0 }, before;
+        struct task_patch patch = *given;
         struct events events = { .by = by };
-        struct task_retry retry;
-        int open;
+        struct run open;
         enum err e = task_get(tx, by, id, &task);
 
+        if (!e)
+                e = patch_check(tx_scope(tx), &patch);
         if (e)
                 return e;
-        if (!patch->given)
-                return fail(tx_scope(tx), ERR_VALIDATION, "a patch must change at least one field");
-        if ((patch->given & PATCH_TITLE) && !str_trim(patch->title).n)
-                return fail_field(tx_scope(tx), "title", ERR_VALIDATION, "title must not be blank");
-        if ((e = retry_parse(tx_scope(tx), patch->retry, &retry)))
-                return e;
         before = task;
-        patch_apply(&task, patch);
+        patch_apply(&task, &patch);
         *out = task;
         if (same_row(&task, &before))
                 return ERR_OK;
@@ -406,12 +492,16 @@ enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
         e = tx_exec(tx, SQL_TASK_PATCH, INT(id), TEXT(task.title), TEXT(task.description),
                     INT(task.priority), INT(task.max_attempts), TEXT(task.retry),
                     INT(task.timeout_seconds), NAME(task.required_capabilities),
-                    TEXT(task.metadata), INT(task.updated_at));
-        events_add(tx, &events, EVENT_TASK_UPDATED, id, 0, changed_names(tx, patch->given));
+                    TEXT(task.metadata), INT(task.updated_at),
+                    NAME(task.preferred_capabilities), NAME(task.owner),
+                    NAME(task.network_channel));
+        events_add(tx, &events, EVENT_TASK_UPDATED, id, 0, changed_names(tx, patch.given));
         if (!e)
                 e = open_root(tx, id, &open);
+        if (!e && open.status == RUN_QUEUED)
+                e = run_follow(tx, &task, &open);
         if (!e)
-                e = task_project(tx, &task, open, &events);
+                e = task_project(tx, &task, open.status, &events);
         if (!e)
                 e = events_append(tx, &events);
         *out = task;
@@ -443,7 +533,7 @@ static enum err new_attempt(struct tx *tx, const struct principal *by, struct ta
 
 static enum err may_start(struct tx *tx, const struct task *task)
 {
-        int open;
+        struct run open;
         enum err e = open_root(tx, task->id, &open);
 
         if (e)
@@ -451,9 +541,9 @@ static enum err may_start(struct tx *tx, const struct task *task)
         if (task->status == TASK_CANCELED || task->status == TASK_DRAFT)
                 return fail(tx_scope(tx), ERR_INVALID_TRANSITION, "the task is %s",
                             statuses[task->status]);
-        if (open != RUN_NONE)
+        if (open.status != RUN_NONE)
                 return fail(tx_scope(tx), ERR_INVALID_TRANSITION,
-                            "the task already has a run that is %s", run_status_names.text[open]);
+                            "the task already has a run that is %s", run_status_names.text[open.status]);
         return ERR_OK;
 }
 

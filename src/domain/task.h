@@ -84,7 +84,8 @@ struct task_spec {
         int64_t max_attempts;
         struct str retry;
         int64_t timeout_seconds;
-        struct str required_capabilities, metadata, input;
+        struct str required_capabilities, preferred_capabilities, owner, network_channel;
+        struct str metadata, input;
         int64_t definition_id, definition_version;
         int64_t id; /* given by the caller, or 0 */
         struct str source_session_id, source_conversation_id, source_message_id;
@@ -102,6 +103,7 @@ enum err task_show(struct tx *, struct task *) NODISCARD;
 struct task_filter {
         int status, priority; /* -1 = any */
         int scope;
+        struct str owner_kind, owner_ref, network_channel;
         int64_t parent_task_id, definition_id, before;
         struct str q, source_conversation_id;
         bool include_drafts;
@@ -113,13 +115,16 @@ enum err task_list(struct tx *, const struct principal *, const struct task_filt
 /* Fields of a patch; `given` has the bit of each field present (order of task_patch_record). */
 struct task_patch {
         uint64_t given;
-        struct str title, description, metadata, required_capabilities;
+        struct str title, description, metadata, required_capabilities, preferred_capabilities;
+        struct str owner, network_channel;
+        bool clear_owner;
         int priority;
         int64_t max_attempts, timeout_seconds;
         struct str retry;
 };
 enum { PATCH_TITLE = 1, PATCH_DESCRIPTION = 2, PATCH_PRIORITY = 4, PATCH_MAX_ATTEMPTS = 8,
-       PATCH_RETRY = 16, PATCH_TIMEOUT = 32, PATCH_CAPABILITIES = 64, PATCH_METADATA = 128 };
+       PATCH_RETRY = 16, PATCH_TIMEOUT = 32, PATCH_CAPABILITIES = 64, PATCH_METADATA = 128,
+       PATCH_PREFERRED = 256, PATCH_OWNER = 512, PATCH_CHANNEL = 1024, PATCH_CLEAR_OWNER = 2048 };
 enum err task_patch(struct tx *, const struct principal *, int64_t id, const struct task_patch *,
                     struct task *) NODISCARD;
 
