@@ -157,26 +157,31 @@ static struct task_spec to_spec(const struct task_body *b)
         };
 }
 
+/* parent 0: a task of its own */
 static enum err create(struct request *r, struct tx *tx, const struct task_body *body,
-                       struct task *task, struct run **run)
+                       int64_t parent, struct task *task, struct run **run)
 {
         struct task_spec spec = to_spec(body);
         enum err e = body->definition_id.p ?
                              request_bind_definition(r, tx, body->definition_id, &spec) :
                              ERR_OK;
 
-        return e ? e : task_create(tx, &r->by, &spec, task, run);
+        if (e)
+                return e;
+        return parent ? task_create_child(tx, &r->by, parent, &spec, task, run) :
+                        task_create(tx, &r->by, &spec, task, run);
 }
 
-static enum err post_task(struct request *r, struct tx *tx)
+static enum err create_one(struct request *r, struct tx *tx, int64_t parent)
 {
         struct task *task = arena_new(&r->scope.arena, struct task);
         struct run *run = NULL;
-        enum err e = create(r, tx, r->body, task, &run);
+        enum err e = create(r, tx, r->body, parent, task, &run);
 
+        if (!e)
+                e = task_show(tx, task);
         if (e)
                 return e;
-        task->latest_sequence = run ? 2 : 1;
         if (run) {
                 struct started *s = arena_new(&r->scope.arena, struct started);
 
@@ -185,6 +190,19 @@ static enum err post_task(struct request *r, struct tx *tx)
                 return request_reply(r, 201, &started_record, s);
         }
         return request_reply(r, 201, &task_record, task);
+}
+
+static enum err post_task(struct request *r, struct tx *tx)
+{
+        return create_one(r, tx, 0);
+}
+
+static enum err post_child(struct request *r, struct tx *tx)
+{
+        int64_t id;
+        enum err e = request_id(r, 0, "task", "task", &id);
+
+        return e ? e : create_one(r, tx, id);
 }
 
 struct batch_item {
@@ -230,12 +248,13 @@ static enum err batch_one(struct request *r, struct tx *tx, const struct task_bo
 
         item->task = arena_new(&r->scope.arena, struct task);
         item->run = NULL;
-        e = create(r, tx, body, item->task, &item->run);
+        e = create(r, tx, body, 0, item->task, &item->run);
         item->result = e;
         item->fault = r->scope.fault;
         if (item->run)
                 run_show(tx, item->run);
-        item->task->latest_sequence = item->run ? 2 : 1;
+        if (!e)
+                e = task_show(tx, item->task);
         return err_http_status(e) >= 500 ? e : ERR_OK;
 }
 
@@ -314,9 +333,26 @@ static enum err get_task(struct request *r, struct tx *tx)
         if (e)
                 return e;
         request_show_runs(r, tx, task->runs);
-        e = tx_all(tx, SQL_TASK_CHILDREN, &task->children, INT(id), INT(64));
+        e = tx_all(tx, SQL_TASK_CHILDREN, &task->children, INT(id), INT(TASK_CHILDREN_MAX));
+        for (size_t i = 0; !e && i < task->children.n; i++)
+                e = task_show(tx, (struct task *)task->children.items + i);
         task->dependencies = (struct list){ arena_alloc(&r->scope.arena, 0, 16), 0 };
         return e ? e : request_reply(r, 200, &task_record, task);
+}
+
+static enum err get_tree(struct request *r, struct tx *tx)
+{
+        struct list items = { 0 };
+        int64_t id, after;
+        int limit;
+        enum err e = query_page(r, &limit, &after);
+
+        if (!e)
+                e = request_id(r, 0, "task", "task", &id);
+        if (!e)
+                e = task_tree(tx, &r->by, id, after, limit + 1, &items);
+        return e ? e :
+                   request_reply_list(r, &task_record, items, limit, offsetof(struct task, id));
 }
 
 static enum err patch_task(struct request *r, struct tx *tx)
@@ -501,6 +537,10 @@ const struct route task_routes[] = {
           get_task, 0, "Get a task" },
         { HTTP_PATCH, "/v1/tasks/{task}", SCOPE_TASKS_WRITE, ROUTE_WRITE, 0, &patch_body,
           &task_record, patch_task, CALL_CREATE, "Change a task" },
+        { HTTP_POST, "/v1/tasks/{task}/children", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &task_body, &task_record, post_child, CALL_CREATE, "Create a task below another" },
+        { HTTP_GET, "/v1/tasks/{task}/tree", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &task_record,
+          get_tree, 0, "A task and all below it" },
         { HTTP_POST, "/v1/tasks/{task}/start", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &start_body, &started_record, start_task, CALL_CREATE, "Start a new attempt" },
         { HTTP_POST, "/v1/tasks/{task}/cancel", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,

@@ -137,15 +137,17 @@ static enum err cancel_below(struct tx *tx, struct task *task, const struct casc
 {
         struct list children;
         struct task *child;
-        enum err e = cancel_task(tx, task, c, events);
+        /* What has ended is left as it is, what lives below it is not. */
+        enum err e = task->status < TASK_COMPLETED || task->id == c->from ?
+                             cancel_task(tx, task, c, events) :
+                             ERR_OK;
 
         if (e || !task->child_count)
                 return e;
         e = tx_all(tx, SQL_TASK_CHILDREN, &children, INT(task->id), INT(-1));
         child = children.items;
         for (size_t i = 0; !e && i < children.n; i++)
-                if (child[i].status < TASK_COMPLETED)
-                        e = cancel_below(tx, &child[i], c, events);
+                e = cancel_below(tx, &child[i], c, events);
         return e;
 }
 

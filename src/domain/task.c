@@ -39,7 +39,7 @@ static const struct field task_fields[] = {
         { "tree_id", FIELD_ID, FIELD_COLUMN, AT(tree_id), "task" },
         { "workspace_id", FIELD_NAME, BOTH, AT(workspace_id) },
         { "parent_task_id", FIELD_ID, BOTH, AT(parent_task_id), "task" },
-        { "depth", FIELD_INT, FIELD_COLUMN, AT(depth) },
+        { "depth", FIELD_INT, BOTH, AT(depth) },
         { "scope", FIELD_ENUM, BOTH, AT(scope), &task_scope_names },
         { "identifier", FIELD_STR, BOTH, AT(identifier) },
         { "title", FIELD_STR, BOTH, AT(title) },
@@ -70,7 +70,7 @@ static const struct field task_fields[] = {
         { "latest_sequence", FIELD_INT, FIELD_WIRE, AT(latest_sequence) },
         { "unmet_deps", FIELD_INT, FIELD_COLUMN, AT(unmet_deps) },
         { "dependency_count", FIELD_INT, FIELD_COLUMN, AT(dependency_count) },
-        { "child_count", FIELD_INT, FIELD_COLUMN, AT(child_count) },
+        { "child_count", FIELD_INT, BOTH, AT(child_count) },
         { "paused", FIELD_BOOL, SHOWN, AT(paused) },
         { "effective_paused", FIELD_BOOL, FIELD_WIRE | FIELD_ALWAYS, AT(effective_paused) },
         { "paused_n", FIELD_INT, FIELD_COLUMN, AT(paused_n) },
@@ -229,14 +229,27 @@ static struct run_spec root_run(const struct task *task, int64_t attempt, struct
         };
 }
 
+static struct str child_payload(struct tx *tx, const struct task *child)
+{
+        char id[ID_TEXT_SIZE];
+
+        id_print("task", child->id, id);
+        return arena_printf(&tx_scope(tx)->arena,
+                            "{\"child_task_id\":\"%s\",\"child_scope\":\"%s\"}", id,
+                            scopes[child->scope]);
+}
+
 enum err task_create(struct tx *tx, const struct principal *by, const struct task_spec *spec,
                      struct task *out, struct run **run)
 {
         struct scope *scope = tx_scope(tx);
-        struct events events = { .by = by, .new_tree = true };
+        const struct task *parent = spec->parent;
+        struct events events = { .by = by, .new_tree = !parent };
         struct task task = {
                 .workspace_id = spec->scope == TASK_GLOBAL ? STR(SYSTEM_WORKSPACE) : by->workspace,
-                .depth = 1,
+                .parent_task_id = parent ? parent->id : 0,
+                .depth = parent ? parent->depth + 1 : 1,
+                .paused_n = parent ? parent->paused_n : 0,
                 .scope = spec->scope,
                 .identifier = spec->identifier,
                 .title = str_trim(spec->title),
@@ -270,7 +283,10 @@ enum err task_create(struct tx *tx, const struct principal *by, const struct tas
                 e = own_id(tx, spec->id, &task.id);
         if (e)
                 return e;
-        events.tree = task.tree_id = task.id;
+        events.tree = task.tree_id = parent ? parent->tree_id : task.id;
+        if (parent)
+                events_add(tx, &events, EVENT_TASK_CHILD_CREATED, parent->id, 0,
+                           child_payload(tx, &task));
         events_add(tx, &events, EVENT_TASK_CREATED, task.id, 0, STR_NONE);
         if (spec->start) {
                 struct run_spec first = root_run(&task, 1, STR_NONE);
@@ -285,9 +301,56 @@ enum err task_create(struct tx *tx, const struct principal *by, const struct tas
         e = tx_insert(tx, SQL_TASK_ADD, &task);
         if (!e)
                 e = events_append(tx, &events);
+        if (!e && parent)
+                e = tx_exec(tx, SQL_TASK_CHILD_COUNT, INT(parent->id), INT(1));
         task.latest_sequence = events.last;
         if (!e)
                 *out = task;
+        return e;
+}
+
+enum err task_check_above(struct tx *tx, const struct task *task)
+{
+        int64_t canceled;
+        enum err e = task->parent_task_id || task->status == TASK_CANCELED ?
+                             tx_number(tx, SQL_TASK_ABOVE_CANCELED, &canceled, INT(task->id)) :
+                             ERR_EMPTY;
+
+        if (e)
+                return e == ERR_EMPTY ? ERR_OK : e;
+        return fail(tx_scope(tx), ERR_INVALID_TRANSITION, "the task or one above it is canceled");
+}
+
+static enum err child_check(struct scope *scope, const struct principal *by,
+                            const struct task *parent, const struct task_spec *spec)
+{
+        if (parent->depth >= TASK_DEPTH_MAX)
+                return fail_limit(scope, "parent_task_id", ERR_GRAPH_LIMIT, TASK_DEPTH_MAX,
+                                  parent->depth + 1, "levels of tasks");
+        if (parent->child_count >= TASK_CHILDREN_MAX)
+                return fail_limit(scope, "parent_task_id", ERR_GRAPH_LIMIT, TASK_CHILDREN_MAX,
+                                  parent->child_count + 1, "children of one task");
+        if (parent->scope == TASK_WORKSPACE &&
+            (spec->scope == TASK_GLOBAL || !str_eq(by->workspace, parent->workspace_id)))
+                return fail_field(scope, "scope", ERR_SCOPE_BINDING,
+                                  "a child of a workspace's task belongs to the same workspace");
+        return ERR_OK;
+}
+
+enum err task_create_child(struct tx *tx, const struct principal *by, int64_t id,
+                           struct task_spec *spec, struct task *out, struct run **run)
+{
+        struct task parent;
+        enum err e = task_get(tx, by, id, &parent);
+
+        if (!e)
+                e = task_check_above(tx, &parent);
+        if (!e)
+                e = child_check(tx_scope(tx), by, &parent, spec);
+        spec->parent = &parent;
+        if (!e)
+                e = task_create(tx, by, spec, out, run);
+        spec->parent = NULL;
         return e;
 }
 
@@ -318,6 +381,20 @@ enum err task_show(struct tx *tx, struct task *task)
         e = tx_numbers(tx, SQL_TASK_SHOW, found, 2, ARGS(INT(task->tree_id), OPT(task->last_run_id)));
         task->latest_sequence = found[0];
         task->current_run_id = found[1];
+        return e;
+}
+
+enum err task_tree(struct tx *tx, const struct principal *by, int64_t id, int64_t after, int limit,
+                   struct list *out)
+{
+        struct task *task, root;
+        enum err e = task_get(tx, by, id, &root);
+
+        if (!e)
+                e = tx_all(tx, SQL_TASK_TREE, out, INT(id), INT(after), INT(limit));
+        task = out->items;
+        for (size_t i = 0; !e && i < out->n; i++)
+                e = task_show(tx, &task[i]);
         return e;
 }
 
@@ -538,7 +615,9 @@ static enum err may_start(struct tx *tx, const struct task *task)
 
         if (e)
                 return e;
-        if (task->status == TASK_CANCELED || task->status == TASK_DRAFT)
+        if ((e = task_check_above(tx, task)))
+                return e;
+        if (task->status == TASK_DRAFT)
                 return fail(tx_scope(tx), ERR_INVALID_TRANSITION, "the task is %s",
                             statuses[task->status]);
         if (open.status != RUN_NONE)

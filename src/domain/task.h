@@ -35,6 +35,8 @@ enum {
         RESULT_MAX = 65536,
         ATTEMPTS_MAX = 10,
         BATCH_MAX = 1000,
+        TASK_DEPTH_MAX = 8, /* a root has 1 */
+        TASK_CHILDREN_MAX = 64,
 };
 
 struct run;
@@ -91,10 +93,19 @@ struct task_spec {
         struct str source_session_id, source_conversation_id, source_message_id;
         struct str conversation_context;
         bool start;
+        const struct task *parent; /* set by task_create_child() */
 };
 
 enum err task_create(struct tx *, const struct principal *, const struct task_spec *,
                      struct task *, struct run **run) NODISCARD;
+/* Below another task: it lives in that one's tree and workspace (below a global one in any). */
+enum err task_create_child(struct tx *, const struct principal *, int64_t parent,
+                           struct task_spec *, struct task *, struct run **run) NODISCARD;
+/* Refuses new work below a task that was canceled. */
+enum err task_check_above(struct tx *, const struct task *) NODISCARD;
+/* The task and its descendants, level by level, after one of them. */
+enum err task_tree(struct tx *, const struct principal *, int64_t id, int64_t after, int limit,
+                   struct list *) NODISCARD;
 /* 404 unless it exists in the principal's workspace. */
 enum err task_get(struct tx *, const struct principal *, int64_t id, struct task *) NODISCARD;
 /* Fills the members that are not columns. */

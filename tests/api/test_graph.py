@@ -97,3 +97,85 @@ def test_a_queued_run_follows_its_tasks_owner_and_priority(api):
     first = api.claim(agent_name="a", max=2)
     assert [c["run"]["id"] for c in first] == [low["run"]["id"], high["run"]["id"]]
     assert first[0]["run"]["priority"] == "urgent"
+
+
+# ---- children ----
+
+
+def child(api, parent, status=201, **fields):
+    return api.post(f"/v1/tasks/{parent['id']}/children", {"title": "a child", **fields}, status)
+
+
+def test_a_child_lives_in_its_parents_tree_and_both_tell_of_it(api):
+    root = api.task()
+    below = child(api, root)
+    assert below["parent_task_id"] == root["id"] and below["latest_sequence"] == 3
+    assert events(api, root) == ["task.created", "task.child_created", "task.created"]
+    assert events(api, below) == ["task.created"]
+    shown = api.get("/v1/tasks/" + root["id"])
+    assert shown["child_count"] == 1 and [c["id"] for c in shown["children"]] == [below["id"]]
+
+
+def test_given_depth_8_when_adding_a_child_below_it_or_a_65th_child_then_409(api):
+    root = at = api.task()
+    for _ in range(7):
+        at = child(api, at)
+    assert at["depth"] == 8
+    api.problem("POST", f"/v1/tasks/{at['id']}/children", 409, "graph_limit_exceeded", {"title": "x"})
+    for _ in range(63):
+        child(api, root)
+    problem = api.problem("POST", f"/v1/tasks/{root['id']}/children", 409, "graph_limit_exceeded",
+                          {"title": "x"})
+    assert problem["limit"] == 64
+
+
+def test_a_child_of_another_workspace_is_400(api, server):
+    from conftest import Client
+    root = api.task()
+    api.problem("POST", f"/v1/tasks/{root['id']}/children", 400, "invalid_scope_binding",
+                {"title": "x", "scope": "global"})
+    Client(server).problem("POST", f"/v1/tasks/{root['id']}/children", 400, "invalid_scope_binding",
+                           {"title": "x"})
+
+
+def test_a_tree_is_listed_level_by_level_in_pages(api):
+    root = api.task()
+    a, b = child(api, root), child(api, root)
+    deep = child(api, a)
+    first = api.get(f"/v1/tasks/{root['id']}/tree?limit=3")
+    assert [t["id"] for t in first["items"]] == [root["id"], a["id"], b["id"]]
+    rest = api.get(f"/v1/tasks/{root['id']}/tree?limit=3&cursor={first['next_cursor']}")
+    assert [t["id"] for t in rest["items"]] == [deep["id"]] and rest["next_cursor"] is None
+    assert [t["id"] for t in api.get(f"/v1/tasks/{a['id']}/tree")["items"]] == [a["id"], deep["id"]]
+
+
+def test_canceling_the_root_cancels_what_lives_below_and_leaves_what_has_ended(api, capability):
+    root = api.task()
+    running = child(api, root, start=True, required_capabilities=["nobody"])
+    done = child(api, running["task"], start=True, required_capabilities=[capability])
+    finish(api, capability)
+    alive = child(api, done["task"])
+    canceled = api.post(f"/v1/tasks/{root['id']}/cancel", {"reason": "enough"}, 200)
+    assert canceled["status"] == "canceled"
+    status = {t["id"]: t["status"] for t in api.get(f"/v1/tasks/{root['id']}/tree")["items"]}
+    assert status[running["task"]["id"]] == "canceled" and status[done["task"]["id"]] == "completed"
+    assert status[alive["id"]] == "canceled"
+    assert api.get("/v1/runs/" + running["run"]["id"])["status"] == "canceled"
+    told = api.get(f"/v1/tasks/{alive['id']}/timeline")["items"][-1]
+    assert told["type"] == "task.canceled"
+    assert told["payload"]["propagated_from_task_id"] == root["id"]
+    for path in (f"/v1/tasks/{done['task']['id']}/start", f"/v1/tasks/{done['task']['id']}/children"):
+        api.problem("POST", path, 409, "invalid_transition",
+                    {"title": "x"} if path.endswith("children") else {})
+
+
+def test_a_child_created_while_its_parent_is_canceled_is_refused_or_canceled_too(api):
+    for _ in range(20):
+        root, other = api.task(), api.again()
+        made, _ = at_once(
+            lambda: api.request("POST", f"/v1/tasks/{root['id']}/children", {"title": "x"}),
+            lambda: other.post(f"/v1/tasks/{root['id']}/cancel", {}, 200))
+        if made.status_code == 201:
+            assert api.get("/v1/tasks/" + made.json()["id"])["status"] == "canceled"
+        else:
+            assert made.json()["code"] == "invalid_transition"

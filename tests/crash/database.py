@@ -48,6 +48,7 @@ EVENT_TYPE = {
     31: "run.timed_out",
     32: "run.decision",
     33: "run.operator_retry",
+    40: "task.child_created",
 }
 HOLD_BACKOFF = 4
 
