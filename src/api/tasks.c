@@ -1,4 +1,5 @@
 #include "api/request.h"
+#include "domain/dependency.h"
 #include "domain/run.h"
 #include "domain/sql.h"
 #include "domain/task.h"
@@ -11,6 +12,7 @@ struct task_body {
         int64_t max_attempts, timeout_seconds, id;
         struct str retry, required_capabilities, preferred_capabilities, metadata, definition_id;
         struct str input, owner, network_channel;
+        bool auto_enqueue_on_ready;
         bool start;
         uint64_t given;
 };
@@ -34,6 +36,7 @@ static const struct field task_body_fields[] = {
         { "preferred_capabilities", FIELD_CAPS, FIELD_WIRE, AT(preferred_capabilities) },
         { "owner", FIELD_ACTOR, FIELD_WIRE, AT(owner) },
         { "network_channel", FIELD_STR, FIELD_WIRE, AT(network_channel), NULL, 1, 64 },
+        { "auto_enqueue_on_ready", FIELD_BOOL, FIELD_WIRE, AT(auto_enqueue_on_ready) },
 };
 enum { GIVEN_PRIORITY = 1 << 4 };
 static const struct record task_body = { "TaskCreate", task_body_fields, LENGTH(task_body_fields),
@@ -66,6 +69,7 @@ static const struct field patch_fields[] = {
         { "owner", FIELD_ACTOR, CLEARS, AT(owner) },
         { "network_channel", FIELD_STR, CLEARS, AT(network_channel), NULL, 1, 64 },
         { "clear_owner", FIELD_BOOL, FIELD_WIRE, AT(clear_owner) },
+        { "auto_enqueue_on_ready", FIELD_BOOL, FIELD_WIRE, AT(auto_enqueue_on_ready) },
         { "id", FIELD_STR, FIXED },
         { "identifier", FIELD_STR, FIXED },
         { "scope", FIELD_STR, FIXED },
@@ -154,6 +158,7 @@ static struct task_spec to_spec(const struct task_body *b)
                 .input = b->input,
                 .id = b->id,
                 .start = b->start,
+                .auto_enqueue_on_ready = b->auto_enqueue_on_ready,
         };
 }
 
@@ -336,7 +341,8 @@ static enum err get_task(struct request *r, struct tx *tx)
         e = tx_all(tx, SQL_TASK_CHILDREN, &task->children, INT(id), INT(TASK_CHILDREN_MAX));
         for (size_t i = 0; !e && i < task->children.n; i++)
                 e = task_show(tx, (struct task *)task->children.items + i);
-        task->dependencies = (struct list){ arena_alloc(&r->scope.arena, 0, 16), 0 };
+        if (!e)
+                e = dependencies_of(tx, id, &task->dependencies);
         return e ? e : request_reply(r, 200, &task_record, task);
 }
 
@@ -389,7 +395,8 @@ static enum err check_input(struct request *r, struct tx *tx, int64_t id, struct
         return e;
 }
 
-static enum err begin(struct request *r, struct tx *tx, struct task **task, struct run **run)
+static enum err begin(struct request *r, struct tx *tx, bool waits, struct task **task,
+                      struct run **run)
 {
         const struct start_body *body = r->body;
         struct str input = STR_NONE;
@@ -399,14 +406,14 @@ static enum err begin(struct request *r, struct tx *tx, struct task **task, stru
         *task = arena_new(&r->scope.arena, struct task);
         if (!e && body->input.p)
                 e = check_input(r, tx, id, body->input, &input);
-        return e ? e : task_start(tx, &r->by, id, input, body->metadata, *task, run);
+        return e ? e : task_start(tx, &r->by, id, input, body->metadata, waits, *task, run);
 }
 
 static enum err start_task(struct request *r, struct tx *tx)
 {
         struct task *task;
         struct run *run;
-        enum err e = begin(r, tx, &task, &run);
+        enum err e = begin(r, tx, false, &task, &run);
 
         return e ? e : reply_started(r, tx, 201, task, run, "start");
 }
@@ -415,7 +422,7 @@ static enum err post_run(struct request *r, struct tx *tx)
 {
         struct task *task;
         struct run *run;
-        enum err e = begin(r, tx, &task, &run);
+        enum err e = begin(r, tx, true, &task, &run);
 
         if (e)
                 return e;
@@ -525,6 +532,68 @@ static enum err get_timeline(struct request *r, struct tx *tx)
         return e ? e : reply_events(r, tx, task.tree_id, id == task.tree_id ? 0 : id, 0);
 }
 
+/* ---- dependencies ---- */
+
+struct depend_body {
+        int64_t depends_on_task_id;
+        int kind, on_failure;
+};
+static const struct field depend_fields[] = {
+        { "depends_on_task_id", FIELD_ID, FIELD_WIRE | FIELD_REQUIRED,
+          offsetof(struct depend_body, depends_on_task_id), "task" },
+        { "kind", FIELD_ENUM, FIELD_WIRE, offsetof(struct depend_body, kind),
+          &dependency_kind_names },
+        { "on_failure", FIELD_ENUM, FIELD_WIRE, offsetof(struct depend_body, on_failure),
+          &on_failure_names },
+};
+static const struct record depend_body = { "Depend", depend_fields, LENGTH(depend_fields),
+                                           sizeof(struct depend_body), -1 };
+
+static enum err post_dependency(struct request *r, struct tx *tx)
+{
+        const struct depend_body *body = r->body;
+        struct task *task = arena_new(&r->scope.arena, struct task);
+        int64_t id;
+        enum err e = request_id(r, 0, "task", "task", &id);
+
+        if (!e)
+                e = dependency_add(tx, &r->by, id, body->depends_on_task_id, body->on_failure, task);
+        if (!e)
+                e = task_show(tx, task);
+        return e ? e : request_reply(r, 201, &task_record, task);
+}
+
+static enum err delete_dependency(struct request *r, struct tx *tx)
+{
+        struct task *task = arena_new(&r->scope.arena, struct task);
+        int64_t id, on;
+        enum err e = request_id(r, 0, "task", "task", &id);
+
+        if (!e)
+                e = request_id(r, 1, "task", "dependency", &on);
+        if (!e)
+                e = dependency_remove(tx, &r->by, id, on, task);
+        if (!e)
+                e = task_show(tx, task);
+        return e ? e : request_reply(r, 200, &task_record, task);
+}
+
+static enum err list_dependencies(struct request *r, struct tx *tx)
+{
+        struct task task;
+        struct list items;
+        int64_t id;
+        enum err e = request_id(r, 0, "task", "task", &id);
+
+        if (!e)
+                e = task_get(tx, &r->by, id, &task);
+        if (!e)
+                e = dependencies_of(tx, id, &items);
+        return e ? e :
+                   request_reply_list(r, &dependency_record, items, DEPENDENCIES_MAX,
+                                      offsetof(struct dependency, depends_on_task_id));
+}
+
 const struct route task_routes[] = {
         { HTTP_POST, "/v1/tasks", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT, &task_body,
           &task_record, post_task, CALL_CREATE, "Create a task" },
@@ -541,6 +610,13 @@ const struct route task_routes[] = {
           &task_body, &task_record, post_child, CALL_CREATE, "Create a task below another" },
         { HTTP_GET, "/v1/tasks/{task}/tree", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &task_record,
           get_tree, 0, "A task and all below it" },
+        { HTTP_POST, "/v1/tasks/{task}/dependencies", SCOPE_TASKS_WRITE, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT, &depend_body, &task_record, post_dependency, CALL_CREATE,
+          "Let a task wait for another" },
+        { HTTP_GET, "/v1/tasks/{task}/dependencies", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
+          &dependency_record, list_dependencies, 0, "What a task waits for" },
+        { HTTP_DELETE, "/v1/tasks/{task}/dependencies/{depends_on}", SCOPE_TASKS_WRITE, ROUTE_WRITE,
+          0, NULL, &task_record, delete_dependency, CALL_CREATE, "Let it wait no longer" },
         { HTTP_POST, "/v1/tasks/{task}/start", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &start_body, &started_record, start_task, CALL_CREATE, "Start a new attempt" },
         { HTTP_POST, "/v1/tasks/{task}/cancel", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,

@@ -1,5 +1,6 @@
 #include "domain/explain.h"
 
+#include "domain/dependency.h"
 #include "domain/domain.h"
 #include "domain/sql.h"
 
@@ -33,13 +34,34 @@ static const struct {
         int64_t hold;
         const char *code, *detail;
 } holds[] = {
-        { HOLD_BLOCKED, "blocked_by_dependency",
-          "the task waits for a dependency or for its approval" },
         { HOLD_PAUSED, "paused", "the task or one above it is paused" },
         { HOLD_BACKOFF, "backoff", "a failed attempt is tried again after a delay" },
         { HOLD_CLEANUP, "cleanup", "processes of the previous holder are being ended" },
         { HOLD_LIMIT, "limit", "as many siblings run as the step allows at once" },
 };
+
+static enum err explain_blocked(struct tx *tx, const struct run *run, struct list *reasons)
+{
+        struct list found;
+        const struct dependency *d;
+        enum err e = dependencies_of(tx, run->task_id, &found);
+
+        d = found.items;
+        for (size_t i = 0; !e && i < found.n; i++) {
+                char id[ID_TEXT_SIZE];
+
+                if (d[i].met)
+                        continue;
+                say(reasons, "blocked_by_dependency",
+                    arena_printf(&tx_scope(tx)->arena, "the task that it waits for is %s",
+                                 task_status_names.text[d[i].status]),
+                    0);
+                ((struct reason *)reasons->items)[reasons->n - 1].resource = str_dup(
+                        &tx_scope(tx)->arena,
+                        (struct str){ id, id_print("task", d[i].depends_on_task_id, id) });
+        }
+        return e;
+}
 
 static enum err explain_queued(struct tx *tx, const struct run *run, struct list *reasons)
 {
@@ -50,6 +72,8 @@ static enum err explain_queued(struct tx *tx, const struct run *run, struct list
                 if (run->hold & holds[i].hold)
                         say(reasons, holds[i].code, str_from(holds[i].detail),
                             holds[i].hold == HOLD_BACKOFF ? run->wake_at : 0);
+        if (run->hold & HOLD_BLOCKED)
+                return explain_blocked(tx, run, reasons);
         if (run->hold)
                 return ERR_OK;
         e = tx_number(tx, SQL_READY_AHEAD, &ahead, INT(run->lane), INT(run->queued_at),
@@ -78,7 +102,7 @@ enum err run_explain(struct tx *tx, const struct principal *by, int64_t id, stru
         if (e)
                 return e;
         *out = (struct explanation){ .status = run.status,
-                                     .reasons = { arena_array(arena, struct reason, 8), 0 } };
+                                     .reasons = { arena_array(arena, struct reason, 8 + DEPENDENCIES_MAX), 0 } };
         if (run.status == RUN_QUEUED)
                 return explain_queued(tx, &run, &out->reasons);
         if (run_is_terminal(run.status))

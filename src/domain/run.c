@@ -228,13 +228,8 @@ static enum err enter_lane(struct tx *tx, const struct run *run)
 
 static int64_t holds_of(const struct task *task, const struct run_spec *spec)
 {
-        int64_t hold = 0;
+        int64_t hold = task_holds(task, spec->kind == RUN_ROOT);
 
-        if (task->unmet_deps > 0 || (task->approval_policy == APPROVAL_MANUAL &&
-                                     task->approval_state != APPROVAL_APPROVED))
-                hold |= HOLD_BLOCKED;
-        if (task->paused_n > 0)
-                hold |= HOLD_PAUSED;
         if (spec->wake_at)
                 hold |= HOLD_BACKOFF;
         if (spec->clean_at)
@@ -242,6 +237,26 @@ static int64_t holds_of(const struct task *task, const struct run_spec *spec)
         if (spec->limited)
                 hold |= HOLD_LIMIT;
         return hold;
+}
+
+static enum err leave_lane(struct tx *tx, const struct run *run)
+{
+        return run->hold ? ERR_OK :
+                           tx_exec(tx, SQL_READY_DROP, INT(run->lane), INT(run->queued_at),
+                                   INT(run->id));
+}
+
+enum err run_rehold(struct tx *tx, struct run *run, int64_t hold)
+{
+        enum err e;
+
+        if (hold == run->hold)
+                return ERR_OK;
+        e = leave_lane(tx, run);
+        run->hold = hold;
+        if (!e)
+                e = tx_exec(tx, SQL_RUN_HOLD, INT(run->id), INT(hold), OPT(run->wake_at));
+        return e || hold ? e : enter_lane(tx, run);
 }
 
 enum err run_after(struct tx *tx, int64_t previous, struct run_spec *spec)
@@ -268,9 +283,9 @@ enum err run_cleaned(struct tx *tx, int64_t id)
                 e = tx_one(tx, SQL_RUN_OPEN_ROOT, &next, INT(run.task_id));
         if (e || !(next.hold & HOLD_CLEANUP))
                 return e == ERR_EMPTY ? ERR_OK : e;
-        next.hold &= ~HOLD_CLEANUP;
-        e = tx_exec(tx, SQL_RUN_HOLD, INT(next.id), INT(next.hold), OPT(next.hold ? next.wake_at : 0));
-        return e || next.hold ? e : enter_lane(tx, &next);
+        if (!(next.hold & HOLD_BACKOFF))
+                next.wake_at = 0;
+        return run_rehold(tx, &next, next.hold & ~HOLD_CLEANUP);
 }
 
 enum err run_create(struct tx *tx, struct task *task, const struct run_spec *spec,
@@ -321,13 +336,6 @@ enum err run_create(struct tx *tx, struct task *task, const struct run_spec *spe
                   arena_printf(&scope->arena, "{\"attempt\":%lld}", (long long)run.attempt));
         *out = run;
         return ERR_OK;
-}
-
-static enum err leave_lane(struct tx *tx, const struct run *run)
-{
-        return run->hold ? ERR_OK :
-                           tx_exec(tx, SQL_READY_DROP, INT(run->lane), INT(run->queued_at),
-                                   INT(run->id));
 }
 
 enum err run_follow(struct tx *tx, const struct task *task, struct run *run)

@@ -103,6 +103,8 @@ enum err run_cleaned(struct tx *, int64_t run) NODISCARD;
 /* A queued run and its lane entry; adds run.queued. */
 enum err run_create(struct tx *, struct task *, const struct run_spec *, struct events *,
                     struct run *) NODISCARD;
+/* Sets the holds of a queued run and with them whether it is on offer. */
+enum err run_rehold(struct tx *, struct run *, int64_t hold) NODISCARD;
 /* Its task has changed: a queued run takes over who may have it and how urgent it is. */
 enum err run_follow(struct tx *, const struct task *, struct run *) NODISCARD;
 enum err run_load(struct tx *, int64_t id, struct run *) NODISCARD; /* any workspace; ERR_EMPTY */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "domain/cancel.h"
+#include "domain/dependency.h"
 #include "domain/domain.h"
 #include "domain/retry.h"
 #include "domain/run.h"
@@ -69,7 +70,9 @@ static const struct field task_fields[] = {
         { "last_run_status", FIELD_INT, FIELD_COLUMN, AT(last_run_status) },
         { "latest_sequence", FIELD_INT, FIELD_WIRE, AT(latest_sequence) },
         { "unmet_deps", FIELD_INT, FIELD_COLUMN, AT(unmet_deps) },
-        { "dependency_count", FIELD_INT, FIELD_COLUMN, AT(dependency_count) },
+        { "unmet_dependency_count", FIELD_INT, FIELD_WIRE, AT(unmet_deps) },
+        { "dependent_count", FIELD_INT, FIELD_COLUMN, AT(dependent_count) },
+        { "dependency_count", FIELD_INT, BOTH, AT(dependency_count) },
         { "child_count", FIELD_INT, BOTH, AT(child_count) },
         { "paused", FIELD_BOOL, SHOWN, AT(paused) },
         { "effective_paused", FIELD_BOOL, FIELD_WIRE | FIELD_ALWAYS, AT(effective_paused) },
@@ -92,7 +95,7 @@ static const struct field task_fields[] = {
         { "input", FIELD_JSON, BOTH, AT(input) },
         { "runs", FIELD_LIST, FIELD_WIRE, AT(runs), &run_record },
         { "children", FIELD_LIST, FIELD_WIRE, AT(children), &task_record },
-        { "dependencies", FIELD_LIST, FIELD_WIRE, AT(dependencies), &task_record },
+        { "dependencies", FIELD_LIST, FIELD_WIRE, AT(dependencies), &dependency_record },
 };
 const struct record task_record = { "Task", task_fields, LENGTH(task_fields), sizeof(struct task),
                                     -1 };
@@ -127,9 +130,16 @@ static bool is_closed(int status)
         return status >= TASK_COMPLETED;
 }
 
+int64_t task_holds(const struct task *task, bool root_run)
+{
+        return (root_run && is_blocked(task) ? HOLD_BLOCKED : 0) |
+               (task->paused_n > 0 ? HOLD_PAUSED : 0);
+}
+
 enum err task_project(struct tx *tx, struct task *task, int open_run, struct events *events)
 {
         enum task_status from = (enum task_status)task->status, to = task_derive(task, open_run);
+        enum err e;
 
         if (from == to)
                 return ERR_OK;
@@ -138,9 +148,10 @@ enum err task_project(struct tx *tx, struct task *task, int open_run, struct eve
         task->closed_at = is_closed(to) ? tx_now(tx) : 0;
         events_add(tx, events, EVENT_TASK_STATUS_CHANGED, task->id, 0,
                   payload_change(tx, statuses[from], statuses[to]));
-        return tx_exec(tx, SQL_TASK_PROJECT, INT(task->id), INT(to), OPT(task->last_run_id),
-                       INT(task->last_run_status), INT(task->attempts), OPT(task->closed_at),
-                       INT(task->updated_at));
+        e = tx_exec(tx, SQL_TASK_PROJECT, INT(task->id), INT(to), OPT(task->last_run_id),
+                    INT(task->last_run_status), INT(task->attempts), OPT(task->closed_at),
+                    INT(task->updated_at));
+        return !e && task->dependent_count ? dependents_follow(tx, task, from, events) : e;
 }
 
 enum err task_project_run(struct tx *tx, struct task *task, int open_run, struct events *events)
@@ -259,6 +270,7 @@ enum err task_create(struct tx *tx, const struct principal *by, const struct tas
                 .max_attempts = spec->max_attempts ? spec->max_attempts : 3,
                 .retry = spec->retry,
                 .timeout_seconds = spec->timeout_seconds,
+                .auto_enqueue_on_ready = spec->auto_enqueue_on_ready,
                 .definition_id = spec->definition_id,
                 .definition_version = spec->definition_version,
                 .required_capabilities = spec->required_capabilities,
@@ -463,7 +475,8 @@ static const char *const patch_names[] = { "title",           "description",
                                            "retry",           "timeout_seconds",
                                            "required_capabilities", "metadata",
                                            "preferred_capabilities", "owner",
-                                           "network_channel" };
+                                           "network_channel", "clear_owner",
+                                           "auto_enqueue_on_ready" };
 
 static struct str changed_names(struct tx *tx, uint64_t given)
 {
@@ -501,6 +514,8 @@ static void patch_apply(struct task *task, const struct task_patch *p)
                 task->owner = p->owner;
         if (p->given & PATCH_CHANNEL)
                 task->network_channel = p->network_channel;
+        if (p->given & PATCH_AUTO)
+                task->auto_enqueue_on_ready = p->auto_enqueue_on_ready;
 }
 
 static enum err open_root(struct tx *tx, int64_t task, struct run *run)
@@ -520,7 +535,8 @@ static bool same_row(const struct task *a, const struct task *b)
                str_eq(a->required_capabilities, b->required_capabilities) &&
                str_eq(a->metadata, b->metadata) &&
                str_eq(a->preferred_capabilities, b->preferred_capabilities) &&
-               str_eq(a->owner, b->owner) && str_eq(a->network_channel, b->network_channel);
+               str_eq(a->owner, b->owner) && str_eq(a->network_channel, b->network_channel) &&
+               a->auto_enqueue_on_ready == b->auto_enqueue_on_ready;
 }
 
 /* What depends on several fields. */
@@ -571,7 +587,7 @@ enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
                     INT(task.timeout_seconds), NAME(task.required_capabilities),
                     TEXT(task.metadata), INT(task.updated_at),
                     NAME(task.preferred_capabilities), NAME(task.owner),
-                    NAME(task.network_channel));
+                    NAME(task.network_channel), INT(task.auto_enqueue_on_ready));
         events_add(tx, &events, EVENT_TASK_UPDATED, id, 0, changed_names(tx, patch.given));
         if (!e)
                 e = open_root(tx, id, &open);
@@ -583,6 +599,36 @@ enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
                 e = events_append(tx, &events);
         *out = task;
         return e;
+}
+
+static enum err enqueue_by_itself(struct tx *tx, struct task *task, struct events *events)
+{
+        struct run_spec spec = root_run(task, task->attempts + 1, STR_NONE);
+        struct run run;
+        enum err e = run_after(tx, task->last_run_id, &spec);
+
+        if (!e)
+                e = run_create(tx, task, &spec, events, &run);
+        task->attempts = spec.attempt;
+        task->last_run_id = run.id;
+        return e ? e : task_project_run(tx, task, RUN_QUEUED, events);
+}
+
+enum err task_follow(struct tx *tx, struct task *task, struct events *events)
+{
+        struct run open = { .status = RUN_NONE };
+        enum err e = task->last_run_id ? open_root(tx, task->id, &open) : ERR_OK;
+
+        if (!e && open.status == RUN_QUEUED)
+                e = run_rehold(tx, &open,
+                               (open.hold & ~(HOLD_BLOCKED | HOLD_PAUSED)) | task_holds(task, true));
+        if (e)
+                return e;
+        if (open.status == RUN_NONE && task->auto_enqueue_on_ready && !task->paused_n &&
+            task->attempts < task->max_attempts && task->status == TASK_BLOCKED &&
+            task_derive(task, RUN_NONE) == TASK_READY)
+                return enqueue_by_itself(tx, task, events);
+        return task_project(tx, task, open.status, events);
 }
 
 static enum err new_attempt(struct tx *tx, const struct principal *by, struct task *task,
@@ -627,13 +673,16 @@ static enum err may_start(struct tx *tx, const struct task *task)
 }
 
 enum err task_start(struct tx *tx, const struct principal *by, int64_t id, struct str input,
-                    struct str metadata, struct task *task, struct run **run)
+                    struct str metadata, bool waits, struct task *task, struct run **run)
 {
         struct run_spec spec;
         enum err e = task_get(tx, by, id, task);
 
         if (!e)
                 e = may_start(tx, task);
+        if (!e && !waits && is_blocked(task))
+                e = fail(tx_scope(tx), ERR_INVALID_TRANSITION,
+                         "the task is blocked by a dependency or by its approval");
         if (e)
                 return e;
         spec = root_run(task, task->attempts + 1, input);

@@ -58,7 +58,7 @@ struct task {
         int64_t definition_id, definition_version;
         struct str required_capabilities, preferred_capabilities;
         int64_t last_run_id, last_run_status; /* newest root run; how the newest ended one ended */
-        int64_t unmet_deps, dependency_count, child_count;
+        int64_t unmet_deps, dependency_count, dependent_count, child_count;
         bool paused;
         int64_t paused_n;
         struct str paused_by;
@@ -92,7 +92,7 @@ struct task_spec {
         int64_t id; /* given by the caller, or 0 */
         struct str source_session_id, source_conversation_id, source_message_id;
         struct str conversation_context;
-        bool start;
+        bool start, auto_enqueue_on_ready;
         const struct task *parent; /* set by task_create_child() */
 };
 
@@ -128,20 +128,21 @@ struct task_patch {
         uint64_t given;
         struct str title, description, metadata, required_capabilities, preferred_capabilities;
         struct str owner, network_channel;
-        bool clear_owner;
+        bool clear_owner, auto_enqueue_on_ready;
         int priority;
         int64_t max_attempts, timeout_seconds;
         struct str retry;
 };
 enum { PATCH_TITLE = 1, PATCH_DESCRIPTION = 2, PATCH_PRIORITY = 4, PATCH_MAX_ATTEMPTS = 8,
        PATCH_RETRY = 16, PATCH_TIMEOUT = 32, PATCH_CAPABILITIES = 64, PATCH_METADATA = 128,
-       PATCH_PREFERRED = 256, PATCH_OWNER = 512, PATCH_CHANNEL = 1024, PATCH_CLEAR_OWNER = 2048 };
+       PATCH_PREFERRED = 256, PATCH_OWNER = 512, PATCH_CHANNEL = 1024, PATCH_CLEAR_OWNER = 2048,
+       PATCH_AUTO = 4096 };
 enum err task_patch(struct tx *, const struct principal *, int64_t id, const struct task_patch *,
                     struct task *) NODISCARD;
 
-/* A new attempt for a ready task: start and POST …/runs. */
+/* A new attempt: start, for a ready task; or (`waits`) POST …/runs, whose run waits if it is blocked. */
 enum err task_start(struct tx *, const struct principal *, int64_t id, struct str input,
-                    struct str metadata, struct task *, struct run **) NODISCARD;
+                    struct str metadata, bool waits, struct task *, struct run **) NODISCARD;
 /* A new attempt after a failed, timed-out or canceled root run. */
 enum err task_retry(struct tx *, const struct principal *, int64_t id, struct str metadata,
                     struct task *, struct run **) NODISCARD;
@@ -156,5 +157,11 @@ enum err task_project(struct tx *, struct task *, int current_run_status, struct
 /* The same after its last run or its attempts changed: they are written in any case. */
 enum err task_project_run(struct tx *, struct task *, int current_run_status,
                           struct events *) NODISCARD;
+
+/* HOLD_… bits that a queued run of the task must have: blocked, its root runs alone; paused. */
+int64_t task_holds(const struct task *, bool root_run);
+/* What blocks or pauses it has changed: its queued run's hold and its status follow; when that makes
+ * it ready and it asked for it, a run is enqueued. */
+enum err task_follow(struct tx *, struct task *, struct events *) NODISCARD;
 
 #endif

@@ -179,3 +179,157 @@ def test_a_child_created_while_its_parent_is_canceled_is_refused_or_canceled_too
             assert api.get("/v1/tasks/" + made.json()["id"])["status"] == "canceled"
         else:
             assert made.json()["code"] == "invalid_transition"
+
+
+# ---- dependencies ----
+
+
+def depend(api, task, on, status=201, **fields):
+    return api.post(f"/v1/tasks/{task['id']}/dependencies",
+                    {"depends_on_task_id": on["id"], **fields}, status)
+
+
+def status(api, task):
+    return api.get("/v1/tasks/" + task["id"])["status"]
+
+
+def doer(api, capability, n, **fields):
+    """A task whose runs only this test claims."""
+    return api.task(title=f"doer {n}", required_capabilities=[f"{capability}-{n}"], **fields)
+
+
+def do(api, capability, n, task, end="complete"):
+    api.post(f"/v1/tasks/{task['id']}/start")
+    claim = api.claim(capabilities=[f"{capability}-{n}"])[0]
+    body = {"claim_token": claim["claim_token"], **({"error": "no"} if end == "fail" else {})}
+    api.post(f"/v1/runs/{claim['run']['id']}/{end}", body, 200)
+
+
+def test_given_a_on_b_and_b_on_c_when_c_is_made_to_depend_on_a_then_409_and_no_edge(api):
+    a, b, c = api.task(), api.task(), api.task()
+    depend(api, a, b)
+    depend(api, b, c)
+    api.problem("POST", f"/v1/tasks/{c['id']}/dependencies", 409, "cycle_detected",
+                {"depends_on_task_id": a["id"]})
+    assert api.get(f"/v1/tasks/{c['id']}/dependencies")["items"] == []
+    for again in (a, b):
+        api.problem("POST", f"/v1/tasks/{a['id']}/dependencies", 400, "validation_failed",
+                    {"depends_on_task_id": again["id"]})
+
+
+def test_the_33rd_dependency_of_a_task_is_409(api):
+    task = api.task()
+    for _ in range(32):
+        depend(api, task, api.task())
+    problem = api.problem("POST", f"/v1/tasks/{task['id']}/dependencies", 409,
+                          "graph_limit_exceeded", {"depends_on_task_id": api.task()["id"]})
+    assert problem["limit"] == 32
+
+
+def test_of_two_edges_that_close_a_cycle_at_once_one_is_made(api):
+    for _ in range(20):
+        a, b, other = api.task(), api.task(), api.again()
+        answers = at_once(
+            lambda: api.request("POST", f"/v1/tasks/{a['id']}/dependencies",
+                                {"depends_on_task_id": b["id"]}),
+            lambda: other.request("POST", f"/v1/tasks/{b['id']}/dependencies",
+                                  {"depends_on_task_id": a["id"]}))
+        assert sorted(r.status_code for r in answers) == [201, 409]
+
+
+def test_given_two_prerequisites_when_both_complete_then_ready_and_blocked_again_with_one(api, capability):
+    one, two = doer(api, capability, 1), doer(api, capability, 2)
+    task = api.task()
+    depend(api, task, one)
+    shown = depend(api, task, two)
+    assert shown["status"] == "blocked" and shown["unmet_dependency_count"] == 2
+    do(api, capability, 1, one)
+    assert status(api, task) == "blocked"
+    do(api, capability, 2, two)
+    assert status(api, task) == "ready"
+    assert all(d["met"] for d in api.get("/v1/tasks/" + task["id"])["dependencies"])
+    api.post(f"/v1/tasks/{one['id']}/runs")
+    assert status(api, task) == "blocked"
+    changes = [e["payload"] for e in api.get(f"/v1/tasks/{task['id']}/timeline")["items"]
+               if e["type"] == "task.status_changed"]
+    assert [c["to"] for c in changes] == ["blocked", "ready", "blocked"]
+
+
+def test_a_blocked_tasks_queued_run_is_not_claimed_until_its_dependency_completes(api, capability):
+    first, task = doer(api, capability, 1), doer(api, capability, 2)
+    depend(api, task, first)
+    api.problem("POST", f"/v1/tasks/{task['id']}/start", 409, "invalid_transition", {})
+    run = api.post(f"/v1/tasks/{task['id']}/runs")
+    assert api.claim(capabilities=[f"{capability}-2"]) == []
+    api.problem("POST", f"/v1/runs/{run['id']}/claim", 409, "invalid_transition",
+                {"capabilities": [f"{capability}-2"]})
+    reason = api.get(f"/v1/runs/{run['id']}/explain")["reasons"][0]
+    assert reason["code"] == "blocked_by_dependency" and reason["resource"] == first["id"]
+    do(api, capability, 1, first)
+    assert api.claim(capabilities=[f"{capability}-2"])[0]["run"]["id"] == run["id"]
+
+
+def test_a_run_that_is_given_back_while_its_task_is_blocked_waits(api, capability):
+    first, task = api.task(), doer(api, capability, 1)
+    api.post(f"/v1/tasks/{task['id']}/start")
+    claim = api.claim(capabilities=[f"{capability}-1"])[0]
+    depend(api, task, first)
+    api.post(f"/v1/runs/{claim['run']['id']}/release", {"claim_token": claim["claim_token"]}, 200)
+    assert api.claim(capabilities=[f"{capability}-1"]) == []
+    answer = api.request("DELETE", f"/v1/tasks/{task['id']}/dependencies/{first['id']}", status=200)
+    assert answer.json()["status"] == "ready"
+    assert api.claim(capabilities=[f"{capability}-1"])
+    api.problem("DELETE", f"/v1/tasks/{task['id']}/dependencies/{first['id']}", 404, "not_found")
+
+
+def test_what_a_failed_or_canceled_prerequisite_means_is_for_its_edge_to_say(api, capability):
+    """The source leaves dependents without a signal; ours get an event, and on_failure decides."""
+    for n, end in enumerate(("fail", "cancel")):
+        first = doer(api, capability, n, max_attempts=1)
+        waits, goes_on, ends = api.task(), api.task(), api.task()
+        below, after = child(api, ends), api.task()
+        depend(api, waits, first)
+        depend(api, goes_on, first, on_failure="proceed")
+        depend(api, ends, first, on_failure="cancel")
+        depend(api, after, below, on_failure="cancel")
+        if end == "fail":
+            do(api, capability, n, first, "fail")
+        else:
+            api.post(f"/v1/tasks/{first['id']}/cancel", {}, 200)
+        assert [status(api, t) for t in (waits, goes_on, ends, below, after)] == [
+            "blocked", "ready", "canceled", "canceled", "canceled"]
+        for t in (waits, goes_on, ends):
+            assert "task.dependency_failed" in events(api, t)
+        told = api.get(f"/v1/tasks/{ends['id']}/timeline?event_type=task.canceled")["items"][0]
+        assert told["payload"]["reason"] == "dependency_failed"
+
+
+def test_a_long_chain_of_dependents_is_canceled_with_its_first_task(api):
+    chain = [api.task() for _ in range(60)]
+    for a, b in zip(chain, chain[1:]):
+        depend(api, b, a, on_failure="cancel")
+    api.post(f"/v1/tasks/{chain[0]['id']}/cancel", {}, 200)
+    assert {status(api, t) for t in chain} == {"canceled"}
+
+
+def test_given_two_prerequisites_completing_at_once_then_exactly_one_run_is_made(api, capability):
+    for auto, want in ((True, 1), (False, 0)):
+        first = [doer(api, capability, n) for n in (1, 2)]
+        task = api.task(auto_enqueue_on_ready=auto)
+        ends = []
+        for n, t in enumerate(first, 1):
+            depend(api, task, t)
+            api.post(f"/v1/tasks/{t['id']}/start")
+            ends.append(api.claim(capabilities=[f"{capability}-{n}"])[0])
+        clients = [api.again(), api.again()]
+        at_once(*[lambda c=c, e=e: c.post(f"/v1/runs/{e['run']['id']}/complete",
+                                          {"claim_token": e["claim_token"]}, 200)
+                  for c, e in zip(clients, ends)])
+        assert len(api.get(f"/v1/tasks/{task['id']}/runs")["items"]) == want
+
+
+def test_dependencies_stay_inside_a_workspace(api, server):
+    from conftest import Client
+    other = Client(server).task()
+    api.problem("POST", f"/v1/tasks/{api.task()['id']}/dependencies", 400, "invalid_scope_binding",
+                {"depends_on_task_id": other["id"]})

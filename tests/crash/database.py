@@ -49,11 +49,14 @@ EVENT_TYPE = {
     32: "run.decision",
     33: "run.operator_retry",
     40: "task.child_created",
+    41: "task.dependency_added",
+    42: "task.dependency_removed",
+    43: "task.dependency_failed",
 }
 HOLD_BACKOFF = 4
 
 DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
-TABLES = "task run step event ready idempotency approval join_point".split()
+TABLES = "task run step event ready idempotency approval join_point dependency".split()
 # What a refused or repeated request must not change.
 STATE_TABLES = TABLES + ["definition", "definition_version", "key", "workspace"]
 

@@ -375,18 +375,19 @@ def _after_cancel(w, task):
 
 
 def derive(task, roots):
-    """The status that a task's root runs give it (no dependencies, no task approval here)."""
+    """The status that a task's root runs and its unmet dependencies give it (no task approval here)."""
+    idle = "blocked" if task.get("unmet_deps") else "ready"
     live = [r for r in roots if r["status"] not in TERMINAL]
     if live:
-        return "ready" if live[0]["status"] in ("queued", "claimed") else "in_progress"
+        return idle if live[0]["status"] in ("queued", "claimed") else "in_progress"
     ended = [r for r in roots if r["status"] != "canceled"]
     if not ended:
-        return "ready"
+        return idle
     last = max(ended, key=lambda r: r["attempt"])
     if last["status"] == "completed":
         return "completed"
     spent = max(r["attempt"] for r in roots) >= task["max_attempts"]
-    return "failed" if spent else "ready"
+    return "failed" if spent else idle
 
 
 def check_i8(w):
@@ -405,6 +406,7 @@ def check_i8(w):
             yield _run(run), f"a run that is {run['status']} has a result"
     for task in w.db.task:
         yield from _projected(w, task)
+    yield from _unmet(w)
     yield from _results(w)
     if w.api:
         yield from _shown(w)
@@ -425,6 +427,19 @@ def _projected(w, task):
         yield _task(task), f"stored status {task['status']}, derived {want}"
     if roots and task["last_run_id"] != roots[-1]["id"]:
         yield _task(task), f"last_run_id {task['last_run_id']} is not the newest attempt"
+
+
+def _unmet(w):
+    """The count in the row is that of the prerequisites that hold the task up."""
+    counts = {}
+    for edge in w.db.dependency:
+        status = w.db.tasks[edge["depends_on_task_id"]]["status"]
+        proceeds = edge["on_failure"] == 1 and status in ("failed", "canceled")
+        if status != "completed" and not proceeds:
+            counts[edge["task_id"]] = counts.get(edge["task_id"], 0) + 1
+    for task in w.db.task:
+        if task.get("unmet_deps", 0) != counts.get(task["id"], 0):
+            yield _task(task), f"counts {task['unmet_deps']} unmet of {counts.get(task['id'], 0)}"
 
 
 def _results(w):
