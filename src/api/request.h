@@ -118,7 +118,7 @@ enum err request_definition(struct request *, struct tx *, int64_t id, int64_t v
 enum err request_bind_definition(struct request *, struct tx *, struct str name,
                                  struct task_spec *) NODISCARD;
 enum err reply_started(struct request *, struct tx *, int status, struct task *, struct run *,
-                       const char *action);
+                       const char *action, bool existing_run);
 
 /* streams.c */
 enum err stream_log(struct request *, struct tx *) NODISCARD;

@@ -12,7 +12,8 @@ struct task_body {
         int64_t max_attempts, timeout_seconds, id;
         struct str retry, required_capabilities, preferred_capabilities, metadata, definition_id;
         struct str input, owner, network_channel;
-        bool auto_enqueue_on_ready;
+        bool auto_enqueue_on_ready, draft;
+        int approval_policy;
         bool start;
         uint64_t given;
 };
@@ -37,6 +38,8 @@ static const struct field task_body_fields[] = {
         { "owner", FIELD_ACTOR, FIELD_WIRE, AT(owner) },
         { "network_channel", FIELD_STR, FIELD_WIRE, AT(network_channel), NULL, 1, 64 },
         { "auto_enqueue_on_ready", FIELD_BOOL, FIELD_WIRE, AT(auto_enqueue_on_ready) },
+        { "draft", FIELD_BOOL, FIELD_WIRE, AT(draft) },
+        { "approval_policy", FIELD_ENUM, FIELD_WIRE, AT(approval_policy), &approval_policy_names },
 };
 enum { GIVEN_PRIORITY = 1 << 4 };
 static const struct record task_body = { "TaskCreate", task_body_fields, LENGTH(task_body_fields),
@@ -70,6 +73,7 @@ static const struct field patch_fields[] = {
         { "network_channel", FIELD_STR, CLEARS, AT(network_channel), NULL, 1, 64 },
         { "clear_owner", FIELD_BOOL, FIELD_WIRE, AT(clear_owner) },
         { "auto_enqueue_on_ready", FIELD_BOOL, FIELD_WIRE, AT(auto_enqueue_on_ready) },
+        { "approval_policy", FIELD_ENUM, FIELD_WIRE, AT(approval_policy), &approval_policy_names },
         { "id", FIELD_STR, FIXED },
         { "identifier", FIELD_STR, FIXED },
         { "scope", FIELD_STR, FIXED },
@@ -116,24 +120,27 @@ struct started {
         struct task *task;
         struct run *run;
         struct str action;
+        bool existing_run;
 };
 static const struct field started_fields[] = {
         { "task", FIELD_RECORD, FIELD_WIRE, offsetof(struct started, task), &task_record },
         { "run", FIELD_RECORD, FIELD_WIRE, offsetof(struct started, run), &run_record },
         { "action", FIELD_STR, FIELD_WIRE, offsetof(struct started, action) },
+        { "existing_run", FIELD_BOOL, FIELD_WIRE | FIELD_FOLLOWS,
+          offsetof(struct started, existing_run) },
 };
 static const struct record started_record = { "Started", started_fields, LENGTH(started_fields),
                                               sizeof(struct started), -1 };
 
 enum err reply_started(struct request *r, struct tx *tx, int status, struct task *task,
-                       struct run *run, const char *action)
+                       struct run *run, const char *action, bool existing)
 {
         struct started *s = arena_new(&r->scope.arena, struct started);
         enum err e = task_show(tx, task);
 
         if (run)
                 run_show(tx, run);
-        *s = (struct started){ task, run, action ? str_from(action) : STR_NONE };
+        *s = (struct started){ task, run, action ? str_from(action) : STR_NONE, existing };
         return e ? e : request_reply(r, status, &started_record, s);
 }
 
@@ -159,6 +166,8 @@ static struct task_spec to_spec(const struct task_body *b)
                 .id = b->id,
                 .start = b->start,
                 .auto_enqueue_on_ready = b->auto_enqueue_on_ready,
+                .draft = b->draft,
+                .approval_policy = b->approval_policy,
         };
 }
 
@@ -191,7 +200,7 @@ static enum err create_one(struct request *r, struct tx *tx, int64_t parent)
                 struct started *s = arena_new(&r->scope.arena, struct started);
 
                 run_show(tx, run);
-                *s = (struct started){ task, run, STR_NONE };
+                *s = (struct started){ .task = task, .run = run };
                 return request_reply(r, 201, &started_record, s);
         }
         return request_reply(r, 201, &task_record, task);
@@ -285,7 +294,7 @@ static enum err post_batch(struct request *r, struct tx *tx)
 
 static enum err list_tasks(struct request *r, struct tx *tx)
 {
-        struct task_filter f = { .status = -1, .priority = -1 };
+        struct task_filter f = { .status = -1, .priority = -1, .approval_state = -1 };
         int64_t drafts = 0;
         struct list items = { 0 };
         struct task *task;
@@ -296,6 +305,8 @@ static enum err list_tasks(struct request *r, struct tx *tx)
                 e = query_enum(r, "status", &task_status_names, &f.status);
         if (!e)
                 e = query_enum(r, "priority", &priority_names, &f.priority);
+        if (!e)
+                e = query_enum(r, "approval_state", &approval_state_names, &f.approval_state);
         if (!e)
                 e = query_enum(r, "scope", &task_scope_names, &f.scope);
         if (!e)
@@ -415,7 +426,59 @@ static enum err start_task(struct request *r, struct tx *tx)
         struct run *run;
         enum err e = begin(r, tx, false, &task, &run);
 
-        return e ? e : reply_started(r, tx, 201, task, run, "start");
+        return e ? e : reply_started(r, tx, 201, task, run, "start", false);
+}
+
+/* A body that says nothing: members are refused. */
+static const struct record empty_body = { "Empty", NULL, 0, 1, -1 };
+
+static enum err publish_task(struct request *r, struct tx *tx)
+{
+        struct task *task = arena_new(&r->scope.arena, struct task);
+        struct run *run;
+        int64_t id;
+        enum err e = request_id(r, 0, "task", "task", &id);
+
+        if (!e)
+                e = task_publish(tx, &r->by, id, task, &run);
+        return e ? e : reply_started(r, tx, 200, task, run, "publish", false);
+}
+
+struct comment_body {
+        struct str comment;
+};
+static const struct field comment_fields[] = {
+        { "comment", FIELD_STR, FIELD_WIRE, offsetof(struct comment_body, comment), NULL, 0, 4096 },
+};
+static const struct record comment_body = { "Comment", comment_fields, LENGTH(comment_fields),
+                                            sizeof(struct comment_body), -1 };
+
+static enum err decide_task(struct request *r, struct tx *tx, bool approve)
+{
+        const struct comment_body *body = r->body;
+        struct task *task = arena_new(&r->scope.arena, struct task);
+        struct run *run = NULL;
+        bool existing = false;
+        int64_t id;
+        enum err e = request_id(r, 0, "task", "task", &id);
+
+        if (!e)
+                e = task_decide(tx, &r->by, id, approve, body->comment, task, &run, &existing);
+        if (!e && approve)
+                return reply_started(r, tx, 201, task, run, "approve", existing);
+        if (!e)
+                e = task_show(tx, task);
+        return e ? e : request_reply(r, 200, &task_record, task);
+}
+
+static enum err approve_task(struct request *r, struct tx *tx)
+{
+        return decide_task(r, tx, true);
+}
+
+static enum err reject_task(struct request *r, struct tx *tx)
+{
+        return decide_task(r, tx, false);
 }
 
 static enum err post_run(struct request *r, struct tx *tx)
@@ -463,7 +526,7 @@ static enum err retry_task(struct request *r, struct tx *tx)
 
         if (!e)
                 e = task_retry(tx, &r->by, id, body->metadata, task, &run);
-        return e ? e : reply_started(r, tx, 201, task, run, "retry");
+        return e ? e : reply_started(r, tx, 201, task, run, "retry", false);
 }
 
 static enum err cancel_task(struct request *r, struct tx *tx)
@@ -617,6 +680,12 @@ const struct route task_routes[] = {
           &dependency_record, list_dependencies, 0, "What a task waits for" },
         { HTTP_DELETE, "/v1/tasks/{task}/dependencies/{depends_on}", SCOPE_TASKS_WRITE, ROUTE_WRITE,
           0, NULL, &task_record, delete_dependency, CALL_CREATE, "Let it wait no longer" },
+        { HTTP_POST, "/v1/tasks/{task}/publish", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &empty_body, &started_record, publish_task, CALL_CREATE, "Make a draft a task and enqueue it" },
+        { HTTP_POST, "/v1/tasks/{task}/approve", SCOPE_TASKS_APPROVE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &comment_body, &started_record, approve_task, CALL_LEASE, "Approve a task" },
+        { HTTP_POST, "/v1/tasks/{task}/reject", SCOPE_TASKS_APPROVE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &comment_body, &task_record, reject_task, CALL_LEASE, "Reject a task" },
         { HTTP_POST, "/v1/tasks/{task}/start", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &start_body, &started_record, start_task, CALL_CREATE, "Start a new attempt" },
         { HTTP_POST, "/v1/tasks/{task}/cancel", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,

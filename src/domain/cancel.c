@@ -126,6 +126,8 @@ static enum err cancel_task(struct tx *tx, struct task *task, const struct casca
         events_add(tx, events, EVENT_TASK_CANCELED, task->id, 0,
                    payload(tx, root ? c->reason : "parent_cascade", c->detail, c->metadata,
                            root ? 0 : c->from));
+        if (!e && task->approval_state == APPROVAL_PENDING)
+                e = approval_close_task(tx, task->id);
         task->status = TASK_CANCELED;
         task->closed_at = task->updated_at = tx_now(tx);
         if (!e)

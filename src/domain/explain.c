@@ -44,9 +44,17 @@ static enum err explain_blocked(struct tx *tx, const struct run *run, struct lis
 {
         struct list found;
         const struct dependency *d;
+        struct task task;
         enum err e = dependencies_of(tx, run->task_id, &found);
 
         d = found.items;
+        if (!e)
+                e = tx_one(tx, SQL_TASK_GET, &task, INT(run->task_id));
+        if (!e && task.approval_policy == APPROVAL_MANUAL && task.approval_state != APPROVAL_APPROVED)
+                say(reasons, "awaiting_approval",
+                    arena_printf(&tx_scope(tx)->arena, "the approval of the task is %s",
+                                 approval_state_names.text[task.approval_state]),
+                    0);
         for (size_t i = 0; !e && i < found.n; i++) {
                 char id[ID_TEXT_SIZE];
 

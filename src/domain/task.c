@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "domain/approval.h"
 #include "domain/cancel.h"
 #include "domain/dependency.h"
 #include "domain/domain.h"
@@ -219,6 +220,9 @@ static enum err spec_check(struct scope *scope, const struct principal *by,
 
         if (!str_trim(spec->title).n)
                 return fail_field(scope, "title", ERR_VALIDATION, "title must not be blank");
+        if (spec->draft && spec->start)
+                return fail_field(scope, "start", ERR_VALIDATION,
+                                  "a draft is started by publishing it");
         if (spec->scope == TASK_GLOBAL && !(by->scopes & SCOPE_GLOBAL_CREATE))
                 return fail_field(scope, "scope", ERR_PERMISSION_DENIED,
                                   "a global task needs a key with the scope global:create");
@@ -266,7 +270,10 @@ enum err task_create(struct tx *tx, const struct principal *by, const struct tas
                 .title = str_trim(spec->title),
                 .description = spec->description,
                 .priority = spec->priority,
-                .status = TASK_READY,
+                .status = spec->draft ? TASK_DRAFT : TASK_READY,
+                .approval_policy = spec->approval_policy,
+                .approval_state = spec->approval_policy ? APPROVAL_PENDING :
+                                                          APPROVAL_NOT_REQUIRED,
                 .max_attempts = spec->max_attempts ? spec->max_attempts : 3,
                 .retry = spec->retry,
                 .timeout_seconds = spec->timeout_seconds,
@@ -299,6 +306,8 @@ enum err task_create(struct tx *tx, const struct principal *by, const struct tas
         if (parent)
                 events_add(tx, &events, EVENT_TASK_CHILD_CREATED, parent->id, 0,
                            child_payload(tx, &task));
+        if (!spec->draft && is_blocked(&task))
+                task.status = TASK_BLOCKED;
         events_add(tx, &events, EVENT_TASK_CREATED, task.id, 0, STR_NONE);
         if (spec->start) {
                 struct run_spec first = root_run(&task, 1, STR_NONE);
@@ -313,6 +322,8 @@ enum err task_create(struct tx *tx, const struct principal *by, const struct tas
         e = tx_insert(tx, SQL_TASK_ADD, &task);
         if (!e)
                 e = events_append(tx, &events);
+        if (!e && task.approval_policy)
+                e = approval_open_task(tx, &task);
         if (!e && parent)
                 e = tx_exec(tx, SQL_TASK_CHILD_COUNT, INT(parent->id), INT(1));
         task.latest_sequence = events.last;
@@ -460,7 +471,7 @@ enum err task_list(struct tx *tx, const struct principal *by, const struct task_
                             TEXT(pattern(&tx_scope(tx)->arena, f->q)),
                             TEXT(f->source_conversation_id), INT(f->include_drafts),
                             INT(f->limit), NAME(f->network_channel), TEXT(owner.from),
-                            TEXT(owner.to));
+                            TEXT(owner.to), INT(f->approval_state));
         struct task *task = out->items;
 
         for (size_t i = 0; !e && i < out->n; i++)
@@ -476,7 +487,7 @@ static const char *const patch_names[] = { "title",           "description",
                                            "required_capabilities", "metadata",
                                            "preferred_capabilities", "owner",
                                            "network_channel", "clear_owner",
-                                           "auto_enqueue_on_ready" };
+                                           "auto_enqueue_on_ready", "approval_policy" };
 
 static struct str changed_names(struct tx *tx, uint64_t given)
 {
@@ -516,6 +527,22 @@ static void patch_apply(struct task *task, const struct task_patch *p)
                 task->network_channel = p->network_channel;
         if (p->given & PATCH_AUTO)
                 task->auto_enqueue_on_ready = p->auto_enqueue_on_ready;
+        /* Another policy begins anew, and so does one that ended in a rejection. */
+        if ((p->given & PATCH_APPROVAL) && (p->approval_policy != task->approval_policy ||
+                                            task->approval_state == APPROVAL_REJECTED)) {
+                task->approval_policy = p->approval_policy;
+                task->approval_state = p->approval_policy ? APPROVAL_PENDING : APPROVAL_NOT_REQUIRED;
+        }
+}
+
+static enum err reset_approval(struct tx *tx, const struct task *task)
+{
+        enum err e = approval_close_task(tx, task->id);
+
+        if (!e)
+                e = tx_exec(tx, SQL_TASK_APPROVAL, INT(task->id), INT(task->approval_policy),
+                            INT(task->approval_state), INT(task->updated_at));
+        return !e && task->approval_policy ? approval_open_task(tx, task) : e;
 }
 
 static enum err open_root(struct tx *tx, int64_t task, struct run *run)
@@ -536,7 +563,8 @@ static bool same_row(const struct task *a, const struct task *b)
                str_eq(a->metadata, b->metadata) &&
                str_eq(a->preferred_capabilities, b->preferred_capabilities) &&
                str_eq(a->owner, b->owner) && str_eq(a->network_channel, b->network_channel) &&
-               a->auto_enqueue_on_ready == b->auto_enqueue_on_ready;
+               a->auto_enqueue_on_ready == b->auto_enqueue_on_ready &&
+               a->approval_policy == b->approval_policy && a->approval_state == b->approval_state;
 }
 
 /* What depends on several fields. */
@@ -589,12 +617,15 @@ enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
                     NAME(task.preferred_capabilities), NAME(task.owner),
                     NAME(task.network_channel), INT(task.auto_enqueue_on_ready));
         events_add(tx, &events, EVENT_TASK_UPDATED, id, 0, changed_names(tx, patch.given));
+        if (!e && (task.approval_policy != before.approval_policy ||
+                   task.approval_state != before.approval_state))
+                e = reset_approval(tx, &task);
         if (!e)
                 e = open_root(tx, id, &open);
         if (!e && open.status == RUN_QUEUED)
                 e = run_follow(tx, &task, &open);
         if (!e)
-                e = task_project(tx, &task, open.status, &events);
+                e = task_follow(tx, &task, &events);
         if (!e)
                 e = events_append(tx, &events);
         *out = task;
@@ -688,6 +719,90 @@ enum err task_start(struct tx *tx, const struct principal *by, int64_t id, struc
         spec = root_run(task, task->attempts + 1, input);
         spec.metadata = metadata;
         return new_attempt(tx, by, task, &spec, 0, run);
+}
+
+enum err task_publish(struct tx *tx, const struct principal *by, int64_t id, struct task *task,
+                      struct run **run)
+{
+        struct events events = { .by = by };
+        enum err e = task_get(tx, by, id, task);
+
+        if (!e && task->status != TASK_DRAFT)
+                e = fail(tx_scope(tx), ERR_INVALID_TRANSITION, "the task is %s, not a draft",
+                         statuses[task->status]);
+        if (!e && is_blocked(task))
+                e = fail(tx_scope(tx), ERR_INVALID_TRANSITION,
+                         "the draft is blocked by a dependency or waits for its approval");
+        if (!e)
+                e = task_check_above(tx, task);
+        if (e)
+                return e;
+        events.tree = task->tree_id;
+        task->status = TASK_PENDING;
+        events_add(tx, &events, EVENT_TASK_PUBLISHED, id, 0, STR("{\"previous_status\":\"draft\"}"));
+        e = enqueue_by_itself(tx, task, &events);
+        if (!e)
+                e = events_append(tx, &events);
+        *run = arena_new(&tx_scope(tx)->arena, struct run);
+        return e ? e : run_load(tx, task->last_run_id, *run);
+}
+
+enum err task_decided(struct tx *tx, const struct principal *by, int64_t id, bool approve)
+{
+        struct events events = { .by = by };
+        struct run open;
+        struct task task;
+        enum err e = task_get(tx, by, id, &task);
+
+        if (e)
+                return e;
+        events.tree = task.tree_id;
+        task.approval_state = approve ? APPROVAL_APPROVED : APPROVAL_REJECTED;
+        task.updated_at = tx_now(tx);
+        e = tx_exec(tx, SQL_TASK_APPROVAL, INT(id), INT(task.approval_policy),
+                    INT(task.approval_state), INT(task.updated_at));
+        events_add(tx, &events, approve ? EVENT_TASK_APPROVED : EVENT_TASK_REJECTED, id, 0,
+                   arena_printf(&tx_scope(tx)->arena,
+                                "{\"previous_approval_state\":\"pending\",\"approval_state\":\"%s\"}",
+                                approval_states[task.approval_state]));
+        if (!e)
+                e = open_root(tx, id, &open);
+        if (!e && approve && open.status == RUN_NONE && task.status == TASK_BLOCKED &&
+            task.attempts < task.max_attempts)
+                e = enqueue_by_itself(tx, &task, &events);
+        else if (!e)
+                e = task_follow(tx, &task, &events);
+        return e ? e : events_append(tx, &events);
+}
+
+enum err task_decide(struct tx *tx, const struct principal *by, int64_t id, bool approve,
+                     struct str comment, struct task *task, struct run **run, bool *existing)
+{
+        struct approval approval;
+        int64_t last;
+        enum err e = task_get(tx, by, id, task);
+
+        if (!e)
+                e = approval_of_task(tx, id, &approval);
+        if (e == ERR_EMPTY)
+                return task->approval_state == APPROVAL_APPROVED ||
+                                       task->approval_state == APPROVAL_REJECTED ?
+                               fail(tx_scope(tx), ERR_ALREADY_DECIDED, "the task is %s already",
+                                    approval_states[task->approval_state]) :
+                               fail(tx_scope(tx), ERR_INVALID_TRANSITION,
+                                    "the task does not wait for an approval");
+        if (e)
+                return e;
+        last = task->last_run_id;
+        e = approval_decide(tx, by, approval.id, approve, comment, &approval);
+        if (!e)
+                e = task_get(tx, by, id, task);
+        *run = NULL;
+        *existing = last && task->last_run_id == last;
+        if (e || !approve || !task->last_run_id)
+                return e;
+        *run = arena_new(&tx_scope(tx)->arena, struct run);
+        return run_load(tx, task->last_run_id, *run);
 }
 
 enum err task_retry(struct tx *tx, const struct principal *by, int64_t id, struct str metadata,

@@ -92,7 +92,8 @@ struct task_spec {
         int64_t id; /* given by the caller, or 0 */
         struct str source_session_id, source_conversation_id, source_message_id;
         struct str conversation_context;
-        bool start, auto_enqueue_on_ready;
+        bool start, auto_enqueue_on_ready, draft;
+        int approval_policy;
         const struct task *parent; /* set by task_create_child() */
 };
 
@@ -112,7 +113,7 @@ enum err task_get(struct tx *, const struct principal *, int64_t id, struct task
 enum err task_show(struct tx *, struct task *) NODISCARD;
 
 struct task_filter {
-        int status, priority; /* -1 = any */
+        int status, priority, approval_state; /* -1 = any */
         int scope;
         struct str owner_kind, owner_ref, network_channel;
         int64_t parent_task_id, definition_id, before;
@@ -129,6 +130,7 @@ struct task_patch {
         struct str title, description, metadata, required_capabilities, preferred_capabilities;
         struct str owner, network_channel;
         bool clear_owner, auto_enqueue_on_ready;
+        int approval_policy;
         int priority;
         int64_t max_attempts, timeout_seconds;
         struct str retry;
@@ -136,13 +138,22 @@ struct task_patch {
 enum { PATCH_TITLE = 1, PATCH_DESCRIPTION = 2, PATCH_PRIORITY = 4, PATCH_MAX_ATTEMPTS = 8,
        PATCH_RETRY = 16, PATCH_TIMEOUT = 32, PATCH_CAPABILITIES = 64, PATCH_METADATA = 128,
        PATCH_PREFERRED = 256, PATCH_OWNER = 512, PATCH_CHANNEL = 1024, PATCH_CLEAR_OWNER = 2048,
-       PATCH_AUTO = 4096 };
+       PATCH_AUTO = 4096, PATCH_APPROVAL = 8192 };
 enum err task_patch(struct tx *, const struct principal *, int64_t id, const struct task_patch *,
                     struct task *) NODISCARD;
 
 /* A new attempt: start, for a ready task; or (`waits`) POST …/runs, whose run waits if it is blocked. */
 enum err task_start(struct tx *, const struct principal *, int64_t id, struct str input,
                     struct str metadata, bool waits, struct task *, struct run **) NODISCARD;
+/* A draft becomes a task and is enqueued. */
+enum err task_publish(struct tx *, const struct principal *, int64_t id, struct task *,
+                      struct run **) NODISCARD;
+/* Decides the task's open approval; approved, it has a run: *run, or NULL where none was due
+ * (a draft, no attempts left).  *existing: it waited already. */
+enum err task_decide(struct tx *, const struct principal *, int64_t id, bool approve,
+                     struct str comment, struct task *, struct run **run, bool *existing) NODISCARD;
+/* What follows from the decision; called by approval_decide(). */
+enum err task_decided(struct tx *, const struct principal *, int64_t id, bool approve) NODISCARD;
 /* A new attempt after a failed, timed-out or canceled root run. */
 enum err task_retry(struct tx *, const struct principal *, int64_t id, struct str metadata,
                     struct task *, struct run **) NODISCARD;

@@ -375,8 +375,9 @@ def _after_cancel(w, task):
 
 
 def derive(task, roots):
-    """The status that a task's root runs and its unmet dependencies give it (no task approval here)."""
-    idle = "blocked" if task.get("unmet_deps") else "ready"
+    """The status that a task's root runs and its unmet dependencies and its approval give it."""
+    waits = task.get("approval_policy") and task["approval_state"] != 2
+    idle = "blocked" if task.get("unmet_deps") or waits else "ready"
     live = [r for r in roots if r["status"] not in TERMINAL]
     if live:
         return idle if live[0]["status"] in ("queued", "claimed") else "in_progress"
