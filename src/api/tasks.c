@@ -1,5 +1,6 @@
 #include "api/request.h"
 #include "domain/dependency.h"
+#include "domain/pause.h"
 #include "domain/run.h"
 #include "domain/sql.h"
 #include "domain/task.h"
@@ -543,6 +544,34 @@ static enum err cancel_task(struct request *r, struct tx *tx)
         return e ? e : request_reply(r, 200, &task_record, task);
 }
 
+static enum err pause_task(struct request *r, struct tx *tx)
+{
+        const struct cancel_body *body = r->body;
+        struct task *task = arena_new(&r->scope.arena, struct task);
+        int64_t id;
+        enum err e = request_id(r, 0, "task", "task", &id);
+
+        if (!e)
+                e = task_pause(tx, &r->by, id, body->reason, body->metadata, task);
+        if (!e)
+                e = task_show(tx, task);
+        return e ? e : request_reply(r, 200, &task_record, task);
+}
+
+static enum err resume_task(struct request *r, struct tx *tx)
+{
+        const struct retry_body *body = r->body;
+        struct task *task = arena_new(&r->scope.arena, struct task);
+        int64_t id;
+        enum err e = request_id(r, 0, "task", "task", &id);
+
+        if (!e)
+                e = task_resume(tx, &r->by, id, body->metadata, task);
+        if (!e)
+                e = task_show(tx, task);
+        return e ? e : request_reply(r, 200, &task_record, task);
+}
+
 /* ---- timeline ---- */
 
 static void render_events(struct request *r, struct json_out *j)
@@ -686,6 +715,11 @@ const struct route task_routes[] = {
           &comment_body, &started_record, approve_task, CALL_LEASE, "Approve a task" },
         { HTTP_POST, "/v1/tasks/{task}/reject", SCOPE_TASKS_APPROVE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &comment_body, &task_record, reject_task, CALL_LEASE, "Reject a task" },
+        { HTTP_POST, "/v1/tasks/{task}/pause", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &cancel_body_record, &task_record, pause_task, CALL_CANCEL,
+          "Hold the runs of a task and all below it" },
+        { HTTP_POST, "/v1/tasks/{task}/resume", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &retry_body_record, &task_record, resume_task, CALL_CANCEL, "End the task's own pause" },
         { HTTP_POST, "/v1/tasks/{task}/start", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &start_body, &started_record, start_task, CALL_CREATE, "Start a new attempt" },
         { HTTP_POST, "/v1/tasks/{task}/cancel", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,

@@ -77,6 +77,7 @@ static const struct field task_fields[] = {
         { "child_count", FIELD_INT, BOTH, AT(child_count) },
         { "paused", FIELD_BOOL, SHOWN, AT(paused) },
         { "effective_paused", FIELD_BOOL, FIELD_WIRE | FIELD_ALWAYS, AT(effective_paused) },
+        { "paused_by_task_id", FIELD_ID, FIELD_WIRE, AT(paused_by_task_id), "task" },
         { "paused_n", FIELD_INT, FIELD_COLUMN, AT(paused_n) },
         { "paused_by", FIELD_ACTOR, BOTH, AT(paused_by) },
         { "paused_at", FIELD_TIME, BOTH, AT(paused_at) },
@@ -399,6 +400,10 @@ enum err task_show(struct tx *tx, struct task *task)
 
         task->draft = task->status == TASK_DRAFT;
         task->effective_paused = task->paused_n > 0;
+        task->paused_by_task_id = task->paused ? task->id : 0;
+        if (task->effective_paused && !task->paused &&
+            (e = tx_number(tx, SQL_TASK_PAUSED_ABOVE, &task->paused_by_task_id, INT(task->id))))
+                return e;
         if (task->latest_sequence)
                 return ERR_OK;
         e = tx_numbers(tx, SQL_TASK_SHOW, found, 2, ARGS(INT(task->tree_id), OPT(task->last_run_id)));
@@ -632,7 +637,7 @@ enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
         return e;
 }
 
-static enum err enqueue_by_itself(struct tx *tx, struct task *task, struct events *events)
+enum err task_enqueue(struct tx *tx, struct task *task, struct events *events)
 {
         struct run_spec spec = root_run(task, task->attempts + 1, STR_NONE);
         struct run run;
@@ -658,7 +663,7 @@ enum err task_follow(struct tx *tx, struct task *task, struct events *events)
         if (open.status == RUN_NONE && task->auto_enqueue_on_ready && !task->paused_n &&
             task->attempts < task->max_attempts && task->status == TASK_BLOCKED &&
             task_derive(task, RUN_NONE) == TASK_READY)
-                return enqueue_by_itself(tx, task, events);
+                return task_enqueue(tx, task, events);
         return task_project(tx, task, open.status, events);
 }
 
@@ -740,7 +745,7 @@ enum err task_publish(struct tx *tx, const struct principal *by, int64_t id, str
         events.tree = task->tree_id;
         task->status = TASK_PENDING;
         events_add(tx, &events, EVENT_TASK_PUBLISHED, id, 0, STR("{\"previous_status\":\"draft\"}"));
-        e = enqueue_by_itself(tx, task, &events);
+        e = task_enqueue(tx, task, &events);
         if (!e)
                 e = events_append(tx, &events);
         *run = arena_new(&tx_scope(tx)->arena, struct run);
@@ -769,7 +774,7 @@ enum err task_decided(struct tx *tx, const struct principal *by, int64_t id, boo
                 e = open_root(tx, id, &open);
         if (!e && approve && open.status == RUN_NONE && task.status == TASK_BLOCKED &&
             task.attempts < task.max_attempts)
-                e = enqueue_by_itself(tx, &task, &events);
+                e = task_enqueue(tx, &task, &events);
         else if (!e)
                 e = task_follow(tx, &task, &events);
         return e ? e : events_append(tx, &events);

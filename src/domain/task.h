@@ -72,6 +72,7 @@ struct task {
 
         /* Not columns: set by task_show() for the wire, the numbers by an operation that knows them. */
         bool draft, effective_paused;
+        int64_t paused_by_task_id; /* the nearest, itself included */
         int64_t latest_sequence;
         int64_t current_run_id;   /* the newest root run while it is under way */
         struct list runs;         /* of GET one: the latest 20 */
@@ -169,6 +170,8 @@ enum err task_project(struct tx *, struct task *, int current_run_status, struct
 enum err task_project_run(struct tx *, struct task *, int current_run_status,
                           struct events *) NODISCARD;
 
+/* The next attempt of a task without an open run, as it is. */
+enum err task_enqueue(struct tx *, struct task *, struct events *) NODISCARD;
 /* HOLD_… bits that a queued run of the task must have: blocked, its root runs alone; paused. */
 int64_t task_holds(const struct task *, bool root_run);
 /* What blocks or pauses it has changed: its queued run's hold and its status follow; when that makes

@@ -27,6 +27,8 @@ EVENT_TYPE = {
     5: "task.published",
     6: "task.approved",
     7: "task.rejected",
+    8: "task.paused",
+    9: "task.resumed",
     10: "run.queued",
     11: "run.claimed",
     12: "run.starting",
