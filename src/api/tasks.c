@@ -386,6 +386,17 @@ static enum err patch_task(struct request *r, struct tx *tx)
         return e ? e : request_reply(r, 200, &task_record, task);
 }
 
+static enum err delete_task(struct request *r, struct tx *tx)
+{
+        int64_t id;
+        enum err e = request_id(r, 0, "task", "task", &id);
+
+        if (!e)
+                e = task_delete(tx, &r->by, id);
+        r->status = 204;
+        return e;
+}
+
 /* ---- attempts ---- */
 
 /* The input of one attempt, by the schema of the task's definition. */
@@ -698,6 +709,8 @@ const struct route task_routes[] = {
           get_task, 0, "Get a task" },
         { HTTP_PATCH, "/v1/tasks/{task}", SCOPE_TASKS_WRITE, ROUTE_WRITE, 0, &patch_body,
           &task_record, patch_task, CALL_CREATE, "Change a task" },
+        { HTTP_DELETE, "/v1/tasks/{task}", SCOPE_TASKS_WRITE, ROUTE_WRITE, 0, NULL, NULL,
+          delete_task, CALL_CREATE, "Delete a task" },
         { HTTP_POST, "/v1/tasks/{task}/children", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &task_body, &task_record, post_child, CALL_CREATE, "Create a task below another" },
         { HTTP_GET, "/v1/tasks/{task}/tree", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &task_record,

@@ -268,3 +268,44 @@ enum err dependency_remove(struct tx *tx, const struct principal *by, int64_t id
                 e = task_follow(tx, task, &events);
         return e ? e : events_append(tx, &events);
 }
+
+/* Its dependents have one dependency less; the others do not know of it any more. */
+static enum err dependents_let_go(struct tx *tx, const struct principal *by, const struct task *gone)
+{
+        const struct arg args[] = { INT(gone->id) };
+        int64_t *rows;
+        size_t n;
+        enum err e = tx_number_rows(tx, SQL_DEPENDENTS, &rows, &n, 2, args, LENGTH(args));
+
+        if (!e)
+                e = tx_exec(tx, SQL_TASK_DELETE_EDGES, INT(gone->id));
+        for (size_t i = 0; !e && i < n; i++) {
+                struct events events = { .by = by };
+                int on_failure = (int)rows[2 * i + 1];
+                struct task task;
+
+                e = tx_one(tx, SQL_TASK_UNMET, &task, INT(rows[2 * i]),
+                           INT(-!dependency_is_met(gone->status, on_failure)), INT(-1));
+                if (e)
+                        break;
+                events.tree = task.tree_id;
+                events_add(tx, &events, EVENT_TASK_DEPENDENCY_REMOVED, task.id, 0,
+                           edge_payload(tx, gone->id, on_failure, gone->status));
+                e = task_follow(tx, &task, &events);
+                if (!e)
+                        e = events_append(tx, &events);
+        }
+        return e;
+}
+
+enum err dependencies_drop(struct tx *tx, const struct principal *by, const struct task *task)
+{
+        struct list found = { 0 };
+        const struct dependency *d;
+        enum err e = task->dependency_count ? dependencies_of(tx, task->id, &found) : ERR_OK;
+
+        d = found.items;
+        for (size_t i = 0; !e && i < found.n; i++)
+                e = tx_exec(tx, SQL_TASK_DEPENDENT_COUNT, INT(d[i].depends_on_task_id), INT(-1));
+        return e ? e : dependents_let_go(tx, by, task);
+}

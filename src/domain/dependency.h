@@ -46,4 +46,7 @@ enum err dependencies_of(struct tx *, int64_t task, struct list *) NODISCARD;
 enum err dependents_follow(struct tx *, const struct task *, int status_before,
                            struct events *) NODISCARD;
 
+/* The task is about to be deleted: its edges go, and those that waited for it follow. */
+enum err dependencies_drop(struct tx *, const struct principal *, const struct task *) NODISCARD;
+
 #endif

@@ -839,3 +839,34 @@ enum err task_cancel(struct tx *tx, const struct principal *by, int64_t id, stru
 
         return e ? e : cancel_tree(tx, by, out, reason, metadata);
 }
+
+enum err task_delete(struct tx *tx, const struct principal *by, int64_t id)
+{
+        static const enum sql rows[] = { SQL_TASK_DELETE_STEPS,          SQL_TASK_DELETE_JOINS,
+                                         SQL_TASK_DELETE_LOGS,           SQL_TASK_DELETE_STEP_APPROVALS,
+                                         SQL_TASK_DELETE_APPROVALS,      SQL_TASK_DELETE_RUNS,
+                                         SQL_TASK_DELETE };
+        struct events events = { .by = by };
+        struct list open;
+        struct task task;
+        enum err e = task_get(tx, by, id, &task);
+
+        if (!e && task.child_count)
+                e = fail(tx_scope(tx), ERR_VALIDATION, "the task has children; delete them first");
+        if (!e)
+                e = tx_all(tx, SQL_RUN_OPEN_OF_TASK, &open, INT(id), INT(1));
+        if (!e && open.n)
+                e = fail(tx_scope(tx), ERR_VALIDATION, "the task has an open run; cancel it first");
+        if (!e)
+                e = dependencies_drop(tx, by, &task);
+        for (size_t i = 0; !e && i < LENGTH(rows); i++)
+                e = tx_exec(tx, rows[i], INT(id));
+        if (!e && task.parent_task_id)
+                e = tx_exec(tx, SQL_TASK_CHILD_COUNT, INT(task.parent_task_id), INT(-1));
+        events.tree = task.tree_id;
+        if (e)
+                return e;
+        events_add(tx, &events, EVENT_TASK_DELETED, id, 0,
+                   payload_said(tx, "title", task.title, STR_NONE));
+        return events_append(tx, &events);
+}

@@ -143,6 +143,9 @@ enum { PATCH_TITLE = 1, PATCH_DESCRIPTION = 2, PATCH_PRIORITY = 4, PATCH_MAX_ATT
 enum err task_patch(struct tx *, const struct principal *, int64_t id, const struct task_patch *,
                     struct task *) NODISCARD;
 
+/* With everything of it but its history, which ends with task.deleted.  Refused while it has
+ * children or an open run. */
+enum err task_delete(struct tx *, const struct principal *, int64_t id) NODISCARD;
 /* A new attempt: start, for a ready task; or (`waits`) POST …/runs, whose run waits if it is blocked. */
 enum err task_start(struct tx *, const struct principal *, int64_t id, struct str input,
                     struct str metadata, bool waits, struct task *, struct run **) NODISCARD;

@@ -333,3 +333,46 @@ def test_dependencies_stay_inside_a_workspace(api, server):
     other = Client(server).task()
     api.problem("POST", f"/v1/tasks/{api.task()['id']}/dependencies", 400, "invalid_scope_binding",
                 {"depends_on_task_id": other["id"]})
+
+
+# ---- deleting ----
+
+
+def delete(api, task):
+    api.request("DELETE", "/v1/tasks/" + task["id"], status=204)
+
+
+def test_given_a_task_with_children_or_with_an_open_run_when_deleted_then_400(api):
+    root, busy = api.task(), api.started()
+    below = child(api, root)
+    for task in (root, busy["task"]):
+        api.problem("DELETE", "/v1/tasks/" + task["id"], 400, "validation_failed")
+    delete(api, below)
+    api.problem("GET", "/v1/tasks/" + below["id"], 404, "not_found")
+    assert events(api, root)[-1] == "task.deleted" and status(api, root) == "ready"
+    assert "child_count" not in api.get("/v1/tasks/" + root["id"])
+    api.post(f"/v1/runs/{busy['run']['id']}/cancel", {}, 200)
+    delete(api, busy["task"])
+    api.problem("GET", "/v1/runs/" + busy["run"]["id"], 404, "not_found")
+    api.problem("POST", "/v1/tasks", 409, "conflict", {"title": "x", "id": busy["task"]["id"]})
+
+
+def test_given_a_blocking_task_is_deleted_then_the_dependent_is_ready_in_the_same_transaction(api):
+    first, task, auto = api.task(), api.task(), api.task(auto_enqueue_on_ready=True)
+    before = api.task()
+    depend(api, first, before)
+    depend(api, task, first)
+    depend(api, auto, first)
+    delete(api, first)
+    assert status(api, task) == "ready" and len(api.get(f"/v1/tasks/{auto['id']}/runs")["items"]) == 1
+    assert api.get(f"/v1/tasks/{task['id']}/dependencies")["items"] == []
+    delete(api, before)
+
+
+def test_a_canceled_task_canceled_again_is_200_without_an_event_and_a_completed_one_409(api, capability):
+    task, done = api.task(), doer(api, capability, 1)
+    first = api.post(f"/v1/tasks/{task['id']}/cancel", {}, 200)
+    again = api.post(f"/v1/tasks/{task['id']}/cancel", {}, 200)
+    assert again["latest_sequence"] == first["latest_sequence"]
+    do(api, capability, 1, done)
+    api.problem("POST", f"/v1/tasks/{done['id']}/cancel", 409, "invalid_transition", {})

@@ -57,6 +57,7 @@ EVENT_TYPE = {
     41: "task.dependency_added",
     42: "task.dependency_removed",
     43: "task.dependency_failed",
+    44: "task.deleted",
 }
 HOLD_BACKOFF = 4
 
