@@ -717,6 +717,8 @@ def check_i22(w):
             yield from _overslept(w, run)
         if w.facts.get("final") and run["status"] not in TERMINAL:
             yield _run(run), f"still {run['status']} (hold {run['hold']}) after everything ended"
+    for run in w.db.run:
+        yield from _held(w, run)
     held = {row["run"] for row in w.db.ready} & {
         r["id"] for r in w.db.run if r["status"] == "queued" and r["hold"]}
     for run in held:
@@ -731,6 +733,21 @@ def check_i22(w):
         if settled and run and run["status"] == "awaiting_approval" and \
                 run["current_step"] == approval["step_index"]:
             yield _run(run), f"waits for an approval that is {approval['status']}"
+
+
+HOLD_BLOCKED, HOLD_PAUSED = 1, 2
+
+
+def _held(w, run):
+    """A queued run is held while its task is paused, a root run also while its task is blocked."""
+    task = w.db.tasks.get(run["task_id"])
+    if run["status"] != "queued" or not task or "paused_n" not in task:
+        return
+    blocked = task["unmet_deps"] or (task["approval_policy"] and task["approval_state"] != 2)
+    want = (HOLD_BLOCKED if blocked and run["kind"] == "root" else 0) | (
+        HOLD_PAUSED if task["paused_n"] else 0)
+    if run["hold"] & (HOLD_BLOCKED | HOLD_PAUSED) != want:
+        yield _run(run), f"hold is {run['hold']}, its task asks for {want}"
 
 
 def _overslept(w, run):
