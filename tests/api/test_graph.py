@@ -1,7 +1,14 @@
 """Fields of a task, its children, its dependencies: who waits for whom."""
+import pathlib
+import random
+import sys
 import threading
 
-from conftest import wait_until
+import pytest
+
+from conftest import Client
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "crash"))
 
 
 def patch(api, task, body, status=200):
@@ -130,7 +137,6 @@ def test_given_depth_8_when_adding_a_child_below_it_or_a_65th_child_then_409(api
 
 
 def test_a_child_of_another_workspace_is_400(api, server):
-    from conftest import Client
     root = api.task()
     api.problem("POST", f"/v1/tasks/{root['id']}/children", 400, "invalid_scope_binding",
                 {"title": "x", "scope": "global"})
@@ -329,7 +335,6 @@ def test_given_two_prerequisites_completing_at_once_then_exactly_one_run_is_made
 
 
 def test_dependencies_stay_inside_a_workspace(api, server):
-    from conftest import Client
     other = Client(server).task()
     api.problem("POST", f"/v1/tasks/{api.task()['id']}/dependencies", 400, "invalid_scope_binding",
                 {"depends_on_task_id": other["id"]})
@@ -376,3 +381,57 @@ def test_a_canceled_task_canceled_again_is_200_without_an_event_and_a_completed_
     assert again["latest_sequence"] == first["latest_sequence"]
     do(api, capability, 1, done)
     api.problem("POST", f"/v1/tasks/{done['id']}/cancel", 409, "invalid_transition", {})
+
+
+# ---- everything together ----
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_after_random_operations_every_count_hold_and_status_is_what_the_rows_say(
+        own_server, tmp_path, seed):
+    import database
+    import invariants
+    api, dice, tasks = Client(own_server), random.Random(seed), []
+
+    def some():
+        return dice.choice(tasks)["id"]
+
+    def work():
+        for claim in api.claim(max=3):
+            end = dice.choice(["complete", "complete", "fail", "release"])
+            body = {"claim_token": claim["claim_token"], **({"error": "no"} if end == "fail" else {})}
+            api.request("POST", f"/v1/runs/{claim['run']['id']}/{end}", body)
+
+    def create():
+        parent = f"/v1/tasks/{some()}/children" if tasks and dice.random() < .4 else "/v1/tasks"
+        made = api.request("POST", parent, {
+            "title": "x", "max_attempts": dice.choice([1, 2]), "auto_enqueue_on_ready": dice.random() < .5,
+            "draft": dice.random() < .1, "approval_policy": dice.choice(["none", "none", "manual"])})
+        tasks.extend([made.json()] if made.status_code == 201 else [])
+
+    def move(verb, **body):
+        return lambda: api.request("POST", f"/v1/tasks/{some()}/{verb}", body)
+
+    moves = [create] * 6 + [work] * 6 + [move("start")] * 4 + [
+        move("runs"), move("publish"), move("approve"), move("reject"), move("cancel"),
+        move("pause", reason="x"), move("resume"), move("resume"),
+        lambda: api.request("DELETE", "/v1/tasks/" + some()),
+        lambda: api.request("PATCH", "/v1/tasks/" + some(), {"max_attempts": dice.choice([1, 3])})] + [
+        lambda: api.request("POST", f"/v1/tasks/{some()}/dependencies", {
+            "depends_on_task_id": some(),
+            "on_failure": dice.choice(["block", "proceed", "cancel"])})] * 8
+    create()
+    for _ in range(800):
+        assert (dice.choice(moves)() or api.request("GET", "/livez")).status_code < 500
+    snapshot = database.load(database.copy_live(own_server.data, str(tmp_path / "copy")))
+    world = invariants.World(snapshot=snapshot)
+    found = [v for check in (invariants.check_i7, invariants.check_i8, invariants.check_i22,
+                             invariants.check_i24, invariants.check_i27) for v in check(world)]
+    assert found == []
+    assert len(snapshot.dependency) > 20 and len(snapshot.run) > 20
+    for task in snapshot.task:
+        above = [t for t in snapshot.task if t["id"] == task["parent_task_id"]]
+        assert task["paused_n"] == task["paused"] + sum(t["paused_n"] for t in above)
+        assert task["child_count"] == sum(t["parent_task_id"] == task["id"] for t in snapshot.task)
+        assert task["dependent_count"] == sum(
+            d["depends_on_task_id"] == task["id"] for d in snapshot.dependency)

@@ -423,7 +423,9 @@ def _projected(w, task):
     events = [e for e in w.db.events_of_tree.get(task["tree_id"], [])
               if (e["task_id"] or e["tree_id"]) == task["id"]]
     canceled = any(e["type"] == "task.canceled" for e in events)
-    want = "canceled" if canceled else derive(task, roots)
+    published = any(e["type"] == "task.published" for e in events)
+    draft = task["status"] == "draft" and not roots and not published
+    want = "canceled" if canceled else "draft" if draft else derive(task, roots)
     if task["status"] != want:
         yield _task(task), f"stored status {task['status']}, derived {want}"
     if roots and task["last_run_id"] != roots[-1]["id"]:
