@@ -90,12 +90,14 @@ static const struct record patch_body = { "TaskPatch", patch_fields, LENGTH(patc
                                           offsetof(struct task_patch, given) };
 
 struct start_body {
-        struct str input, metadata;
+        struct str input, metadata, network_channel;
 };
 static const struct field start_fields[] = {
         { "input", FIELD_JSON, FIELD_WIRE, offsetof(struct start_body, input), NULL, 0, INPUT_MAX },
         { "metadata", FIELD_JSON, FIELD_WIRE, offsetof(struct start_body, metadata), NULL, 0,
           METADATA_MAX },
+        { "network_channel", FIELD_STR, FIELD_WIRE, offsetof(struct start_body, network_channel),
+          NULL, 1, 64 },
 };
 static const struct record start_body = { "TaskStart", start_fields, LENGTH(start_fields),
                                           sizeof(struct start_body), -1 };
@@ -422,14 +424,16 @@ static enum err begin(struct request *r, struct tx *tx, bool waits, struct task 
                       struct run **run)
 {
         const struct start_body *body = r->body;
-        struct str input = STR_NONE;
+        struct start_spec start = { .metadata = body->metadata,
+                                    .network_channel = body->network_channel,
+                                    .waits = waits };
         int64_t id;
         enum err e = request_id(r, 0, "task", "task", &id);
 
         *task = arena_new(&r->scope.arena, struct task);
         if (!e && body->input.p)
-                e = check_input(r, tx, id, body->input, &input);
-        return e ? e : task_start(tx, &r->by, id, input, body->metadata, waits, *task, run);
+                e = check_input(r, tx, id, body->input, &start.input);
+        return e ? e : task_start(tx, &r->by, id, &start, *task, run);
 }
 
 static enum err start_task(struct request *r, struct tx *tx)

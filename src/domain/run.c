@@ -313,7 +313,8 @@ enum err run_create(struct tx *tx, struct task *task, const struct run_spec *spe
                 .locals = spec->locals,
                 .nesting = spec->parent ? spec->parent->nesting + 1 : 0,
                 .origin = events->by->origin,
-                .network_channel = task->network_channel,
+                .network_channel = spec->network_channel.p ? spec->network_channel :
+                                                             task->network_channel,
                 .required_capabilities = task->required_capabilities,
                 .preferred_capabilities = task->preferred_capabilities,
                 .hold = holds_of(task, spec),
@@ -338,12 +339,13 @@ enum err run_create(struct tx *tx, struct task *task, const struct run_spec *spe
         return ERR_OK;
 }
 
-enum err run_follow(struct tx *tx, const struct task *task, struct run *run)
+enum err run_follow(struct tx *tx, const struct task *task, bool channel, struct run *run)
 {
         enum err e = leave_lane(tx, run);
 
         run->priority = task->priority;
-        run->network_channel = task->network_channel;
+        if (channel)
+                run->network_channel = task->network_channel;
         run->required_capabilities = task->required_capabilities;
         run->preferred_capabilities = task->preferred_capabilities;
         if (!e)
@@ -614,6 +616,7 @@ enum err run_retry_after(struct tx *tx, struct task *task, const struct run *run
                 .definition_version = run->definition_version,
                 .input = run->input,
                 .metadata = run->metadata,
+                .network_channel = run->network_channel,
         };
         enum err e;
 

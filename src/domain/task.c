@@ -628,7 +628,7 @@ enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
         if (!e)
                 e = open_root(tx, id, &open);
         if (!e && open.status == RUN_QUEUED)
-                e = run_follow(tx, &task, &open);
+                e = run_follow(tx, &task, patch.given & PATCH_CHANNEL, &open);
         if (!e)
                 e = task_follow(tx, &task, &events);
         if (!e)
@@ -708,21 +708,24 @@ static enum err may_start(struct tx *tx, const struct task *task)
         return ERR_OK;
 }
 
-enum err task_start(struct tx *tx, const struct principal *by, int64_t id, struct str input,
-                    struct str metadata, bool waits, struct task *task, struct run **run)
+enum err task_start(struct tx *tx, const struct principal *by, int64_t id,
+                    const struct start_spec *start, struct task *task, struct run **run)
 {
         struct run_spec spec;
         enum err e = task_get(tx, by, id, task);
 
         if (!e)
                 e = may_start(tx, task);
-        if (!e && !waits && is_blocked(task))
+        if (!e)
+                e = channel_check(tx_scope(tx), start->network_channel);
+        if (!e && !start->waits && is_blocked(task))
                 e = fail(tx_scope(tx), ERR_INVALID_TRANSITION,
                          "the task is blocked by a dependency or by its approval");
         if (e)
                 return e;
-        spec = root_run(task, task->attempts + 1, input);
-        spec.metadata = metadata;
+        spec = root_run(task, task->attempts + 1, start->input);
+        spec.metadata = start->metadata;
+        spec.network_channel = start->network_channel;
         return new_attempt(tx, by, task, &spec, 0, run);
 }
 
@@ -828,6 +831,7 @@ enum err task_retry(struct tx *tx, const struct principal *by, int64_t id, struc
                 return e;
         spec = root_run(task, task->attempts + 1, last.input);
         spec.previous_run_id = last.id;
+        spec.network_channel = last.network_channel;
         spec.metadata = metadata;
         return new_attempt(tx, by, task, &spec, EVENT_RUN_OPERATOR_RETRY, run);
 }

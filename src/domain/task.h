@@ -146,9 +146,13 @@ enum err task_patch(struct tx *, const struct principal *, int64_t id, const str
 /* With everything of it but its history, which ends with task.deleted.  Refused while it has
  * children or an open run. */
 enum err task_delete(struct tx *, const struct principal *, int64_t id) NODISCARD;
-/* A new attempt: start, for a ready task; or (`waits`) POST …/runs, whose run waits if it is blocked. */
-enum err task_start(struct tx *, const struct principal *, int64_t id, struct str input,
-                    struct str metadata, bool waits, struct task *, struct run **) NODISCARD;
+struct start_spec {
+        struct str input, metadata, network_channel;
+        bool waits; /* POST …/runs, whose run waits if the task is blocked; else start, which refuses */
+};
+/* A new attempt. */
+enum err task_start(struct tx *, const struct principal *, int64_t id,
+                    const struct start_spec *, struct task *, struct run **) NODISCARD;
 /* A draft becomes a task and is enqueued. */
 enum err task_publish(struct tx *, const struct principal *, int64_t id, struct task *,
                       struct run **) NODISCARD;

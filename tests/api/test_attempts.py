@@ -38,6 +38,17 @@ def test_given_an_open_run_in_any_state_when_enqueuing_with_a_new_key_then_409(a
     assert keyed(api, task, "running").status_code == 409
 
 
+def test_a_run_may_have_a_channel_of_its_own_and_keeps_it_when_the_task_changes(api):
+    task = api.task(network_channel="red")
+    run = api.post(f"/v1/tasks/{task['id']}/runs", {"network_channel": "blue"})
+    assert run["network_channel"] == "blue"
+    patch(api, task, {"priority": "high"})
+    assert api.claim(channel="red") == []
+    assert api.claim(channel="blue")[0]["run"]["id"] == run["id"]
+    api.problem("POST", f"/v1/tasks/{api.task()['id']}/runs", 400, "validation_failed",
+                {"network_channel": "No"})
+
+
 def test_given_max_attempts_2_and_two_failed_runs_then_failed_until_the_bound_is_raised(api, capability):
     task = doer(api, capability, 1, max_attempts=2)
     do(api, capability, 1, task, "fail")
