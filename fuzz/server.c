@@ -19,12 +19,13 @@ enum { TICK_MS = 250, TURNS_MAX = 10000, LEASE = 90, INPUTS_MAX = 500 };
 static const struct statement emptying[] = {
         { "tables that are unknown here",
           "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT IN ('approval',"
-          " 'definition', 'definition_reference', 'definition_version', 'event', 'idempotency',"
+          " 'definition', 'dependency', 'definition_reference', 'definition_version', 'event', 'idempotency',"
           " 'join_point', 'key', 'lane', 'log_line', 'migration', 'name', 'ready', 'run', "
           "'setting',"
           " 'secret', 'step', 'task', 'workspace')" },
         { "approval", "DELETE FROM approval" },
         { "definition", "DELETE FROM definition" },
+        { "dependency", "DELETE FROM dependency" },
         { "definition_reference", "DELETE FROM definition_reference" },
         { "definition_version", "DELETE FROM definition_version" },
         { "event", "DELETE FROM event" },

@@ -366,7 +366,7 @@ static enum err run_definition(struct request *r, struct tx *tx)
 
         if (!e)
                 e = task_create(tx, &r->by, &spec, task, &run);
-        return e ? e : reply_started(r, tx, 201, task, run, NULL);
+        return e ? e : reply_started(r, tx, 201, task, run, NULL, false);
 }
 
 const struct route definition_routes[] = {

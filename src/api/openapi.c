@@ -79,7 +79,7 @@ static void schema(struct json_out *j, const struct record *record)
         json_key(j, "properties");
         json_begin_object(j);
         for (size_t i = 0; i < record->n; i++)
-                if (record->fields[i].flags & FIELD_WIRE)
+                if ((record->fields[i].flags & (FIELD_WIRE | FIELD_FIXED)) == FIELD_WIRE)
                         property(j, &record->fields[i]);
         json_end_object(j);
         for (size_t i = 0; i < record->n; i++)

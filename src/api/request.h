@@ -128,16 +128,18 @@ enum err request_definition(struct request *, struct tx *, int64_t id, int64_t v
  * the definition says and the caller did not. */
 enum err request_bind_definition(struct request *, struct tx *, struct str name,
                                  struct task_spec *) NODISCARD;
-/* {"task"?,"run"?,"action"?} */
+/* {"task"?,"run"?,"action"?,"existing_run"?} */
 struct started {
         struct task *task;
         struct run *run;
         struct str action;
+        bool existing_run;
 };
 extern const struct record started_record;
-const struct started *started(struct request *, struct task *, struct run *, const char *action);
+const struct started *started(struct request *, struct task *, struct run *, const char *action,
+                              bool existing_run);
 enum err reply_started(struct request *, struct tx *, int status, struct task *, struct run *,
-                       const char *action);
+                       const char *action, bool existing_run);
 
 /* streams.c */
 enum err stream_log(struct request *, struct tx *) NODISCARD;

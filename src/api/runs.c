@@ -326,7 +326,7 @@ static enum err complete_one(struct request *r, struct tx *tx, const struct hold
         if (!e)
                 run_show(tx, run);
         item->record = &started_record;
-        item->value = started(r, NULL, run, NULL);
+        item->value = started(r, NULL, run, NULL, false);
         return e;
 }
 

@@ -1,4 +1,6 @@
 #include "api/request.h"
+#include "domain/dependency.h"
+#include "domain/pause.h"
 #include "domain/run.h"
 #include "domain/sql.h"
 #include "domain/task.h"
@@ -9,7 +11,10 @@ struct task_body {
         struct str title, description, identifier;
         int scope, priority;
         int64_t max_attempts, timeout_seconds, id;
-        struct str retry, required_capabilities, metadata, definition_id, input;
+        struct str retry, required_capabilities, preferred_capabilities, metadata, definition_id;
+        struct str input, owner, network_channel;
+        bool auto_enqueue_on_ready, draft;
+        int approval_policy;
         bool start;
         uint64_t given;
 };
@@ -30,6 +35,12 @@ static const struct field task_body_fields[] = {
         { "input", FIELD_JSON, FIELD_WIRE, AT(input), NULL, 0, INPUT_MAX },
         { "start", FIELD_BOOL, FIELD_WIRE, AT(start) },
         { "id", FIELD_ID, FIELD_WIRE, AT(id), "task" },
+        { "preferred_capabilities", FIELD_CAPS, FIELD_WIRE, AT(preferred_capabilities) },
+        { "owner", FIELD_ACTOR, FIELD_WIRE, AT(owner) },
+        { "network_channel", FIELD_STR, FIELD_WIRE, AT(network_channel), NULL, 1, 64 },
+        { "auto_enqueue_on_ready", FIELD_BOOL, FIELD_WIRE, AT(auto_enqueue_on_ready) },
+        { "draft", FIELD_BOOL, FIELD_WIRE, AT(draft) },
+        { "approval_policy", FIELD_ENUM, FIELD_WIRE, AT(approval_policy), &approval_policy_names },
 };
 enum { GIVEN_PRIORITY = 1 << 4 };
 static const struct record task_body = { "TaskCreate", task_body_fields, LENGTH(task_body_fields),
@@ -48,7 +59,7 @@ static const struct record batch_body = { "TaskBatch", batch_fields, LENGTH(batc
 
 #undef AT
 #define AT(member) offsetof(struct task_patch, member)
-enum { CLEARS = FIELD_WIRE | FIELD_CLEARS };
+enum { CLEARS = FIELD_WIRE | FIELD_CLEARS, FIXED = FIELD_WIRE | FIELD_FIXED };
 static const struct field patch_fields[] = {
         { "title", FIELD_STR, FIELD_WIRE, AT(title), NULL, 0, TITLE_MAX },
         { "description", FIELD_STR, CLEARS, AT(description), NULL, 0, TEXT_MAX },
@@ -58,18 +69,35 @@ static const struct field patch_fields[] = {
         { "timeout_seconds", FIELD_INT, CLEARS, AT(timeout_seconds), NULL, 1, 86400 * 365 },
         { "required_capabilities", FIELD_CAPS, CLEARS, AT(required_capabilities) },
         { "metadata", FIELD_JSON, FIELD_WIRE, AT(metadata), NULL, 0, METADATA_MAX },
+        { "preferred_capabilities", FIELD_CAPS, CLEARS, AT(preferred_capabilities) },
+        { "owner", FIELD_ACTOR, CLEARS, AT(owner) },
+        { "network_channel", FIELD_STR, CLEARS, AT(network_channel), NULL, 1, 64 },
+        { "clear_owner", FIELD_BOOL, FIELD_WIRE, AT(clear_owner) },
+        { "auto_enqueue_on_ready", FIELD_BOOL, FIELD_WIRE, AT(auto_enqueue_on_ready) },
+        { "approval_policy", FIELD_ENUM, FIELD_WIRE, AT(approval_policy), &approval_policy_names },
+        { "id", FIELD_STR, FIXED },
+        { "identifier", FIELD_STR, FIXED },
+        { "scope", FIELD_STR, FIXED },
+        { "workspace_id", FIELD_STR, FIXED },
+        { "parent_task_id", FIELD_STR, FIXED },
+        { "definition_id", FIELD_STR, FIXED },
+        { "created_by", FIELD_STR, FIXED },
+        { "origin", FIELD_STR, FIXED },
+        { "created_at", FIELD_STR, FIXED },
 };
 static const struct record patch_body = { "TaskPatch", patch_fields, LENGTH(patch_fields),
                                           sizeof(struct task_patch),
                                           offsetof(struct task_patch, given) };
 
 struct start_body {
-        struct str input, metadata;
+        struct str input, metadata, network_channel;
 };
 static const struct field start_fields[] = {
         { "input", FIELD_JSON, FIELD_WIRE, offsetof(struct start_body, input), NULL, 0, INPUT_MAX },
         { "metadata", FIELD_JSON, FIELD_WIRE, offsetof(struct start_body, metadata), NULL, 0,
           METADATA_MAX },
+        { "network_channel", FIELD_STR, FIELD_WIRE, offsetof(struct start_body, network_channel),
+          NULL, 1, 64 },
 };
 static const struct record start_body = { "TaskStart", start_fields, LENGTH(start_fields),
                                           sizeof(struct start_body), -1 };
@@ -95,27 +123,31 @@ static const struct field started_fields[] = {
         { "task", FIELD_RECORD, FIELD_WIRE, offsetof(struct started, task), &task_record },
         { "run", FIELD_RECORD, FIELD_WIRE, offsetof(struct started, run), &run_record },
         { "action", FIELD_STR, FIELD_WIRE, offsetof(struct started, action) },
+        { "existing_run", FIELD_BOOL, FIELD_WIRE | FIELD_FOLLOWS,
+          offsetof(struct started, existing_run) },
 };
 const struct record started_record = { "Started", started_fields, LENGTH(started_fields),
                                        sizeof(struct started), -1 };
 
 const struct started *started(struct request *r, struct task *task, struct run *run,
-                              const char *action)
+                              const char *action, bool existing)
 {
         struct started *s = arena_new(&r->scope.arena, struct started);
 
-        *s = (struct started){ task, run, action ? str_from(action) : STR_NONE };
+        *s = (struct started){ task, run, action ? str_from(action) : STR_NONE, existing };
         return s;
 }
 
 enum err reply_started(struct request *r, struct tx *tx, int status, struct task *task,
-                       struct run *run, const char *action)
+                       struct run *run, const char *action, bool existing)
 {
         enum err e = task_show(tx, task);
 
         if (run)
                 run_show(tx, run);
-        return e ? e : request_reply(r, status, &started_record, started(r, task, run, action));
+        return e ? e :
+                   request_reply(r, status, &started_record,
+                                 started(r, task, run, action, existing));
 }
 
 /* ---- create ---- */
@@ -132,34 +164,59 @@ static struct task_spec to_spec(const struct task_body *b)
                 .retry = b->retry,
                 .timeout_seconds = b->timeout_seconds,
                 .required_capabilities = b->required_capabilities,
+                .preferred_capabilities = b->preferred_capabilities,
+                .owner = b->owner,
+                .network_channel = b->network_channel,
                 .metadata = b->metadata,
                 .input = b->input,
                 .id = b->id,
                 .start = b->start,
+                .auto_enqueue_on_ready = b->auto_enqueue_on_ready,
+                .draft = b->draft,
+                .approval_policy = b->approval_policy,
         };
 }
 
+/* parent 0: a task of its own */
 static enum err create(struct request *r, struct tx *tx, const struct task_body *body,
-                       struct task *task, struct run **run)
+                       int64_t parent, struct task *task, struct run **run)
 {
         struct task_spec spec = to_spec(body);
         enum err e = body->definition_id.p ?
                              request_bind_definition(r, tx, body->definition_id, &spec) :
                              ERR_OK;
 
-        return e ? e : task_create(tx, &r->by, &spec, task, run);
+        if (e)
+                return e;
+        return parent ? task_create_child(tx, &r->by, parent, &spec, task, run) :
+                        task_create(tx, &r->by, &spec, task, run);
+}
+
+static enum err create_one(struct request *r, struct tx *tx, int64_t parent)
+{
+        struct task *task = arena_new(&r->scope.arena, struct task);
+        struct run *run = NULL;
+        enum err e = create(r, tx, r->body, parent, task, &run);
+
+        if (!e)
+                e = task_show(tx, task);
+        if (e)
+                return e;
+        return run ? reply_started(r, tx, 201, task, run, NULL, false) :
+                     request_reply(r, 201, &task_record, task);
 }
 
 static enum err post_task(struct request *r, struct tx *tx)
 {
-        struct task *task = arena_new(&r->scope.arena, struct task);
-        struct run *run = NULL;
-        enum err e = create(r, tx, r->body, task, &run);
+        return create_one(r, tx, 0);
+}
 
-        if (e)
-                return e;
-        return run ? reply_started(r, tx, 201, task, run, NULL) :
-                     request_reply(r, 201, &task_record, task);
+static enum err post_child(struct request *r, struct tx *tx)
+{
+        int64_t id;
+        enum err e = request_id(r, 0, "task", "task", &id);
+
+        return e ? e : create_one(r, tx, id);
 }
 
 /* A refused item has written nothing: task_create() checks before it writes. */
@@ -168,12 +225,14 @@ static enum err batch_one(struct request *r, struct tx *tx, const struct task_bo
 {
         struct task *task = arena_new(&r->scope.arena, struct task);
         struct run *run = NULL;
-        enum err e = create(r, tx, body, task, &run);
+        enum err e = create(r, tx, body, 0, task, &run);
 
         if (run)
                 run_show(tx, run);
+        if (!e)
+                e = task_show(tx, task);
         *item = (struct batch_item){ e, r->scope.fault, &started_record,
-                                     started(r, task, run, NULL) };
+                                     started(r, task, run, NULL, false) };
         return err_http_status(e) >= 500 ? e : ERR_OK;
 }
 
@@ -196,7 +255,7 @@ static enum err post_batch(struct request *r, struct tx *tx)
 
 static enum err list_tasks(struct request *r, struct tx *tx)
 {
-        struct task_filter f = { .status = -1, .priority = -1 };
+        struct task_filter f = { .status = -1, .priority = -1, .approval_state = -1 };
         int64_t drafts = 0;
         struct list items = { 0 };
         struct task *task;
@@ -208,6 +267,8 @@ static enum err list_tasks(struct request *r, struct tx *tx)
         if (!e)
                 e = query_enum(r, "priority", &priority_names, &f.priority);
         if (!e)
+                e = query_enum(r, "approval_state", &approval_state_names, &f.approval_state);
+        if (!e)
                 e = query_enum(r, "scope", &task_scope_names, &f.scope);
         if (!e)
                 e = query_id(r, "parent_task_id", "task", &f.parent_task_id);
@@ -216,6 +277,12 @@ static enum err list_tasks(struct request *r, struct tx *tx)
         if (!e)
                 e = query_int(r, "include_drafts", 0, 1, &drafts);
         f.q = request_query(r, "q");
+        f.network_channel = request_query(r, "network_channel");
+        f.owner_kind = request_query(r, "owner_kind");
+        f.owner_ref = request_query(r, "owner_ref");
+        if (!e && f.owner_ref.p && !f.owner_kind.p)
+                e = fail_field(&r->scope, "owner_ref", ERR_VALIDATION,
+                               "owner_ref needs owner_kind");
         f.source_conversation_id = request_query(r, "source_conversation_id");
         f.include_drafts = drafts != 0;
         f.limit = limit + 1;
@@ -243,9 +310,27 @@ static enum err get_task(struct request *r, struct tx *tx)
         if (e)
                 return e;
         request_show_runs(r, tx, task->runs);
-        e = tx_all(tx, SQL_TASK_CHILDREN, &task->children, INT(id), INT(64));
-        task->dependencies = (struct list){ arena_alloc(&r->scope.arena, 0, 16), 0 };
+        e = tx_all(tx, SQL_TASK_CHILDREN, &task->children, INT(id), INT(TASK_CHILDREN_MAX));
+        for (size_t i = 0; !e && i < task->children.n; i++)
+                e = task_show(tx, (struct task *)task->children.items + i);
+        if (!e)
+                e = dependencies_of(tx, id, &task->dependencies);
         return e ? e : request_reply(r, 200, &task_record, task);
+}
+
+static enum err get_tree(struct request *r, struct tx *tx)
+{
+        struct list items = { 0 };
+        int64_t id, after;
+        int limit;
+        enum err e = query_page(r, &limit, &after);
+
+        if (!e)
+                e = request_id(r, 0, "task", "task", &id);
+        if (!e)
+                e = task_tree(tx, &r->by, id, after, limit + 1, &items);
+        return e ? e :
+                   request_reply_list(r, &task_record, items, limit, offsetof(struct task, id));
 }
 
 static enum err patch_task(struct request *r, struct tx *tx)
@@ -259,6 +344,17 @@ static enum err patch_task(struct request *r, struct tx *tx)
         if (!e)
                 e = task_show(tx, task);
         return e ? e : request_reply(r, 200, &task_record, task);
+}
+
+static enum err delete_task(struct request *r, struct tx *tx)
+{
+        int64_t id;
+        enum err e = request_id(r, 0, "task", "task", &id);
+
+        if (!e)
+                e = task_delete(tx, &r->by, id);
+        r->status = 204;
+        return e;
 }
 
 /* ---- attempts ---- */
@@ -282,33 +378,88 @@ static enum err check_input(struct request *r, struct tx *tx, int64_t id, struct
         return e;
 }
 
-static enum err begin(struct request *r, struct tx *tx, struct task **task, struct run **run)
+static enum err begin(struct request *r, struct tx *tx, bool waits, struct task **task,
+                      struct run **run)
 {
         const struct start_body *body = r->body;
-        struct str input = STR_NONE;
+        struct start_spec start = { .metadata = body->metadata,
+                                    .network_channel = body->network_channel,
+                                    .waits = waits };
         int64_t id;
         enum err e = request_id(r, 0, "task", "task", &id);
 
         *task = arena_new(&r->scope.arena, struct task);
         if (!e && body->input.p)
-                e = check_input(r, tx, id, body->input, &input);
-        return e ? e : task_start(tx, &r->by, id, input, body->metadata, *task, run);
+                e = check_input(r, tx, id, body->input, &start.input);
+        return e ? e : task_start(tx, &r->by, id, &start, *task, run);
 }
 
 static enum err start_task(struct request *r, struct tx *tx)
 {
         struct task *task;
         struct run *run;
-        enum err e = begin(r, tx, &task, &run);
+        enum err e = begin(r, tx, false, &task, &run);
 
-        return e ? e : reply_started(r, tx, 201, task, run, "start");
+        return e ? e : reply_started(r, tx, 201, task, run, "start", false);
+}
+
+/* A body that says nothing: members are refused. */
+static const struct record empty_body = { "Empty", NULL, 0, 1, -1 };
+
+static enum err publish_task(struct request *r, struct tx *tx)
+{
+        struct task *task = arena_new(&r->scope.arena, struct task);
+        struct run *run;
+        int64_t id;
+        enum err e = request_id(r, 0, "task", "task", &id);
+
+        if (!e)
+                e = task_publish(tx, &r->by, id, task, &run);
+        return e ? e : reply_started(r, tx, 200, task, run, "publish", false);
+}
+
+struct comment_body {
+        struct str comment;
+};
+static const struct field comment_fields[] = {
+        { "comment", FIELD_STR, FIELD_WIRE, offsetof(struct comment_body, comment), NULL, 0, 4096 },
+};
+static const struct record comment_body = { "Comment", comment_fields, LENGTH(comment_fields),
+                                            sizeof(struct comment_body), -1 };
+
+static enum err decide_task(struct request *r, struct tx *tx, bool approve)
+{
+        const struct comment_body *body = r->body;
+        struct task *task = arena_new(&r->scope.arena, struct task);
+        struct run *run = NULL;
+        bool existing = false;
+        int64_t id;
+        enum err e = request_id(r, 0, "task", "task", &id);
+
+        if (!e)
+                e = task_decide(tx, &r->by, id, approve, body->comment, task, &run, &existing);
+        if (!e && approve)
+                return reply_started(r, tx, 201, task, run, "approve", existing);
+        if (!e)
+                e = task_show(tx, task);
+        return e ? e : request_reply(r, 200, &task_record, task);
+}
+
+static enum err approve_task(struct request *r, struct tx *tx)
+{
+        return decide_task(r, tx, true);
+}
+
+static enum err reject_task(struct request *r, struct tx *tx)
+{
+        return decide_task(r, tx, false);
 }
 
 static enum err post_run(struct request *r, struct tx *tx)
 {
         struct task *task;
         struct run *run;
-        enum err e = begin(r, tx, &task, &run);
+        enum err e = begin(r, tx, true, &task, &run);
 
         if (e)
                 return e;
@@ -349,7 +500,7 @@ static enum err retry_task(struct request *r, struct tx *tx)
 
         if (!e)
                 e = task_retry(tx, &r->by, id, body->metadata, task, &run);
-        return e ? e : reply_started(r, tx, 201, task, run, "retry");
+        return e ? e : reply_started(r, tx, 201, task, run, "retry", false);
 }
 
 static enum err cancel_task(struct request *r, struct tx *tx)
@@ -361,6 +512,34 @@ static enum err cancel_task(struct request *r, struct tx *tx)
 
         if (!e)
                 e = task_cancel(tx, &r->by, id, body->reason, body->metadata, task);
+        if (!e)
+                e = task_show(tx, task);
+        return e ? e : request_reply(r, 200, &task_record, task);
+}
+
+static enum err pause_task(struct request *r, struct tx *tx)
+{
+        const struct cancel_body *body = r->body;
+        struct task *task = arena_new(&r->scope.arena, struct task);
+        int64_t id;
+        enum err e = request_id(r, 0, "task", "task", &id);
+
+        if (!e)
+                e = task_pause(tx, &r->by, id, body->reason, body->metadata, task);
+        if (!e)
+                e = task_show(tx, task);
+        return e ? e : request_reply(r, 200, &task_record, task);
+}
+
+static enum err resume_task(struct request *r, struct tx *tx)
+{
+        const struct retry_body *body = r->body;
+        struct task *task = arena_new(&r->scope.arena, struct task);
+        int64_t id;
+        enum err e = request_id(r, 0, "task", "task", &id);
+
+        if (!e)
+                e = task_resume(tx, &r->by, id, body->metadata, task);
         if (!e)
                 e = task_show(tx, task);
         return e ? e : request_reply(r, 200, &task_record, task);
@@ -418,6 +597,68 @@ static enum err get_timeline(struct request *r, struct tx *tx)
         return e ? e : reply_events(r, tx, task.tree_id, id == task.tree_id ? 0 : id, 0);
 }
 
+/* ---- dependencies ---- */
+
+struct depend_body {
+        int64_t depends_on_task_id;
+        int kind, on_failure;
+};
+static const struct field depend_fields[] = {
+        { "depends_on_task_id", FIELD_ID, FIELD_WIRE | FIELD_REQUIRED,
+          offsetof(struct depend_body, depends_on_task_id), "task" },
+        { "kind", FIELD_ENUM, FIELD_WIRE, offsetof(struct depend_body, kind),
+          &dependency_kind_names },
+        { "on_failure", FIELD_ENUM, FIELD_WIRE, offsetof(struct depend_body, on_failure),
+          &on_failure_names },
+};
+static const struct record depend_body = { "Depend", depend_fields, LENGTH(depend_fields),
+                                           sizeof(struct depend_body), -1 };
+
+static enum err post_dependency(struct request *r, struct tx *tx)
+{
+        const struct depend_body *body = r->body;
+        struct task *task = arena_new(&r->scope.arena, struct task);
+        int64_t id;
+        enum err e = request_id(r, 0, "task", "task", &id);
+
+        if (!e)
+                e = dependency_add(tx, &r->by, id, body->depends_on_task_id, body->on_failure, task);
+        if (!e)
+                e = task_show(tx, task);
+        return e ? e : request_reply(r, 201, &task_record, task);
+}
+
+static enum err delete_dependency(struct request *r, struct tx *tx)
+{
+        struct task *task = arena_new(&r->scope.arena, struct task);
+        int64_t id, on;
+        enum err e = request_id(r, 0, "task", "task", &id);
+
+        if (!e)
+                e = request_id(r, 1, "task", "dependency", &on);
+        if (!e)
+                e = dependency_remove(tx, &r->by, id, on, task);
+        if (!e)
+                e = task_show(tx, task);
+        return e ? e : request_reply(r, 200, &task_record, task);
+}
+
+static enum err list_dependencies(struct request *r, struct tx *tx)
+{
+        struct task task;
+        struct list items;
+        int64_t id;
+        enum err e = request_id(r, 0, "task", "task", &id);
+
+        if (!e)
+                e = task_get(tx, &r->by, id, &task);
+        if (!e)
+                e = dependencies_of(tx, id, &items);
+        return e ? e :
+                   request_reply_list(r, &dependency_record, items, DEPENDENCIES_MAX,
+                                      offsetof(struct dependency, depends_on_task_id));
+}
+
 const struct route task_routes[] = {
         { HTTP_POST, "/v1/tasks", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT, &task_body,
           &task_record, post_task, CALL_CREATE, "Create a task" },
@@ -430,6 +671,30 @@ const struct route task_routes[] = {
           get_task, 0, "Get a task" },
         { HTTP_PATCH, "/v1/tasks/{task}", SCOPE_TASKS_WRITE, ROUTE_WRITE, 0, &patch_body,
           &task_record, patch_task, CALL_CREATE, "Change a task" },
+        { HTTP_DELETE, "/v1/tasks/{task}", SCOPE_TASKS_WRITE, ROUTE_WRITE, 0, NULL, NULL,
+          delete_task, CALL_CREATE, "Delete a task" },
+        { HTTP_POST, "/v1/tasks/{task}/children", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &task_body, &task_record, post_child, CALL_CREATE, "Create a task below another" },
+        { HTTP_GET, "/v1/tasks/{task}/tree", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &task_record,
+          get_tree, 0, "A task and all below it" },
+        { HTTP_POST, "/v1/tasks/{task}/dependencies", SCOPE_TASKS_WRITE, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT, &depend_body, &task_record, post_dependency, CALL_CREATE,
+          "Let a task wait for another" },
+        { HTTP_GET, "/v1/tasks/{task}/dependencies", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
+          &dependency_record, list_dependencies, 0, "What a task waits for" },
+        { HTTP_DELETE, "/v1/tasks/{task}/dependencies/{depends_on}", SCOPE_TASKS_WRITE, ROUTE_WRITE,
+          0, NULL, &task_record, delete_dependency, CALL_CREATE, "Let it wait no longer" },
+        { HTTP_POST, "/v1/tasks/{task}/publish", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &empty_body, &started_record, publish_task, CALL_CREATE, "Make a draft a task and enqueue it" },
+        { HTTP_POST, "/v1/tasks/{task}/approve", SCOPE_TASKS_APPROVE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &comment_body, &started_record, approve_task, CALL_LEASE, "Approve a task" },
+        { HTTP_POST, "/v1/tasks/{task}/reject", SCOPE_TASKS_APPROVE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &comment_body, &task_record, reject_task, CALL_LEASE, "Reject a task" },
+        { HTTP_POST, "/v1/tasks/{task}/pause", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &cancel_body_record, &task_record, pause_task, CALL_CANCEL,
+          "Hold the runs of a task and all below it" },
+        { HTTP_POST, "/v1/tasks/{task}/resume", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &retry_body_record, &task_record, resume_task, CALL_CANCEL, "End the task's own pause" },
         { HTTP_POST, "/v1/tasks/{task}/start", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &start_body, &started_record, start_task, CALL_CREATE, "Start a new attempt" },
         { HTTP_POST, "/v1/tasks/{task}/cancel", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,

@@ -271,7 +271,7 @@ void json_members(struct json_out *j, const struct record *record, const void *b
                 const struct field *f = &record->fields[i];
                 bool empty = field_is_empty(f, base);
 
-                written = (f->flags & FIELD_WIRE) &&
+                written = (f->flags & (FIELD_WIRE | FIELD_FIXED)) == FIELD_WIRE &&
                           (!empty || (f->flags & FIELD_ALWAYS) ||
                            (written && (f->flags & FIELD_FOLLOWS)));
                 if (!written)

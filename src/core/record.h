@@ -47,6 +47,7 @@ enum field_flag {
         FIELD_ALWAYS = 4,   /* written even when zero or absent (absent text as null) */
         FIELD_REQUIRED = 8, /* must be given in a request body */
         FIELD_FOLLOWS = 32, /* written, even when zero, if the member before it in the table is */
+        FIELD_FIXED = 64,   /* in a request body: refused, it cannot be changed */
         FIELD_CLEARS = 16,  /* null in a request body clears it: given, but absent */
 };
 

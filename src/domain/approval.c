@@ -17,7 +17,7 @@ static const struct field approval_fields[] = {
         { "workspace_id", FIELD_NAME, FIELD_COLUMN, AT(workspace_id) },
         { "task_id", FIELD_ID, BOTH, AT(task_id), "task" },
         { "run_id", FIELD_ID, BOTH, AT(run_id), "run" },
-        { "step_index", FIELD_INT, BOTH | FIELD_ALWAYS, AT(step_index) },
+        { "step_index", FIELD_INT, BOTH | FIELD_FOLLOWS, AT(step_index) },
         { "status", FIELD_ENUM, BOTH, AT(status), &approval_status_names },
         { "risk_level", FIELD_ENUM, BOTH, AT(risk_level), &risk_level_names },
         { "permission_type", FIELD_STR, BOTH, AT(permission_type) },
@@ -69,6 +69,29 @@ enum err approval_open(struct tx *tx, const struct run *run, int64_t step,
         return tx_insert(tx, SQL_APPROVAL_ADD, out);
 }
 
+enum err approval_open_task(struct tx *tx, const struct task *task)
+{
+        const struct approval approval = { .id = scope_id(tx_scope(tx)),
+                                           .workspace_id = task->workspace_id,
+                                           .task_id = task->id,
+                                           .risk_level = RISK_MEDIUM,
+                                           .summary = task->title,
+                                           .requested_by = task->created_by,
+                                           .created_at = tx_now(tx) };
+
+        return tx_insert(tx, SQL_APPROVAL_ADD, &approval);
+}
+
+enum err approval_of_task(struct tx *tx, int64_t task, struct approval *out)
+{
+        return tx_one(tx, SQL_APPROVAL_OF_TASK, out, INT(task));
+}
+
+enum err approval_close_task(struct tx *tx, int64_t task)
+{
+        return tx_exec(tx, SQL_APPROVAL_VOID_TASK, INT(task), INT(tx_now(tx)));
+}
+
 enum err approval_load(struct tx *tx, int64_t id, struct approval *out)
 {
         return tx_one(tx, SQL_APPROVAL_GET, out, INT(id));
@@ -111,6 +134,8 @@ static enum err settle(struct tx *tx, struct approval *a, const struct principal
                             INT(a->decided_at));
         if (!e && !changed)
                 e = fail(tx_scope(tx), ERR_ALREADY_DECIDED, "the approval was decided before");
+        if (!e && !a->run_id)
+                return task_decided(tx, by, a->task_id, status == APPROVAL_YES);
         if (!e)
                 e = run_load(tx, a->run_id, &run);
         if (e || run.status != RUN_AWAITING_APPROVAL)
@@ -122,10 +147,23 @@ static enum err settle(struct tx *tx, struct approval *a, const struct principal
         return e ? e : events_append(tx, &events);
 }
 
-/* Self: the same principal, if it is not a human. */
-static bool is_self(const struct principal *by, const struct approval *a)
+/* Who asked cannot give it; a human can, unless the risk is high and somebody else is there. */
+static enum err self_check(struct tx *tx, const struct principal *by, const struct approval *a)
 {
-        return str_eq(by->actor, a->requested_by) && !str_starts(by->actor, "human:");
+        int64_t other;
+        enum err e;
+
+        if (!str_eq(by->actor, a->requested_by))
+                return ERR_OK;
+        if (str_starts(by->actor, "human:")) {
+                if (a->risk_level < RISK_HIGH)
+                        return ERR_OK;
+                e = tx_number(tx, SQL_APPROVER_OTHER, &other, NAME(by->actor), INT(tx_now(tx)),
+                              NAME(a->workspace_id));
+                if (e)
+                        return e == ERR_EMPTY ? ERR_OK : e;
+        }
+        return fail(tx_scope(tx), ERR_SELF_APPROVAL, "who asked for an approval cannot give it");
 }
 
 enum err approval_decide(struct tx *tx, const struct principal *by, int64_t id, bool approve,
@@ -138,9 +176,8 @@ enum err approval_decide(struct tx *tx, const struct principal *by, int64_t id, 
         if (out->status != APPROVAL_OPEN)
                 return fail(tx_scope(tx), ERR_ALREADY_DECIDED, "the approval is %s already",
                             statuses[out->status]);
-        if (approve && is_self(by, out))
-                return fail(tx_scope(tx), ERR_SELF_APPROVAL,
-                            "who asked for an approval cannot give it");
+        if (approve && (e = self_check(tx, by, out)))
+                return e;
         out->comment = comment;
         return settle(tx, out, by, approve ? APPROVAL_YES : APPROVAL_NO, "human");
 }

@@ -35,6 +35,11 @@ struct approval_spec {
 /* Adds run.awaiting_approval. */
 enum err approval_open(struct tx *, const struct run *, int64_t step, const struct approval_spec *,
                        struct events *, struct approval *) NODISCARD;
+/* Whether the task may run at all; its run_id is 0. */
+enum err approval_open_task(struct tx *, const struct task *) NODISCARD;
+/* The open approval of a task; ERR_EMPTY when there is none. */
+enum err approval_of_task(struct tx *, int64_t task, struct approval *) NODISCARD;
+enum err approval_close_task(struct tx *, int64_t task) NODISCARD;
 enum err approval_load(struct tx *, int64_t id, struct approval *) NODISCARD;
 enum err approval_get(struct tx *, const struct principal *, int64_t id, struct approval *) NODISCARD;
 enum err approval_list(struct tx *, const struct principal *, int status, int64_t run,

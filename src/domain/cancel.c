@@ -3,6 +3,7 @@
 #include "core/failpoint.h"
 #include "domain/approval.h"
 #include "domain/claim.h"
+#include "domain/dependency.h"
 #include "domain/domain.h"
 #include "domain/sql.h"
 
@@ -113,6 +114,7 @@ static enum err open_runs(struct tx *tx, const struct task *task, struct str det
 
 /* What the caller of a cascade said, and where it began. */
 struct cascade {
+        const char *reason;
         int64_t from;
         struct str detail, metadata;
 };
@@ -121,18 +123,21 @@ static enum err cancel_task(struct tx *tx, struct task *task, const struct casca
                             struct events *events)
 {
         bool root = task->id == c->from;
+        int before = task->status;
         enum err e = open_runs(tx, task, c->detail, events);
 
         events_add(tx, events, EVENT_TASK_CANCELED, task->id, 0,
-                   payload(tx, root ? "direct" : "parent_cascade", c->detail, c->metadata,
+                   payload(tx, root ? c->reason : "parent_cascade", c->detail, c->metadata,
                            root ? 0 : c->from));
+        if (!e && task->approval_state == APPROVAL_PENDING)
+                e = approval_close_task(tx, task->id);
         task->status = TASK_CANCELED;
         task->closed_at = task->updated_at = tx_now(tx);
         if (!e)
                 e = tx_exec(tx, SQL_TASK_PROJECT, INT(task->id), INT(TASK_CANCELED),
                             OPT(task->last_run_id), INT(task->last_run_status),
                             INT(task->attempts), INT(task->closed_at), INT(task->updated_at));
-        return e;
+        return !e && task->dependent_count ? dependents_follow(tx, task, before, events) : e;
 }
 
 static enum err cancel_below(struct tx *tx, struct task *task, const struct cascade *c,
@@ -140,22 +145,24 @@ static enum err cancel_below(struct tx *tx, struct task *task, const struct casc
 {
         struct list children;
         struct task *child;
-        enum err e = cancel_task(tx, task, c, events);
+        /* What has ended is left as it is, what lives below it is not. */
+        enum err e = task->status < TASK_COMPLETED || task->id == c->from ?
+                             cancel_task(tx, task, c, events) :
+                             ERR_OK;
 
         if (e || !task->child_count)
                 return e;
         e = tx_all(tx, SQL_TASK_CHILDREN, &children, INT(task->id), INT(-1));
         child = children.items;
         for (size_t i = 0; !e && i < children.n; i++)
-                if (child[i].status < TASK_COMPLETED)
-                        e = cancel_below(tx, &child[i], c, events);
+                e = cancel_below(tx, &child[i], c, events);
         return e;
 }
 
 enum err cancel_tree(struct tx *tx, const struct principal *by, struct task *task,
                      struct str detail, struct str metadata)
 {
-        const struct cascade c = { task->id, detail, metadata };
+        const struct cascade c = { "direct", task->id, detail, metadata };
         struct events events = { .by = by, .tree = task->tree_id };
         struct run open;
         enum err e = tx_one(tx, SQL_RUN_OPEN_ROOT, &open, INT(task->id));
@@ -168,6 +175,20 @@ enum err cancel_tree(struct tx *tx, const struct principal *by, struct task *tas
         if ((task->status == TASK_COMPLETED || task->status == TASK_FAILED) && !busy)
                 return fail(tx_scope(tx), ERR_INVALID_TRANSITION, "the task is %s",
                             task_status_names.text[task->status]);
+        e = cancel_below(tx, task, &c, &events);
+        return e ? e : events_append(tx, &events);
+}
+
+enum err cancel_dependent(struct tx *tx, const struct principal *by, struct task *task,
+                          int64_t prerequisite)
+{
+        struct events events = { .by = by, .tree = task->tree_id };
+        struct cascade c = { .reason = "dependency_failed", .from = task->id };
+        char id[ID_TEXT_SIZE];
+        enum err e;
+
+        id_print("task", prerequisite, id);
+        c.detail = arena_printf(&tx_scope(tx)->arena, "%s did not complete", id);
         e = cancel_below(tx, task, &c, &events);
         return e ? e : events_append(tx, &events);
 }

@@ -9,6 +9,9 @@ enum err cancel_tree(struct tx *, const struct principal *, struct task *, struc
                      struct str metadata) NODISCARD;
 enum err cancel_run(struct tx *, const struct principal *, int64_t run, struct str detail,
                     struct str metadata, struct run *) NODISCARD;
+/* A task whose prerequisite ended badly, and all below it. */
+enum err cancel_dependent(struct tx *, const struct principal *, struct task *,
+                          int64_t prerequisite) NODISCARD;
 /* The open descendants of a run; the run itself stays.  The reason is a word of the events. */
 enum err cancel_children(struct tx *, const struct run *, const char *reason, struct events *) NODISCARD;
 /* The run's deadline has passed. */

@@ -275,11 +275,14 @@ static enum err to_queue(struct tx *tx, struct run *run, const struct run_change
                          const struct principal *by)
 {
         struct events events = { .by = by, .tree = run->tree_id };
+        struct run_change back = *change;
         struct task task;
-        enum err e = run_move(tx, run, change, &events);
+        enum err e = tx_one(tx, SQL_TASK_GET, &task, INT(run->task_id));
 
-        if (!e)
-                e = tx_one(tx, SQL_TASK_GET, &task, INT(run->task_id));
+        if (e)
+                return e;
+        back.hold = task_holds(&task, run->kind == RUN_ROOT);
+        e = run_move(tx, run, &back, &events);
         if (!e && run->kind == RUN_ROOT)
                 e = task_project(tx, &task, RUN_QUEUED, &events);
         return e ? e : events_append(tx, &events);

@@ -213,13 +213,11 @@ static enum err wake_one(struct tx *tx, struct domain *d, struct run *run)
                              &events);
                 return e ? e : events_append(tx, &events);
         }
-        run->hold &= ~(HOLD_BACKOFF | HOLD_CLEANUP);
-        e = tx_exec(tx, SQL_RUN_HOLD, INT(run->id), INT(run->hold), NONE());
-        if (!e && run->status == RUN_QUEUED && !run->hold) {
-                e = tx_exec(tx, SQL_READY_ADD, INT(run->lane), INT(run->queued_at), INT(run->id));
-                tx_hint(tx, HINT_LANE, run->lane, run->id);
-        }
-        return e;
+        if (run->status != RUN_QUEUED)
+                return tx_exec(tx, SQL_RUN_HOLD, INT(run->id),
+                               INT(run->hold & ~(HOLD_BACKOFF | HOLD_CLEANUP)), NONE());
+        run->wake_at = 0;
+        return run_rehold(tx, run, run->hold & ~(HOLD_BACKOFF | HOLD_CLEANUP));
 }
 
 static enum err wake_runs(struct tx *tx, struct domain *d)

@@ -1,5 +1,6 @@
 #include "domain/explain.h"
 
+#include "domain/dependency.h"
 #include "domain/domain.h"
 #include "domain/sql.h"
 
@@ -33,25 +34,73 @@ static const struct {
         int64_t hold;
         const char *code, *detail;
 } holds[] = {
-        { HOLD_BLOCKED, "blocked_by_dependency",
-          "the task waits for a dependency or for its approval" },
-        { HOLD_PAUSED, "paused", "the task or one above it is paused" },
         { HOLD_BACKOFF, "backoff", "a failed attempt is tried again after a delay" },
         { HOLD_CLEANUP, "cleanup", "processes of the previous holder are being ended" },
         { HOLD_LIMIT, "limit", "as many siblings run as the step allows at once" },
 };
 
+static void name_task(struct tx *tx, struct list *reasons, int64_t task)
+{
+        char id[ID_TEXT_SIZE];
+
+        ((struct reason *)reasons->items)[reasons->n - 1].resource = str_dup(
+                &tx_scope(tx)->arena, (struct str){ id, id_print("task", task, id) });
+}
+
+static enum err explain_paused(struct tx *tx, const struct run *run, struct list *reasons)
+{
+        int64_t by;
+        enum err e = tx_number(tx, SQL_TASK_PAUSED_ABOVE, &by, INT(run->task_id));
+
+        if (e)
+                return e == ERR_EMPTY ? ERR_OK : e;
+        say(reasons, "paused", STR("the task or one above it is paused"), 0);
+        name_task(tx, reasons, by);
+        return ERR_OK;
+}
+
+static enum err explain_blocked(struct tx *tx, const struct run *run, struct list *reasons)
+{
+        struct list found;
+        const struct dependency *d;
+        struct task task;
+        enum err e = dependencies_of(tx, run->task_id, &found);
+
+        d = found.items;
+        if (!e)
+                e = tx_one(tx, SQL_TASK_GET, &task, INT(run->task_id));
+        if (!e && task.approval_policy == APPROVAL_MANUAL && task.approval_state != APPROVAL_APPROVED)
+                say(reasons, "awaiting_approval",
+                    arena_printf(&tx_scope(tx)->arena, "the approval of the task is %s",
+                                 approval_state_names.text[task.approval_state]),
+                    0);
+        for (size_t i = 0; !e && i < found.n; i++) {
+                if (d[i].met)
+                        continue;
+                say(reasons, "blocked_by_dependency",
+                    arena_printf(&tx_scope(tx)->arena, "the task that it waits for is %s",
+                                 task_status_names.text[d[i].status]),
+                    0);
+                name_task(tx, reasons, d[i].depends_on_task_id);
+        }
+        return e;
+}
+
 static enum err explain_queued(struct tx *tx, const struct run *run, struct list *reasons)
 {
         int64_t ahead = 0;
-        enum err e;
+        enum err e = ERR_OK;
 
         for (size_t i = 0; i < LENGTH(holds); i++)
                 if (run->hold & holds[i].hold)
                         say(reasons, holds[i].code, str_from(holds[i].detail),
                             holds[i].hold == HOLD_BACKOFF ? run->wake_at : 0);
-        if (run->hold)
-                return ERR_OK;
+        if (run->hold & HOLD_PAUSED)
+                e = explain_paused(tx, run, reasons);
+        if (!e && run->hold & HOLD_BLOCKED)
+                e = explain_blocked(tx, run, reasons);
+        if (e || run->hold)
+                return e;
         e = tx_number(tx, SQL_READY_AHEAD, &ahead, INT(run->lane), INT(run->queued_at),
                       INT(run->id));
         if (e)
@@ -78,7 +127,7 @@ enum err run_explain(struct tx *tx, const struct principal *by, int64_t id, stru
         if (e)
                 return e;
         *out = (struct explanation){ .status = run.status,
-                                     .reasons = { arena_array(arena, struct reason, 8), 0 } };
+                                     .reasons = { arena_array(arena, struct reason, 8 + DEPENDENCIES_MAX), 0 } };
         if (run.status == RUN_QUEUED)
                 return explain_queued(tx, &run, &out->reasons);
         if (run_is_terminal(run.status))

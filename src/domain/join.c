@@ -40,13 +40,7 @@ static enum err admit_next(struct tx *tx, const struct join_point *join)
 
         if (e)
                 return e == ERR_EMPTY ? ERR_OK : e;
-        next.hold &= ~HOLD_LIMIT;
-        e = tx_exec(tx, SQL_RUN_HOLD, INT(next.id), INT(next.hold), OPT(next.wake_at));
-        if (!e && !next.hold) {
-                e = tx_exec(tx, SQL_READY_ADD, INT(next.lane), INT(next.queued_at), INT(next.id));
-                tx_hint(tx, HINT_LANE, next.lane, next.id);
-        }
-        return e;
+        return run_rehold(tx, &next, next.hold & ~HOLD_LIMIT);
 }
 
 enum err run_wake(struct tx *tx, struct run *run, const char *reason, struct events *events)
@@ -59,12 +53,13 @@ enum err run_wake(struct tx *tx, struct run *run, const char *reason, struct eve
         };
 
         struct task task;
-        enum err e = run_move(tx, run, &change, events);
+        enum err e = tx_one(tx, SQL_TASK_GET, &task, INT(run->task_id));
 
-        if (e || run->kind != RUN_ROOT)
+        if (e)
                 return e;
-        e = tx_one(tx, SQL_TASK_GET, &task, INT(run->task_id));
-        return e ? e : task_project(tx, &task, RUN_QUEUED, events);
+        change.hold = task_holds(&task, run->kind == RUN_ROOT);
+        e = run_move(tx, run, &change, events);
+        return e || run->kind != RUN_ROOT ? e : task_project(tx, &task, RUN_QUEUED, events);
 }
 
 enum err join_child_ended(struct tx *tx, const struct run *child, struct events *events)

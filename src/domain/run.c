@@ -211,7 +211,8 @@ static enum err run_lane(struct tx *tx, const struct task *task, struct run *run
                 .priority = run->priority,
                 .required = run->required_capabilities,
                 .preferred = run->preferred_capabilities,
-                .owner = task->owner,
+                /* The built-in worker does the work itself: nobody claims for an owner. */
+                .owner = run->executor == EXECUTOR_WORKER ? STR_NONE : task->owner,
         };
 
         return lane_find(tx, &signature, &run->lane);
@@ -228,13 +229,8 @@ static enum err enter_lane(struct tx *tx, const struct run *run)
 
 static int64_t holds_of(const struct task *task, const struct run_spec *spec)
 {
-        int64_t hold = 0;
+        int64_t hold = task_holds(task, spec->kind == RUN_ROOT);
 
-        if (task->unmet_deps > 0 || (task->approval_policy == APPROVAL_MANUAL &&
-                                     task->approval_state != APPROVAL_APPROVED))
-                hold |= HOLD_BLOCKED;
-        if (task->paused_n > 0)
-                hold |= HOLD_PAUSED;
         if (spec->wake_at)
                 hold |= HOLD_BACKOFF;
         if (spec->clean_at)
@@ -242,6 +238,26 @@ static int64_t holds_of(const struct task *task, const struct run_spec *spec)
         if (spec->limited)
                 hold |= HOLD_LIMIT;
         return hold;
+}
+
+static enum err leave_lane(struct tx *tx, const struct run *run)
+{
+        return run->hold ? ERR_OK :
+                           tx_exec(tx, SQL_READY_DROP, INT(run->lane), INT(run->queued_at),
+                                   INT(run->id));
+}
+
+enum err run_rehold(struct tx *tx, struct run *run, int64_t hold)
+{
+        enum err e;
+
+        if (hold == run->hold)
+                return ERR_OK;
+        e = leave_lane(tx, run);
+        run->hold = hold;
+        if (!e)
+                e = tx_exec(tx, SQL_RUN_HOLD, INT(run->id), INT(hold), OPT(run->wake_at));
+        return e || hold ? e : enter_lane(tx, run);
 }
 
 enum err run_after(struct tx *tx, int64_t previous, struct run_spec *spec)
@@ -268,9 +284,9 @@ enum err run_cleaned(struct tx *tx, int64_t id)
                 e = tx_one(tx, SQL_RUN_OPEN_ROOT, &next, INT(run.task_id));
         if (e || !(next.hold & HOLD_CLEANUP))
                 return e == ERR_EMPTY ? ERR_OK : e;
-        next.hold &= ~HOLD_CLEANUP;
-        e = tx_exec(tx, SQL_RUN_HOLD, INT(next.id), INT(next.hold), OPT(next.hold ? next.wake_at : 0));
-        return e || next.hold ? e : enter_lane(tx, &next);
+        if (!(next.hold & HOLD_BACKOFF))
+                next.wake_at = 0;
+        return run_rehold(tx, &next, next.hold & ~HOLD_CLEANUP);
 }
 
 enum err run_create(struct tx *tx, struct task *task, const struct run_spec *spec,
@@ -298,7 +314,8 @@ enum err run_create(struct tx *tx, struct task *task, const struct run_spec *spe
                 .locals = spec->locals,
                 .nesting = spec->parent ? spec->parent->nesting + 1 : 0,
                 .origin = events->by->origin,
-                .network_channel = task->network_channel,
+                .network_channel = spec->network_channel.p ? spec->network_channel :
+                                                             task->network_channel,
                 .required_capabilities = task->required_capabilities,
                 .preferred_capabilities = task->preferred_capabilities,
                 .hold = holds_of(task, spec),
@@ -321,6 +338,24 @@ enum err run_create(struct tx *tx, struct task *task, const struct run_spec *spe
                   arena_printf(&scope->arena, "{\"attempt\":%lld}", (long long)run.attempt));
         *out = run;
         return ERR_OK;
+}
+
+enum err run_follow(struct tx *tx, const struct task *task, bool channel, struct run *run)
+{
+        enum err e = leave_lane(tx, run);
+
+        run->priority = task->priority;
+        if (channel)
+                run->network_channel = task->network_channel;
+        run->required_capabilities = task->required_capabilities;
+        run->preferred_capabilities = task->preferred_capabilities;
+        if (!e)
+                e = run_lane(tx, task, run);
+        if (!e)
+                e = tx_exec(tx, SQL_RUN_FOLLOW, INT(run->id), INT(run->priority),
+                            NAME(run->network_channel), NAME(run->required_capabilities),
+                            NAME(run->preferred_capabilities), INT(run->lane));
+        return e || run->hold ? e : enter_lane(tx, run);
 }
 
 /* ---- reading ---- */
@@ -516,13 +551,6 @@ enum err run_write(struct tx *tx, struct run *run, const struct fence *fence, bo
         return e;
 }
 
-static enum err leave_lane(struct tx *tx, const struct run *run)
-{
-        return run->hold ? ERR_OK :
-                           tx_exec(tx, SQL_READY_DROP, INT(run->lane), INT(run->queued_at),
-                                   INT(run->id));
-}
-
 enum err run_end_steps(struct tx *tx, const struct run *run)
 {
         const char *kind = outcome_names.text[run->failure_kind];
@@ -591,6 +619,7 @@ enum err run_retry_after(struct tx *tx, struct task *task, const struct run *run
                 .definition_version = run->definition_version,
                 .input = run->input,
                 .metadata = run->metadata,
+                .network_channel = run->network_channel,
         };
         enum err e;
 

@@ -86,7 +86,7 @@ struct run_spec {
         int64_t parent_step_index, branch_index;
         struct str branch_name, path, locals;
         int64_t definition_id, definition_version;
-        struct str input, metadata;
+        struct str input, metadata, network_channel; /* the channel: absent = the task's */
         int64_t wake_at; /* held by backoff until then; 0 = at once */
         int64_t clean_at; /* set by run_after(): held at most until then */
         bool limited;    /* waits for a sibling to end (max_concurrency) */
@@ -103,6 +103,11 @@ enum err run_cleaned(struct tx *, int64_t run) NODISCARD;
 /* A queued run and its lane entry; adds run.queued. */
 enum err run_create(struct tx *, struct task *, const struct run_spec *, struct events *,
                     struct run *) NODISCARD;
+/* Sets the holds of a queued run and with them whether it is on offer. */
+enum err run_rehold(struct tx *, struct run *, int64_t hold) NODISCARD;
+/* Its task has changed: a queued run takes over who may have it and how urgent it is; its channel,
+ * which may be its own, only if that changed (`channel`). */
+enum err run_follow(struct tx *, const struct task *, bool channel, struct run *) NODISCARD;
 enum err run_load(struct tx *, int64_t id, struct run *) NODISCARD; /* any workspace; ERR_EMPTY */
 enum err run_get(struct tx *, const struct principal *, int64_t id, struct run *) NODISCARD;
 void run_show(struct tx *, struct run *); /* usage, lease on the wall clock */

@@ -2,6 +2,7 @@
 
 #include "domain/approval.h"
 #include "domain/definition.h"
+#include "domain/dependency.h"
 #include "domain/event.h"
 #include "domain/idempotency.h"
 #include "domain/key.h"

@@ -2,7 +2,9 @@
 
 #include <string.h>
 
+#include "domain/approval.h"
 #include "domain/cancel.h"
+#include "domain/dependency.h"
 #include "domain/domain.h"
 #include "domain/retry.h"
 #include "domain/run.h"
@@ -39,7 +41,7 @@ static const struct field task_fields[] = {
         { "tree_id", FIELD_ID, FIELD_COLUMN, AT(tree_id), "task" },
         { "workspace_id", FIELD_NAME, BOTH, AT(workspace_id) },
         { "parent_task_id", FIELD_ID, BOTH, AT(parent_task_id), "task" },
-        { "depth", FIELD_INT, FIELD_COLUMN, AT(depth) },
+        { "depth", FIELD_INT, BOTH, AT(depth) },
         { "scope", FIELD_ENUM, BOTH, AT(scope), &task_scope_names },
         { "identifier", FIELD_STR, BOTH, AT(identifier) },
         { "title", FIELD_STR, BOTH, AT(title) },
@@ -69,10 +71,13 @@ static const struct field task_fields[] = {
         { "last_run_status", FIELD_INT, FIELD_COLUMN, AT(last_run_status) },
         { "latest_sequence", FIELD_INT, FIELD_WIRE, AT(latest_sequence) },
         { "unmet_deps", FIELD_INT, FIELD_COLUMN, AT(unmet_deps) },
-        { "dependency_count", FIELD_INT, FIELD_COLUMN, AT(dependency_count) },
-        { "child_count", FIELD_INT, FIELD_COLUMN, AT(child_count) },
+        { "unmet_dependency_count", FIELD_INT, FIELD_WIRE, AT(unmet_deps) },
+        { "dependent_count", FIELD_INT, FIELD_COLUMN, AT(dependent_count) },
+        { "dependency_count", FIELD_INT, BOTH, AT(dependency_count) },
+        { "child_count", FIELD_INT, BOTH, AT(child_count) },
         { "paused", FIELD_BOOL, SHOWN, AT(paused) },
         { "effective_paused", FIELD_BOOL, FIELD_WIRE | FIELD_ALWAYS, AT(effective_paused) },
+        { "paused_by_task_id", FIELD_ID, FIELD_WIRE, AT(paused_by_task_id), "task" },
         { "paused_n", FIELD_INT, FIELD_COLUMN, AT(paused_n) },
         { "paused_by", FIELD_ACTOR, BOTH, AT(paused_by) },
         { "paused_at", FIELD_TIME, BOTH, AT(paused_at) },
@@ -92,7 +97,7 @@ static const struct field task_fields[] = {
         { "input", FIELD_JSON, BOTH, AT(input) },
         { "runs", FIELD_LIST, FIELD_WIRE, AT(runs), &run_record },
         { "children", FIELD_LIST, FIELD_WIRE, AT(children), &task_record },
-        { "dependencies", FIELD_LIST, FIELD_WIRE, AT(dependencies), &task_record },
+        { "dependencies", FIELD_LIST, FIELD_WIRE, AT(dependencies), &dependency_record },
 };
 const struct record task_record = { "Task", task_fields, LENGTH(task_fields), sizeof(struct task),
                                     -1 };
@@ -127,9 +132,16 @@ static bool is_closed(int status)
         return status >= TASK_COMPLETED;
 }
 
+int64_t task_holds(const struct task *task, bool root_run)
+{
+        return (root_run && is_blocked(task) ? HOLD_BLOCKED : 0) |
+               (task->paused_n > 0 ? HOLD_PAUSED : 0);
+}
+
 enum err task_project(struct tx *tx, struct task *task, int open_run, struct events *events)
 {
         enum task_status from = (enum task_status)task->status, to = task_derive(task, open_run);
+        enum err e;
 
         if (from == to)
                 return ERR_OK;
@@ -138,9 +150,10 @@ enum err task_project(struct tx *tx, struct task *task, int open_run, struct eve
         task->closed_at = is_closed(to) ? tx_now(tx) : 0;
         events_add(tx, events, EVENT_TASK_STATUS_CHANGED, task->id, 0,
                   payload_change(tx, statuses[from], statuses[to]));
-        return tx_exec(tx, SQL_TASK_PROJECT, INT(task->id), INT(to), OPT(task->last_run_id),
-                       INT(task->last_run_status), INT(task->attempts), OPT(task->closed_at),
-                       INT(task->updated_at));
+        e = tx_exec(tx, SQL_TASK_PROJECT, INT(task->id), INT(to), OPT(task->last_run_id),
+                    INT(task->last_run_status), INT(task->attempts), OPT(task->closed_at),
+                    INT(task->updated_at));
+        return !e && task->dependent_count ? dependents_follow(tx, task, from, events) : e;
 }
 
 enum err task_project_run(struct tx *tx, struct task *task, int open_run, struct events *events)
@@ -171,17 +184,53 @@ static enum err own_id(struct tx *tx, int64_t given, int64_t *id)
         return ERR_OK;
 }
 
+/* An agent's pool or session may claim the task's runs; the other kinds are who answers for it. */
+static enum err owner_check(struct scope *scope, struct str owner)
+{
+        static const char *const kinds[] = { "human:",        "agent_session:", "automation:",
+                                             "extension:",    "network_peer:",  "pool:" };
+
+        for (size_t i = 0; i < LENGTH(kinds); i++)
+                if (!owner.p || str_starts(owner, kinds[i]))
+                        return owner.n > 300 ? fail_limit(scope, "owner", ERR_VALIDATION, 300,
+                                                          (int64_t)owner.n, "bytes of an owner") :
+                                               ERR_OK;
+        return fail_field(scope, "owner", ERR_VALIDATION,
+                          "owner.kind must be human, agent_session, automation, extension,"
+                          " network_peer or pool");
+}
+
+static enum err channel_check(struct scope *scope, struct str channel)
+{
+        bool ok = !channel.p || (channel.n >= 1 && channel.n <= 64);
+
+        for (size_t i = 0; ok && i < channel.n; i++)
+                ok = (channel.p[i] >= 'a' && channel.p[i] <= 'z') ||
+                     (channel.p[i] >= '0' && channel.p[i] <= '9') ||
+                     (i && (channel.p[i] == '-' || channel.p[i] == '_'));
+        return ok ? ERR_OK :
+                    fail_field(scope, "network_channel", ERR_VALIDATION,
+                               "network_channel must be 1 to 64 of a-z, 0-9 and inner - and _");
+}
+
 static enum err spec_check(struct scope *scope, const struct principal *by,
                            const struct task_spec *spec)
 {
         struct task_retry retry;
+        enum err e;
 
         if (!str_trim(spec->title).n)
                 return fail_field(scope, "title", ERR_VALIDATION, "title must not be blank");
+        if (spec->draft && spec->start)
+                return fail_field(scope, "start", ERR_VALIDATION,
+                                  "a draft is started by publishing it");
         if (spec->scope == TASK_GLOBAL && !(by->scopes & SCOPE_GLOBAL_CREATE))
                 return fail_field(scope, "scope", ERR_PERMISSION_DENIED,
                                   "a global task needs a key with the scope global:create");
-        return retry_parse(scope, spec->retry, &retry);
+        e = owner_check(scope, spec->owner);
+        if (!e)
+                e = channel_check(scope, spec->network_channel);
+        return e ? e : retry_parse(scope, spec->retry, &retry);
 }
 
 static struct run_spec root_run(const struct task *task, int64_t attempt, struct str input)
@@ -196,26 +245,46 @@ static struct run_spec root_run(const struct task *task, int64_t attempt, struct
         };
 }
 
+static struct str child_payload(struct tx *tx, const struct task *child)
+{
+        char id[ID_TEXT_SIZE];
+
+        id_print("task", child->id, id);
+        return arena_printf(&tx_scope(tx)->arena,
+                            "{\"child_task_id\":\"%s\",\"child_scope\":\"%s\"}", id,
+                            scopes[child->scope]);
+}
+
 enum err task_create(struct tx *tx, const struct principal *by, const struct task_spec *spec,
                      struct task *out, struct run **run)
 {
         struct scope *scope = tx_scope(tx);
-        struct events events = { .by = by, .new_tree = true };
+        const struct task *parent = spec->parent;
+        struct events events = { .by = by, .new_tree = !parent };
         struct task task = {
                 .workspace_id = spec->scope == TASK_GLOBAL ? STR(SYSTEM_WORKSPACE) : by->workspace,
-                .depth = 1,
+                .parent_task_id = parent ? parent->id : 0,
+                .depth = parent ? parent->depth + 1 : 1,
+                .paused_n = parent ? parent->paused_n : 0,
                 .scope = spec->scope,
                 .identifier = spec->identifier,
                 .title = str_trim(spec->title),
                 .description = spec->description,
                 .priority = spec->priority,
-                .status = TASK_READY,
+                .status = spec->draft ? TASK_DRAFT : TASK_READY,
+                .approval_policy = spec->approval_policy,
+                .approval_state = spec->approval_policy ? APPROVAL_PENDING :
+                                                          APPROVAL_NOT_REQUIRED,
                 .max_attempts = spec->max_attempts ? spec->max_attempts : RETRY_ATTEMPTS,
                 .retry = spec->retry,
                 .timeout_seconds = spec->timeout_seconds,
+                .auto_enqueue_on_ready = spec->auto_enqueue_on_ready,
                 .definition_id = spec->definition_id,
                 .definition_version = spec->definition_version,
                 .required_capabilities = spec->required_capabilities,
+                .preferred_capabilities = spec->preferred_capabilities,
+                .owner = spec->owner,
+                .network_channel = spec->network_channel,
                 .last_run_status = RUN_NONE,
                 .source_session_id = spec->source_session_id,
                 .source_conversation_id = spec->source_conversation_id,
@@ -234,7 +303,12 @@ enum err task_create(struct tx *tx, const struct principal *by, const struct tas
                 e = own_id(tx, spec->id, &task.id);
         if (e)
                 return e;
-        events.tree = task.tree_id = task.id;
+        events.tree = task.tree_id = parent ? parent->tree_id : task.id;
+        if (parent)
+                events_add(tx, &events, EVENT_TASK_CHILD_CREATED, parent->id, 0,
+                           child_payload(tx, &task));
+        if (!spec->draft && is_blocked(&task))
+                task.status = TASK_BLOCKED;
         events_add(tx, &events, EVENT_TASK_CREATED, task.id, 0, STR_NONE);
         if (spec->start) {
                 struct run_spec first = root_run(&task, 1, STR_NONE);
@@ -249,9 +323,58 @@ enum err task_create(struct tx *tx, const struct principal *by, const struct tas
         e = tx_insert(tx, SQL_TASK_ADD, &task);
         if (!e)
                 e = events_append(tx, &events);
+        if (!e && task.approval_policy)
+                e = approval_open_task(tx, &task);
+        if (!e && parent)
+                e = tx_exec(tx, SQL_TASK_CHILD_COUNT, INT(parent->id), INT(1));
         task.latest_sequence = events.last;
         if (!e)
                 *out = task;
+        return e;
+}
+
+enum err task_check_above(struct tx *tx, const struct task *task)
+{
+        int64_t canceled;
+        enum err e = task->parent_task_id || task->status == TASK_CANCELED ?
+                             tx_number(tx, SQL_TASK_ABOVE_CANCELED, &canceled, INT(task->id)) :
+                             ERR_EMPTY;
+
+        if (e)
+                return e == ERR_EMPTY ? ERR_OK : e;
+        return fail(tx_scope(tx), ERR_INVALID_TRANSITION, "the task or one above it is canceled");
+}
+
+static enum err child_check(struct scope *scope, const struct principal *by,
+                            const struct task *parent, const struct task_spec *spec)
+{
+        if (parent->depth >= TASK_DEPTH_MAX)
+                return fail_limit(scope, "parent_task_id", ERR_GRAPH_LIMIT, TASK_DEPTH_MAX,
+                                  parent->depth + 1, "levels of tasks");
+        if (parent->child_count >= TASK_CHILDREN_MAX)
+                return fail_limit(scope, "parent_task_id", ERR_GRAPH_LIMIT, TASK_CHILDREN_MAX,
+                                  parent->child_count + 1, "children of one task");
+        if (parent->scope == TASK_WORKSPACE &&
+            (spec->scope == TASK_GLOBAL || !str_eq(by->workspace, parent->workspace_id)))
+                return fail_field(scope, "scope", ERR_SCOPE_BINDING,
+                                  "a child of a workspace's task belongs to the same workspace");
+        return ERR_OK;
+}
+
+enum err task_create_child(struct tx *tx, const struct principal *by, int64_t id,
+                           struct task_spec *spec, struct task *out, struct run **run)
+{
+        struct task parent;
+        enum err e = task_get(tx, by, id, &parent);
+
+        if (!e)
+                e = task_check_above(tx, &parent);
+        if (!e)
+                e = child_check(tx_scope(tx), by, &parent, spec);
+        spec->parent = &parent;
+        if (!e)
+                e = task_create(tx, by, spec, out, run);
+        spec->parent = NULL;
         return e;
 }
 
@@ -277,11 +400,29 @@ enum err task_show(struct tx *tx, struct task *task)
 
         task->draft = task->status == TASK_DRAFT;
         task->effective_paused = task->paused_n > 0;
+        task->paused_by_task_id = task->paused ? task->id : 0;
+        if (task->effective_paused && !task->paused &&
+            (e = tx_number(tx, SQL_TASK_PAUSED_ABOVE, &task->paused_by_task_id, INT(task->id))))
+                return e;
         if (task->latest_sequence)
                 return ERR_OK;
         e = tx_numbers(tx, SQL_TASK_SHOW, found, 2, ARGS(INT(task->tree_id), OPT(task->last_run_id)));
         task->latest_sequence = found[0];
         task->current_run_id = found[1];
+        return e;
+}
+
+enum err task_tree(struct tx *tx, const struct principal *by, int64_t id, int64_t after, int limit,
+                   struct list *out)
+{
+        struct task *task, root;
+        enum err e = task_get(tx, by, id, &root);
+
+        if (!e)
+                e = tx_all(tx, SQL_TASK_TREE, out, INT(id), INT(after), INT(limit));
+        task = out->items;
+        for (size_t i = 0; !e && i < out->n; i++)
+                e = task_show(tx, &task[i]);
         return e;
 }
 
@@ -303,18 +444,39 @@ static struct str pattern(struct arena *arena, struct str q)
         return (struct str){ out, n };
 }
 
+/* Owners are stored as kind:ref; all of a kind lie between `kind:` and `kind;`. */
+struct owner_range {
+        struct str from, to; /* both included; absent = any */
+};
+
+static struct owner_range owner_range(struct arena *arena, const struct task_filter *f)
+{
+        struct str one;
+
+        if (!f->owner_kind.p)
+                return (struct owner_range){ STR_NONE, STR_NONE };
+        one = arena_printf(arena, STR_FMT ":" STR_FMT, STR_ARG(f->owner_kind),
+                           STR_ARG(f->owner_ref));
+        if (f->owner_ref.p)
+                return (struct owner_range){ one, one };
+        return (struct owner_range){ one, arena_printf(arena, STR_FMT ";", STR_ARG(f->owner_kind)) };
+}
+
 enum err task_list(struct tx *tx, const struct principal *by, const struct task_filter *f,
                    struct list *out)
 {
         enum sql statement = f->status >= 0   ? SQL_TASK_LIST_STATUS :
+                             f->parent_task_id ? SQL_TASK_LIST_PARENT :
                              f->priority >= 0 ? SQL_TASK_LIST_PRIORITY :
                                                 SQL_TASK_LIST;
+        struct owner_range owner = owner_range(&tx_scope(tx)->arena, f);
         struct str workspace = f->scope == TASK_GLOBAL ? STR(SYSTEM_WORKSPACE) : by->workspace;
         enum err e = tx_all(tx, statement, out, NAME(workspace), INT(f->before), INT(f->status),
                             INT(f->priority), INT(f->parent_task_id), INT(f->definition_id),
                             TEXT(pattern(&tx_scope(tx)->arena, f->q)),
                             TEXT(f->source_conversation_id), INT(f->include_drafts),
-                            INT(f->limit));
+                            INT(f->limit), NAME(f->network_channel), TEXT(owner.from),
+                            TEXT(owner.to), INT(f->approval_state));
         struct task *task = out->items;
 
         for (size_t i = 0; !e && i < out->n; i++)
@@ -327,7 +489,10 @@ enum err task_list(struct tx *tx, const struct principal *by, const struct task_
 static const char *const patch_names[] = { "title",           "description",
                                            "priority",        "max_attempts",
                                            "retry",           "timeout_seconds",
-                                           "required_capabilities", "metadata" };
+                                           "required_capabilities", "metadata",
+                                           "preferred_capabilities", "owner",
+                                           "network_channel", "clear_owner",
+                                           "auto_enqueue_on_ready", "approval_policy" };
 
 static struct str changed_names(struct tx *tx, uint64_t given)
 {
@@ -359,14 +524,38 @@ static void patch_apply(struct task *task, const struct task_patch *p)
                 task->required_capabilities = p->required_capabilities;
         if (p->given & PATCH_METADATA)
                 task->metadata = p->metadata;
+        if (p->given & PATCH_PREFERRED)
+                task->preferred_capabilities = p->preferred_capabilities;
+        if (p->given & PATCH_OWNER)
+                task->owner = p->owner;
+        if (p->given & PATCH_CHANNEL)
+                task->network_channel = p->network_channel;
+        if (p->given & PATCH_AUTO)
+                task->auto_enqueue_on_ready = p->auto_enqueue_on_ready;
+        /* Another policy begins anew, and so does one that ended in a rejection. */
+        if ((p->given & PATCH_APPROVAL) && (p->approval_policy != task->approval_policy ||
+                                            task->approval_state == APPROVAL_REJECTED)) {
+                task->approval_policy = p->approval_policy;
+                task->approval_state = p->approval_policy ? APPROVAL_PENDING : APPROVAL_NOT_REQUIRED;
+        }
 }
 
-static enum err open_root(struct tx *tx, int64_t task, int *status)
+static enum err reset_approval(struct tx *tx, const struct task *task)
 {
-        struct run run;
-        enum err e = tx_one(tx, SQL_RUN_OPEN_ROOT, &run, INT(task));
+        enum err e = approval_close_task(tx, task->id);
 
-        *status = e ? RUN_NONE : run.status;
+        if (!e)
+                e = tx_exec(tx, SQL_TASK_APPROVAL, INT(task->id), INT(task->approval_policy),
+                            INT(task->approval_state), INT(task->updated_at));
+        return !e && task->approval_policy ? approval_open_task(tx, task) : e;
+}
+
+static enum err open_root(struct tx *tx, int64_t task, struct run *run)
+{
+        enum err e = tx_one(tx, SQL_RUN_OPEN_ROOT, run, INT(task));
+
+        if (e)
+                run->status = RUN_NONE;
         return e == ERR_EMPTY ? ERR_OK : e;
 }
 
@@ -376,28 +565,51 @@ static bool same_row(const struct task *a, const struct task *b)
                a->priority == b->priority && a->max_attempts == b->max_attempts &&
                str_eq(a->retry, b->retry) && a->timeout_seconds == b->timeout_seconds &&
                str_eq(a->required_capabilities, b->required_capabilities) &&
-               str_eq(a->metadata, b->metadata);
+               str_eq(a->metadata, b->metadata) &&
+               str_eq(a->preferred_capabilities, b->preferred_capabilities) &&
+               str_eq(a->owner, b->owner) && str_eq(a->network_channel, b->network_channel) &&
+               a->auto_enqueue_on_ready == b->auto_enqueue_on_ready &&
+               a->approval_policy == b->approval_policy && a->approval_state == b->approval_state;
+}
+
+/* What depends on several fields. */
+static enum err patch_check(struct scope *scope, struct task_patch *p)
+{
+        struct task_retry retry;
+        enum err e;
+
+        if (p->given & PATCH_CLEAR_OWNER) {
+                if (p->given & PATCH_OWNER)
+                        return fail_field(scope, "clear_owner", ERR_VALIDATION,
+                                          "give either owner or clear_owner");
+                p->given &= ~(uint64_t)PATCH_CLEAR_OWNER;
+                p->given |= p->clear_owner ? PATCH_OWNER : 0;
+        }
+        if (!p->given)
+                return fail(scope, ERR_VALIDATION, "a patch must change at least one field");
+        if ((p->given & PATCH_TITLE) && !str_trim(p->title).n)
+                return fail_field(scope, "title", ERR_VALIDATION, "title must not be blank");
+        e = owner_check(scope, p->owner);
+        if (!e)
+                e = channel_check(scope, p->network_channel);
+        return e ? e : retry_parse(scope, p->retry, &retry);
 }
 
 enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
-                    const struct task_patch *patch, struct task *out)
+                    const struct task_patch *given, struct task *out)
 {
         struct task task = { 0 }, before;
+        struct task_patch patch = *given;
         struct events events = { .by = by };
-        struct task_retry retry;
-        int open;
+        struct run open;
         enum err e = task_get(tx, by, id, &task);
 
+        if (!e)
+                e = patch_check(tx_scope(tx), &patch);
         if (e)
                 return e;
-        if (!patch->given)
-                return fail(tx_scope(tx), ERR_VALIDATION, "a patch must change at least one field");
-        if ((patch->given & PATCH_TITLE) && !str_trim(patch->title).n)
-                return fail_field(tx_scope(tx), "title", ERR_VALIDATION, "title must not be blank");
-        if ((e = retry_parse(tx_scope(tx), patch->retry, &retry)))
-                return e;
         before = task;
-        patch_apply(&task, patch);
+        patch_apply(&task, &patch);
         *out = task;
         if (same_row(&task, &before))
                 return ERR_OK;
@@ -406,16 +618,53 @@ enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
         e = tx_exec(tx, SQL_TASK_PATCH, INT(id), TEXT(task.title), TEXT(task.description),
                     INT(task.priority), INT(task.max_attempts), TEXT(task.retry),
                     INT(task.timeout_seconds), NAME(task.required_capabilities),
-                    TEXT(task.metadata), INT(task.updated_at));
-        events_add(tx, &events, EVENT_TASK_UPDATED, id, 0, changed_names(tx, patch->given));
+                    TEXT(task.metadata), INT(task.updated_at),
+                    NAME(task.preferred_capabilities), NAME(task.owner),
+                    NAME(task.network_channel), INT(task.auto_enqueue_on_ready));
+        events_add(tx, &events, EVENT_TASK_UPDATED, id, 0, changed_names(tx, patch.given));
+        if (!e && (task.approval_policy != before.approval_policy ||
+                   task.approval_state != before.approval_state))
+                e = reset_approval(tx, &task);
         if (!e)
                 e = open_root(tx, id, &open);
+        if (!e && open.status == RUN_QUEUED)
+                e = run_follow(tx, &task, patch.given & PATCH_CHANNEL, &open);
         if (!e)
-                e = task_project(tx, &task, open, &events);
+                e = task_follow(tx, &task, &events);
         if (!e)
                 e = events_append(tx, &events);
         *out = task;
         return e;
+}
+
+enum err task_enqueue(struct tx *tx, struct task *task, struct events *events)
+{
+        struct run_spec spec = root_run(task, task->attempts + 1, STR_NONE);
+        struct run run;
+        enum err e = run_after(tx, task->last_run_id, &spec);
+
+        if (!e)
+                e = run_create(tx, task, &spec, events, &run);
+        task->attempts = spec.attempt;
+        task->last_run_id = run.id;
+        return e ? e : task_project_run(tx, task, RUN_QUEUED, events);
+}
+
+enum err task_follow(struct tx *tx, struct task *task, struct events *events)
+{
+        struct run open = { .status = RUN_NONE };
+        enum err e = task->last_run_id ? open_root(tx, task->id, &open) : ERR_OK;
+
+        if (!e && open.status == RUN_QUEUED)
+                e = run_rehold(tx, &open,
+                               (open.hold & ~(HOLD_BLOCKED | HOLD_PAUSED)) | task_holds(task, true));
+        if (e)
+                return e;
+        if (open.status == RUN_NONE && task->auto_enqueue_on_ready && !task->paused_n &&
+            task->attempts < task->max_attempts && task->status == TASK_BLOCKED &&
+            task_derive(task, RUN_NONE) == TASK_READY)
+                return task_enqueue(tx, task, events);
+        return task_project(tx, task, open.status, events);
 }
 
 static enum err new_attempt(struct tx *tx, const struct principal *by, struct task *task,
@@ -443,33 +692,125 @@ static enum err new_attempt(struct tx *tx, const struct principal *by, struct ta
 
 static enum err may_start(struct tx *tx, const struct task *task)
 {
-        int open;
+        struct run open;
         enum err e = open_root(tx, task->id, &open);
 
         if (e)
                 return e;
-        if (task->status == TASK_CANCELED || task->status == TASK_DRAFT)
+        if ((e = task_check_above(tx, task)))
+                return e;
+        if (task->status == TASK_DRAFT)
                 return fail(tx_scope(tx), ERR_INVALID_TRANSITION, "the task is %s",
                             statuses[task->status]);
-        if (open != RUN_NONE)
+        if (open.status != RUN_NONE)
                 return fail(tx_scope(tx), ERR_INVALID_TRANSITION,
-                            "the task already has a run that is %s", run_status_names.text[open]);
+                            "the task already has a run that is %s", run_status_names.text[open.status]);
         return ERR_OK;
 }
 
-enum err task_start(struct tx *tx, const struct principal *by, int64_t id, struct str input,
-                    struct str metadata, struct task *task, struct run **run)
+enum err task_start(struct tx *tx, const struct principal *by, int64_t id,
+                    const struct start_spec *start, struct task *task, struct run **run)
 {
         struct run_spec spec;
         enum err e = task_get(tx, by, id, task);
 
         if (!e)
                 e = may_start(tx, task);
+        if (!e)
+                e = channel_check(tx_scope(tx), start->network_channel);
+        if (!e && !start->waits && is_blocked(task))
+                e = fail(tx_scope(tx), ERR_INVALID_TRANSITION,
+                         "the task is blocked by a dependency or by its approval");
         if (e)
                 return e;
-        spec = root_run(task, task->attempts + 1, input);
-        spec.metadata = metadata;
+        spec = root_run(task, task->attempts + 1, start->input);
+        spec.metadata = start->metadata;
+        spec.network_channel = start->network_channel;
         return new_attempt(tx, by, task, &spec, 0, run);
+}
+
+enum err task_publish(struct tx *tx, const struct principal *by, int64_t id, struct task *task,
+                      struct run **run)
+{
+        struct events events = { .by = by };
+        enum err e = task_get(tx, by, id, task);
+
+        if (!e && task->status != TASK_DRAFT)
+                e = fail(tx_scope(tx), ERR_INVALID_TRANSITION, "the task is %s, not a draft",
+                         statuses[task->status]);
+        if (!e && is_blocked(task))
+                e = fail(tx_scope(tx), ERR_INVALID_TRANSITION,
+                         "the draft is blocked by a dependency or waits for its approval");
+        if (!e)
+                e = task_check_above(tx, task);
+        if (e)
+                return e;
+        events.tree = task->tree_id;
+        task->status = TASK_PENDING;
+        events_add(tx, &events, EVENT_TASK_PUBLISHED, id, 0, STR("{\"previous_status\":\"draft\"}"));
+        e = task_enqueue(tx, task, &events);
+        if (!e)
+                e = events_append(tx, &events);
+        *run = arena_new(&tx_scope(tx)->arena, struct run);
+        return e ? e : run_load(tx, task->last_run_id, *run);
+}
+
+enum err task_decided(struct tx *tx, const struct principal *by, int64_t id, bool approve)
+{
+        struct events events = { .by = by };
+        struct run open;
+        struct task task;
+        enum err e = task_get(tx, by, id, &task);
+
+        if (e)
+                return e;
+        events.tree = task.tree_id;
+        task.approval_state = approve ? APPROVAL_APPROVED : APPROVAL_REJECTED;
+        task.updated_at = tx_now(tx);
+        e = tx_exec(tx, SQL_TASK_APPROVAL, INT(id), INT(task.approval_policy),
+                    INT(task.approval_state), INT(task.updated_at));
+        events_add(tx, &events, approve ? EVENT_TASK_APPROVED : EVENT_TASK_REJECTED, id, 0,
+                   arena_printf(&tx_scope(tx)->arena,
+                                "{\"previous_approval_state\":\"pending\",\"approval_state\":\"%s\"}",
+                                approval_states[task.approval_state]));
+        if (!e)
+                e = open_root(tx, id, &open);
+        if (!e && approve && open.status == RUN_NONE && task.status == TASK_BLOCKED &&
+            task.attempts < task.max_attempts)
+                e = task_enqueue(tx, &task, &events);
+        else if (!e)
+                e = task_follow(tx, &task, &events);
+        return e ? e : events_append(tx, &events);
+}
+
+enum err task_decide(struct tx *tx, const struct principal *by, int64_t id, bool approve,
+                     struct str comment, struct task *task, struct run **run, bool *existing)
+{
+        struct approval approval;
+        int64_t last;
+        enum err e = task_get(tx, by, id, task);
+
+        if (!e)
+                e = approval_of_task(tx, id, &approval);
+        if (e == ERR_EMPTY)
+                return task->approval_state == APPROVAL_APPROVED ||
+                                       task->approval_state == APPROVAL_REJECTED ?
+                               fail(tx_scope(tx), ERR_ALREADY_DECIDED, "the task is %s already",
+                                    approval_states[task->approval_state]) :
+                               fail(tx_scope(tx), ERR_INVALID_TRANSITION,
+                                    "the task does not wait for an approval");
+        if (e)
+                return e;
+        last = task->last_run_id;
+        e = approval_decide(tx, by, approval.id, approve, comment, &approval);
+        if (!e)
+                e = task_get(tx, by, id, task);
+        *run = NULL;
+        *existing = last && task->last_run_id == last;
+        if (e || !approve || !task->last_run_id)
+                return e;
+        *run = arena_new(&tx_scope(tx)->arena, struct run);
+        return run_load(tx, task->last_run_id, *run);
 }
 
 enum err task_retry(struct tx *tx, const struct principal *by, int64_t id, struct str metadata,
@@ -490,6 +831,7 @@ enum err task_retry(struct tx *tx, const struct principal *by, int64_t id, struc
                 return e;
         spec = root_run(task, task->attempts + 1, last.input);
         spec.previous_run_id = last.id;
+        spec.network_channel = last.network_channel;
         spec.metadata = metadata;
         return new_attempt(tx, by, task, &spec, EVENT_RUN_OPERATOR_RETRY, run);
 }
@@ -500,4 +842,35 @@ enum err task_cancel(struct tx *tx, const struct principal *by, int64_t id, stru
         enum err e = task_get(tx, by, id, out);
 
         return e ? e : cancel_tree(tx, by, out, reason, metadata);
+}
+
+enum err task_delete(struct tx *tx, const struct principal *by, int64_t id)
+{
+        static const enum sql rows[] = { SQL_TASK_DELETE_STEPS,          SQL_TASK_DELETE_JOINS,
+                                         SQL_TASK_DELETE_LOGS,           SQL_TASK_DELETE_STEP_APPROVALS,
+                                         SQL_TASK_DELETE_APPROVALS,      SQL_TASK_DELETE_RUNS,
+                                         SQL_TASK_DELETE };
+        struct events events = { .by = by };
+        struct list open;
+        struct task task;
+        enum err e = task_get(tx, by, id, &task);
+
+        if (!e && task.child_count)
+                e = fail(tx_scope(tx), ERR_VALIDATION, "the task has children; delete them first");
+        if (!e)
+                e = tx_all(tx, SQL_RUN_OPEN_OF_TASK, &open, INT(id), INT(1));
+        if (!e && open.n)
+                e = fail(tx_scope(tx), ERR_VALIDATION, "the task has an open run; cancel it first");
+        if (!e)
+                e = dependencies_drop(tx, by, &task);
+        for (size_t i = 0; !e && i < LENGTH(rows); i++)
+                e = tx_exec(tx, rows[i], INT(id));
+        if (!e && task.parent_task_id)
+                e = tx_exec(tx, SQL_TASK_CHILD_COUNT, INT(task.parent_task_id), INT(-1));
+        events.tree = task.tree_id;
+        if (e)
+                return e;
+        events_add(tx, &events, EVENT_TASK_DELETED, id, 0,
+                   payload_said(tx, "title", task.title, STR_NONE));
+        return events_append(tx, &events);
 }

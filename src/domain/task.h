@@ -35,6 +35,8 @@ enum {
         RESULT_MAX = 65536,
         ATTEMPTS_MAX = 10,
         BATCH_MAX = 1000,
+        TASK_DEPTH_MAX = 8, /* a root has 1 */
+        TASK_CHILDREN_MAX = 64,
 };
 
 struct run;
@@ -56,7 +58,7 @@ struct task {
         int64_t definition_id, definition_version;
         struct str required_capabilities, preferred_capabilities;
         int64_t last_run_id, last_run_status; /* newest root run; how the newest ended one ended */
-        int64_t unmet_deps, dependency_count, child_count;
+        int64_t unmet_deps, dependency_count, dependent_count, child_count;
         bool paused;
         int64_t paused_n;
         struct str paused_by;
@@ -70,6 +72,7 @@ struct task {
 
         /* Not columns: set by task_show() for the wire, the numbers by an operation that knows them. */
         bool draft, effective_paused;
+        int64_t paused_by_task_id; /* the nearest, itself included */
         int64_t latest_sequence;
         int64_t current_run_id;   /* the newest root run while it is under way */
         struct list runs;         /* of GET one: the latest 20 */
@@ -84,24 +87,36 @@ struct task_spec {
         int64_t max_attempts;
         struct str retry;
         int64_t timeout_seconds;
-        struct str required_capabilities, metadata, input;
+        struct str required_capabilities, preferred_capabilities, owner, network_channel;
+        struct str metadata, input;
         int64_t definition_id, definition_version;
         int64_t id; /* given by the caller, or 0 */
         struct str source_session_id, source_conversation_id, source_message_id;
         struct str conversation_context;
-        bool start;
+        bool start, auto_enqueue_on_ready, draft;
+        int approval_policy;
+        const struct task *parent; /* set by task_create_child() */
 };
 
 enum err task_create(struct tx *, const struct principal *, const struct task_spec *,
                      struct task *, struct run **run) NODISCARD;
+/* Below another task: it lives in that one's tree and workspace (below a global one in any). */
+enum err task_create_child(struct tx *, const struct principal *, int64_t parent,
+                           struct task_spec *, struct task *, struct run **run) NODISCARD;
+/* Refuses new work below a task that was canceled. */
+enum err task_check_above(struct tx *, const struct task *) NODISCARD;
+/* The task and its descendants, level by level, after one of them. */
+enum err task_tree(struct tx *, const struct principal *, int64_t id, int64_t after, int limit,
+                   struct list *) NODISCARD;
 /* 404 unless it exists in the principal's workspace. */
 enum err task_get(struct tx *, const struct principal *, int64_t id, struct task *) NODISCARD;
 /* Fills the members that are not columns. */
 enum err task_show(struct tx *, struct task *) NODISCARD;
 
 struct task_filter {
-        int status, priority; /* -1 = any */
+        int status, priority, approval_state; /* -1 = any */
         int scope;
+        struct str owner_kind, owner_ref, network_channel;
         int64_t parent_task_id, definition_id, before;
         struct str q, source_conversation_id;
         bool include_drafts;
@@ -113,19 +128,40 @@ enum err task_list(struct tx *, const struct principal *, const struct task_filt
 /* Fields of a patch; `given` has the bit of each field present (order of task_patch_record). */
 struct task_patch {
         uint64_t given;
-        struct str title, description, metadata, required_capabilities;
+        struct str title, description, metadata, required_capabilities, preferred_capabilities;
+        struct str owner, network_channel;
+        bool clear_owner, auto_enqueue_on_ready;
+        int approval_policy;
         int priority;
         int64_t max_attempts, timeout_seconds;
         struct str retry;
 };
 enum { PATCH_TITLE = 1, PATCH_DESCRIPTION = 2, PATCH_PRIORITY = 4, PATCH_MAX_ATTEMPTS = 8,
-       PATCH_RETRY = 16, PATCH_TIMEOUT = 32, PATCH_CAPABILITIES = 64, PATCH_METADATA = 128 };
+       PATCH_RETRY = 16, PATCH_TIMEOUT = 32, PATCH_CAPABILITIES = 64, PATCH_METADATA = 128,
+       PATCH_PREFERRED = 256, PATCH_OWNER = 512, PATCH_CHANNEL = 1024, PATCH_CLEAR_OWNER = 2048,
+       PATCH_AUTO = 4096, PATCH_APPROVAL = 8192 };
 enum err task_patch(struct tx *, const struct principal *, int64_t id, const struct task_patch *,
                     struct task *) NODISCARD;
 
-/* A new attempt for a ready task: start and POST …/runs. */
-enum err task_start(struct tx *, const struct principal *, int64_t id, struct str input,
-                    struct str metadata, struct task *, struct run **) NODISCARD;
+/* With everything of it but its history, which ends with task.deleted.  Refused while it has
+ * children or an open run. */
+enum err task_delete(struct tx *, const struct principal *, int64_t id) NODISCARD;
+struct start_spec {
+        struct str input, metadata, network_channel;
+        bool waits; /* POST …/runs, whose run waits if the task is blocked; else start, which refuses */
+};
+/* A new attempt. */
+enum err task_start(struct tx *, const struct principal *, int64_t id,
+                    const struct start_spec *, struct task *, struct run **) NODISCARD;
+/* A draft becomes a task and is enqueued. */
+enum err task_publish(struct tx *, const struct principal *, int64_t id, struct task *,
+                      struct run **) NODISCARD;
+/* Decides the task's open approval; approved, it has a run: *run, or NULL where none was due
+ * (a draft, no attempts left).  *existing: it waited already. */
+enum err task_decide(struct tx *, const struct principal *, int64_t id, bool approve,
+                     struct str comment, struct task *, struct run **run, bool *existing) NODISCARD;
+/* What follows from the decision; called by approval_decide(). */
+enum err task_decided(struct tx *, const struct principal *, int64_t id, bool approve) NODISCARD;
 /* A new attempt after a failed, timed-out or canceled root run. */
 enum err task_retry(struct tx *, const struct principal *, int64_t id, struct str metadata,
                     struct task *, struct run **) NODISCARD;
@@ -140,5 +176,13 @@ enum err task_project(struct tx *, struct task *, int current_run_status, struct
 /* The same after its last run or its attempts changed: they are written in any case. */
 enum err task_project_run(struct tx *, struct task *, int current_run_status,
                           struct events *) NODISCARD;
+
+/* The next attempt of a task without an open run, as it is. */
+enum err task_enqueue(struct tx *, struct task *, struct events *) NODISCARD;
+/* HOLD_… bits that a queued run of the task must have: blocked, its root runs alone; paused. */
+int64_t task_holds(const struct task *, bool root_run);
+/* What blocks or pauses it has changed: its queued run's hold and its status follow; when that makes
+ * it ready and it asked for it, a run is enqueued. */
+enum err task_follow(struct tx *, struct task *, struct events *) NODISCARD;
 
 #endif

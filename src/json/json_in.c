@@ -305,6 +305,9 @@ enum err json_to_record(struct scope *scope, const json_t *object, const char *p
                 if (!f)
                         return fail_field(scope, path_of(scope, path, key), ERR_UNKNOWN_FIELD,
                                           "unknown field \"%.64s\"", key);
+                if (f->flags & FIELD_FIXED)
+                        return fail_field(scope, path_of(scope, path, key), ERR_IMMUTABLE_FIELD,
+                                          "%s cannot be changed", key);
                 if (json_is_null(v) && f->kind != FIELD_JSON) {
                         if (f->flags & FIELD_CLEARS)
                                 mark(record, f, out);

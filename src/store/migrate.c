@@ -79,18 +79,19 @@ static enum err check(struct scope *scope, const struct list *rows, const struct
                       size_t n)
 {
         const struct applied *applied = rows->items;
+        int known = n ? all[n - 1].number : 0; /* numbers may have gaps */
 
         for (size_t i = 0; i < rows->n; i++) {
                 char sum[65];
 
                 if (i >= n) {
-                        if (applied[i].min_compatible > (int64_t)n)
+                        if (applied[i].min_compatible > known)
                                 return fail(scope, ERR_UNAVAILABLE,
                                             "the database has schema %lld and needs a program that"
-                                            " knows schema %lld; this one knows %zu: use a newer"
+                                            " knows schema %lld; this one knows %d: use a newer"
                                             " baton",
                                             (long long)applied[rows->n - 1].number,
-                                            (long long)applied[i].min_compatible, n);
+                                            (long long)applied[i].min_compatible, known);
                         continue;
                 }
                 checksum(all[i].text, sum);

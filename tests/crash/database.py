@@ -24,6 +24,11 @@ EVENT_TYPE = {
     2: "task.updated",
     3: "task.canceled",
     4: "task.status_changed",
+    5: "task.published",
+    6: "task.approved",
+    7: "task.rejected",
+    8: "task.paused",
+    9: "task.resumed",
     10: "run.queued",
     11: "run.claimed",
     12: "run.starting",
@@ -48,11 +53,16 @@ EVENT_TYPE = {
     31: "run.timed_out",
     32: "run.decision",
     33: "run.operator_retry",
+    40: "task.child_created",
+    41: "task.dependency_added",
+    42: "task.dependency_removed",
+    43: "task.dependency_failed",
+    44: "task.deleted",
 }
 HOLD_BACKOFF = 4
 
 DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
-TABLES = "task run step event ready idempotency approval join_point".split()
+TABLES = "task run step event ready idempotency approval join_point dependency".split()
 # What a refused or repeated request must not change.
 STATE_TABLES = TABLES + ["definition", "definition_version", "key", "workspace"]
 

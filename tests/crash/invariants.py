@@ -375,18 +375,20 @@ def _after_cancel(w, task):
 
 
 def derive(task, roots):
-    """The status that a task's root runs give it (no dependencies, no task approval here)."""
+    """The status that a task's root runs and its unmet dependencies and its approval give it."""
+    waits = task.get("approval_policy") and task["approval_state"] != 2
+    idle = "blocked" if task.get("unmet_deps") or waits else "ready"
     live = [r for r in roots if r["status"] not in TERMINAL]
     if live:
-        return "ready" if live[0]["status"] in ("queued", "claimed") else "in_progress"
+        return idle if live[0]["status"] in ("queued", "claimed") else "in_progress"
     ended = [r for r in roots if r["status"] != "canceled"]
     if not ended:
-        return "ready"
+        return idle
     last = max(ended, key=lambda r: r["attempt"])
     if last["status"] == "completed":
         return "completed"
     spent = max(r["attempt"] for r in roots) >= task["max_attempts"]
-    return "failed" if spent else "ready"
+    return "failed" if spent else idle
 
 
 def check_i8(w):
@@ -405,6 +407,7 @@ def check_i8(w):
             yield _run(run), f"a run that is {run['status']} has a result"
     for task in w.db.task:
         yield from _projected(w, task)
+    yield from _unmet(w)
     yield from _results(w)
     if w.api:
         yield from _shown(w)
@@ -420,11 +423,26 @@ def _projected(w, task):
     events = [e for e in w.db.events_of_tree.get(task["tree_id"], [])
               if (e["task_id"] or e["tree_id"]) == task["id"]]
     canceled = any(e["type"] == "task.canceled" for e in events)
-    want = "canceled" if canceled else derive(task, roots)
+    published = any(e["type"] == "task.published" for e in events)
+    draft = task["status"] == "draft" and not roots and not published
+    want = "canceled" if canceled else "draft" if draft else derive(task, roots)
     if task["status"] != want:
         yield _task(task), f"stored status {task['status']}, derived {want}"
     if roots and task["last_run_id"] != roots[-1]["id"]:
         yield _task(task), f"last_run_id {task['last_run_id']} is not the newest attempt"
+
+
+def _unmet(w):
+    """The count in the row is that of the prerequisites that hold the task up."""
+    counts = {}
+    for edge in w.db.dependency:
+        status = w.db.tasks[edge["depends_on_task_id"]]["status"]
+        proceeds = edge["on_failure"] == 1 and status in ("failed", "canceled")
+        if status != "completed" and not proceeds:
+            counts[edge["task_id"]] = counts.get(edge["task_id"], 0) + 1
+    for task in w.db.task:
+        if task.get("unmet_deps", 0) != counts.get(task["id"], 0):
+            yield _task(task), f"counts {task['unmet_deps']} unmet of {counts.get(task['id'], 0)}"
 
 
 def _results(w):
@@ -701,6 +719,8 @@ def check_i22(w):
             yield from _overslept(w, run)
         if w.facts.get("final") and run["status"] not in TERMINAL:
             yield _run(run), f"still {run['status']} (hold {run['hold']}) after everything ended"
+    for run in w.db.run:
+        yield from _held(w, run)
     held = {row["run"] for row in w.db.ready} & {
         r["id"] for r in w.db.run if r["status"] == "queued" and r["hold"]}
     for run in held:
@@ -715,6 +735,21 @@ def check_i22(w):
         if settled and run and run["status"] == "awaiting_approval" and \
                 run["current_step"] == approval["step_index"]:
             yield _run(run), f"waits for an approval that is {approval['status']}"
+
+
+HOLD_BLOCKED, HOLD_PAUSED = 1, 2
+
+
+def _held(w, run):
+    """A queued run is held while its task is paused, a root run also while its task is blocked."""
+    task = w.db.tasks.get(run["task_id"])
+    if run["status"] != "queued" or not task or "paused_n" not in task:
+        return
+    blocked = task["unmet_deps"] or (task["approval_policy"] and task["approval_state"] != 2)
+    want = (HOLD_BLOCKED if blocked and run["kind"] == "root" else 0) | (
+        HOLD_PAUSED if task["paused_n"] else 0)
+    if run["hold"] & (HOLD_BLOCKED | HOLD_PAUSED) != want:
+        yield _run(run), f"hold is {run['hold']}, its task asks for {want}"
 
 
 def _overslept(w, run):

@@ -77,7 +77,7 @@ static struct run *room_for_run(struct op *op, struct tx *tx)
 static enum err run_start(struct op *op, struct tx *tx)
 {
         room_for_one(op, tx);
-        return task_start(tx, op->by, op->id, STR_NONE, STR_NONE, op->tasks, op->runs);
+        return task_start(tx, op->by, op->id, &(struct start_spec){ 0 }, op->tasks, op->runs);
 }
 
 static enum err run_retry(struct op *op, struct tx *tx)
@@ -184,7 +184,7 @@ static enum err run_archive(struct op *op, struct tx *tx)
         return definition_archive(tx, op->by, STR("doomed"));
 }
 
-static enum err run_follow(struct op *op, struct tx *tx)
+static enum err run_follow_tree(struct op *op, struct tx *tx)
 {
         return events_read(tx, op->id, op->after, 0, 0, false, 0, FOLLOW_PAGE, &op->events);
 }

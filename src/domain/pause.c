@@ -1,0 +1,82 @@
+#include "domain/pause.h"
+
+#include "domain/run.h"
+#include "domain/sql.h"
+
+/* The queued runs below whose tasks are paused now, or no longer. */
+static enum err hold_runs(struct tx *tx, int64_t task, bool paused)
+{
+        struct list runs;
+        enum err e = tx_all(tx, SQL_RUN_QUEUED_BELOW, &runs, INT(task), INT(paused));
+        struct run *run = runs.items;
+
+        for (size_t i = 0; !e && i < runs.n; i++)
+                e = run_rehold(tx, &run[i],
+                               paused ? run[i].hold | HOLD_PAUSED : run[i].hold & ~HOLD_PAUSED);
+        return e;
+}
+
+/* What became ready while it was paused gets the run that it asked for now. */
+static enum err enqueue_ready(struct tx *tx, int64_t id, struct events *events)
+{
+        struct list tasks;
+        enum err e = tx_all(tx, SQL_TASK_READY_BELOW, &tasks, INT(id));
+        struct task *task = tasks.items;
+
+        for (size_t i = 0; !e && i < tasks.n; i++)
+                e = task_enqueue(tx, &task[i], events);
+        return e;
+}
+
+static enum err write(struct tx *tx, const struct principal *by, struct task *task,
+                      struct str reason, struct str metadata)
+{
+        struct events events = { .by = by, .tree = task->tree_id };
+        int64_t delta = task->paused ? 1 : -1;
+        enum err e;
+
+        task->paused_by = task->paused ? by->actor : STR_NONE;
+        task->paused_at = task->paused ? tx_now(tx) : 0;
+        task->paused_reason = reason;
+        task->paused_n += delta;
+        task->updated_at = tx_now(tx);
+        events_add(tx, &events, task->paused ? EVENT_TASK_PAUSED : EVENT_TASK_RESUMED, task->id, 0,
+                   payload_said(tx, "reason", reason, metadata));
+        e = tx_exec(tx, SQL_TASK_PAUSE, INT(task->id), INT(task->paused), NAME(task->paused_by),
+                    OPT(task->paused_at), TEXT(reason), INT(task->updated_at));
+        if (!e)
+                e = tx_exec(tx, SQL_TASK_PAUSE_BELOW, INT(task->id), INT(delta));
+        if (!e)
+                e = hold_runs(tx, task->id, task->paused);
+        if (!e && !task->paused)
+                e = enqueue_ready(tx, task->id, &events);
+        return e ? e : events_append(tx, &events);
+}
+
+enum err task_pause(struct tx *tx, const struct principal *by, int64_t id, struct str reason,
+                    struct str metadata, struct task *task)
+{
+        enum err e = task_get(tx, by, id, task);
+
+        if (!e && !str_trim(reason).n)
+                e = fail_field(tx_scope(tx), "reason", ERR_REASON_REQUIRED, "say why it is paused");
+        if (!e && task->status >= TASK_COMPLETED)
+                e = fail(tx_scope(tx), ERR_INVALID_TRANSITION, "the task is %s",
+                         task_status_names.text[task->status]);
+        if (e || task->paused)
+                return e;
+        task->paused = true;
+        return write(tx, by, task, str_trim(reason), metadata);
+}
+
+enum err task_resume(struct tx *tx, const struct principal *by, int64_t id, struct str metadata,
+                     struct task *task)
+{
+        enum err e = task_get(tx, by, id, task);
+
+        if (e || !task->paused)
+                return e;
+        task->paused = false;
+        e = write(tx, by, task, STR_NONE, metadata);
+        return e ? e : task_get(tx, by, id, task);
+}
