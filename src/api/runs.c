@@ -1,4 +1,5 @@
 #include "api/request.h"
+#include "domain/attempt.h"
 #include "domain/cancel.h"
 #include "domain/claim.h"
 #include "domain/explain.h"

@@ -1,4 +1,5 @@
 #include "api/request.h"
+#include "domain/attempt.h"
 #include "domain/dependency.h"
 #include "domain/pause.h"
 #include "domain/run.h"

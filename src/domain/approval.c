@@ -1,5 +1,6 @@
 #include "domain/approval.h"
 
+#include "domain/attempt.h"
 #include "domain/domain.h"
 #include "domain/join.h"
 #include "domain/sql.h"

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "domain/attempt.h"
 #include "domain/cancel.h"
 #include "domain/domain.h"
 #include "domain/sql.h"

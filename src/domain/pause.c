@@ -1,5 +1,6 @@
 #include "domain/pause.h"
 
+#include "domain/attempt.h"
 #include "domain/run.h"
 #include "domain/sql.h"
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "domain/approval.h"
+#include "domain/attempt.h"
 #include "domain/cancel.h"
 #include "domain/dependency.h"
 #include "domain/domain.h"
@@ -104,7 +105,7 @@ const struct record task_record = { "Task", task_fields, LENGTH(task_fields), si
 
 /* ---- status ---- */
 
-static bool is_blocked(const struct task *task)
+bool task_is_blocked(const struct task *task)
 {
         return task->unmet_deps > 0 || (task->approval_policy == APPROVAL_MANUAL &&
                                         task->approval_state != APPROVAL_APPROVED);
@@ -112,7 +113,7 @@ static bool is_blocked(const struct task *task)
 
 enum task_status task_derive(const struct task *task, int open_run)
 {
-        enum task_status idle = is_blocked(task) ? TASK_BLOCKED : TASK_READY;
+        enum task_status idle = task_is_blocked(task) ? TASK_BLOCKED : TASK_READY;
 
         if (task->status == TASK_CANCELED || task->status == TASK_DRAFT)
                 return (enum task_status)task->status;
@@ -134,7 +135,7 @@ static bool is_closed(int status)
 
 int64_t task_holds(const struct task *task, bool root_run)
 {
-        return (root_run && is_blocked(task) ? HOLD_BLOCKED : 0) |
+        return (root_run && task_is_blocked(task) ? HOLD_BLOCKED : 0) |
                (task->paused_n > 0 ? HOLD_PAUSED : 0);
 }
 
@@ -200,7 +201,7 @@ static enum err owner_check(struct scope *scope, struct str owner)
                           " network_peer or pool");
 }
 
-static enum err channel_check(struct scope *scope, struct str channel)
+enum err task_channel_check(struct scope *scope, struct str channel)
 {
         bool ok = !channel.p || (channel.n >= 1 && channel.n <= 64);
 
@@ -229,20 +230,8 @@ static enum err spec_check(struct scope *scope, const struct principal *by,
                                   "a global task needs a key with the scope global:create");
         e = owner_check(scope, spec->owner);
         if (!e)
-                e = channel_check(scope, spec->network_channel);
+                e = task_channel_check(scope, spec->network_channel);
         return e ? e : retry_parse(scope, spec->retry, &retry);
-}
-
-static struct run_spec root_run(const struct task *task, int64_t attempt, struct str input)
-{
-        return (struct run_spec){
-                .kind = RUN_ROOT,
-                .executor = task->definition_id ? EXECUTOR_WORKER : EXECUTOR_AGENT,
-                .attempt = attempt,
-                .definition_id = task->definition_id,
-                .definition_version = task->definition_version,
-                .input = input.p ? input : task->input,
-        };
 }
 
 static struct str child_payload(struct tx *tx, const struct task *child)
@@ -307,11 +296,11 @@ enum err task_create(struct tx *tx, const struct principal *by, const struct tas
         if (parent)
                 events_add(tx, &events, EVENT_TASK_CHILD_CREATED, parent->id, 0,
                            child_payload(tx, &task));
-        if (!spec->draft && is_blocked(&task))
+        if (!spec->draft && task_is_blocked(&task))
                 task.status = TASK_BLOCKED;
         events_add(tx, &events, EVENT_TASK_CREATED, task.id, 0, STR_NONE);
         if (spec->start) {
-                struct run_spec first = root_run(&task, 1, STR_NONE);
+                struct run_spec first = attempt_spec(&task, 1, STR_NONE);
 
                 *run = arena_new(&scope->arena, struct run);
                 e = run_create(tx, &task, &first, &events, *run);
@@ -550,15 +539,6 @@ static enum err reset_approval(struct tx *tx, const struct task *task)
         return !e && task->approval_policy ? approval_open_task(tx, task) : e;
 }
 
-static enum err open_root(struct tx *tx, int64_t task, struct run *run)
-{
-        enum err e = tx_one(tx, SQL_RUN_OPEN_ROOT, run, INT(task));
-
-        if (e)
-                run->status = RUN_NONE;
-        return e == ERR_EMPTY ? ERR_OK : e;
-}
-
 static bool same_row(const struct task *a, const struct task *b)
 {
         return str_eq(a->title, b->title) && str_eq(a->description, b->description) &&
@@ -591,7 +571,7 @@ static enum err patch_check(struct scope *scope, struct task_patch *p)
                 return fail_field(scope, "title", ERR_VALIDATION, "title must not be blank");
         e = owner_check(scope, p->owner);
         if (!e)
-                e = channel_check(scope, p->network_channel);
+                e = task_channel_check(scope, p->network_channel);
         return e ? e : retry_parse(scope, p->retry, &retry);
 }
 
@@ -626,7 +606,7 @@ enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
                    task.approval_state != before.approval_state))
                 e = reset_approval(tx, &task);
         if (!e)
-                e = open_root(tx, id, &open);
+                e = attempt_open(tx, id, &open);
         if (!e && open.status == RUN_QUEUED)
                 e = run_follow(tx, &task, patch.given & PATCH_CHANNEL, &open);
         if (!e)
@@ -635,205 +615,6 @@ enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
                 e = events_append(tx, &events);
         *out = task;
         return e;
-}
-
-enum err task_enqueue(struct tx *tx, struct task *task, struct events *events)
-{
-        struct run_spec spec = root_run(task, task->attempts + 1, STR_NONE);
-        struct run run;
-        enum err e = run_after(tx, task->last_run_id, &spec);
-
-        if (!e)
-                e = run_create(tx, task, &spec, events, &run);
-        task->attempts = spec.attempt;
-        task->last_run_id = run.id;
-        return e ? e : task_project_run(tx, task, RUN_QUEUED, events);
-}
-
-enum err task_follow(struct tx *tx, struct task *task, struct events *events)
-{
-        struct run open = { .status = RUN_NONE };
-        enum err e = task->last_run_id ? open_root(tx, task->id, &open) : ERR_OK;
-
-        if (!e && open.status == RUN_QUEUED)
-                e = run_rehold(tx, &open,
-                               (open.hold & ~(HOLD_BLOCKED | HOLD_PAUSED)) | task_holds(task, true));
-        if (e)
-                return e;
-        if (open.status == RUN_NONE && task->auto_enqueue_on_ready && !task->paused_n &&
-            task->attempts < task->max_attempts && task->status == TASK_BLOCKED &&
-            task_derive(task, RUN_NONE) == TASK_READY)
-                return task_enqueue(tx, task, events);
-        return task_project(tx, task, open.status, events);
-}
-
-static enum err new_attempt(struct tx *tx, const struct principal *by, struct task *task,
-                            struct run_spec *spec, enum event_type extra, struct run **run)
-{
-        struct events events = { .by = by, .tree = task->tree_id };
-        enum err e = run_after(tx, task->last_run_id, spec);
-
-        if (e)
-                return e;
-        if (spec->attempt > task->max_attempts)
-                return fail(tx_scope(tx), ERR_INVALID_TRANSITION,
-                            "all %lld attempts are used; raise max_attempts first",
-                            (long long)task->max_attempts);
-        *run = arena_new(&tx_scope(tx)->arena, struct run);
-        e = run_create(tx, task, spec, &events, *run);
-        if (extra)
-                events_add(tx, &events, extra, task->id, (*run)->id, STR_NONE);
-        task->attempts = spec->attempt;
-        task->last_run_id = (*run)->id;
-        if (!e)
-                e = task_project_run(tx, task, RUN_QUEUED, &events);
-        return e ? e : events_append(tx, &events);
-}
-
-static enum err may_start(struct tx *tx, const struct task *task)
-{
-        struct run open;
-        enum err e = open_root(tx, task->id, &open);
-
-        if (e)
-                return e;
-        if ((e = task_check_above(tx, task)))
-                return e;
-        if (task->status == TASK_DRAFT)
-                return fail(tx_scope(tx), ERR_INVALID_TRANSITION, "the task is %s",
-                            statuses[task->status]);
-        if (open.status != RUN_NONE)
-                return fail(tx_scope(tx), ERR_INVALID_TRANSITION,
-                            "the task already has a run that is %s", run_status_names.text[open.status]);
-        return ERR_OK;
-}
-
-enum err task_start(struct tx *tx, const struct principal *by, int64_t id,
-                    const struct start_spec *start, struct task *task, struct run **run)
-{
-        struct run_spec spec;
-        enum err e = task_get(tx, by, id, task);
-
-        if (!e)
-                e = may_start(tx, task);
-        if (!e)
-                e = channel_check(tx_scope(tx), start->network_channel);
-        if (!e && !start->waits && is_blocked(task))
-                e = fail(tx_scope(tx), ERR_INVALID_TRANSITION,
-                         "the task is blocked by a dependency or by its approval");
-        if (e)
-                return e;
-        spec = root_run(task, task->attempts + 1, start->input);
-        spec.metadata = start->metadata;
-        spec.network_channel = start->network_channel;
-        return new_attempt(tx, by, task, &spec, 0, run);
-}
-
-enum err task_publish(struct tx *tx, const struct principal *by, int64_t id, struct task *task,
-                      struct run **run)
-{
-        struct events events = { .by = by };
-        enum err e = task_get(tx, by, id, task);
-
-        if (!e && task->status != TASK_DRAFT)
-                e = fail(tx_scope(tx), ERR_INVALID_TRANSITION, "the task is %s, not a draft",
-                         statuses[task->status]);
-        if (!e && is_blocked(task))
-                e = fail(tx_scope(tx), ERR_INVALID_TRANSITION,
-                         "the draft is blocked by a dependency or waits for its approval");
-        if (!e)
-                e = task_check_above(tx, task);
-        if (e)
-                return e;
-        events.tree = task->tree_id;
-        task->status = TASK_PENDING;
-        events_add(tx, &events, EVENT_TASK_PUBLISHED, id, 0, STR("{\"previous_status\":\"draft\"}"));
-        e = task_enqueue(tx, task, &events);
-        if (!e)
-                e = events_append(tx, &events);
-        *run = arena_new(&tx_scope(tx)->arena, struct run);
-        return e ? e : run_load(tx, task->last_run_id, *run);
-}
-
-enum err task_decided(struct tx *tx, const struct principal *by, int64_t id, bool approve)
-{
-        struct events events = { .by = by };
-        struct run open;
-        struct task task;
-        enum err e = task_get(tx, by, id, &task);
-
-        if (e)
-                return e;
-        events.tree = task.tree_id;
-        task.approval_state = approve ? APPROVAL_APPROVED : APPROVAL_REJECTED;
-        task.updated_at = tx_now(tx);
-        e = tx_exec(tx, SQL_TASK_APPROVAL, INT(id), INT(task.approval_policy),
-                    INT(task.approval_state), INT(task.updated_at));
-        events_add(tx, &events, approve ? EVENT_TASK_APPROVED : EVENT_TASK_REJECTED, id, 0,
-                   arena_printf(&tx_scope(tx)->arena,
-                                "{\"previous_approval_state\":\"pending\",\"approval_state\":\"%s\"}",
-                                approval_states[task.approval_state]));
-        if (!e)
-                e = open_root(tx, id, &open);
-        if (!e && approve && open.status == RUN_NONE && task.status == TASK_BLOCKED &&
-            task.attempts < task.max_attempts)
-                e = task_enqueue(tx, &task, &events);
-        else if (!e)
-                e = task_follow(tx, &task, &events);
-        return e ? e : events_append(tx, &events);
-}
-
-enum err task_decide(struct tx *tx, const struct principal *by, int64_t id, bool approve,
-                     struct str comment, struct task *task, struct run **run, bool *existing)
-{
-        struct approval approval;
-        int64_t last;
-        enum err e = task_get(tx, by, id, task);
-
-        if (!e)
-                e = approval_of_task(tx, id, &approval);
-        if (e == ERR_EMPTY)
-                return task->approval_state == APPROVAL_APPROVED ||
-                                       task->approval_state == APPROVAL_REJECTED ?
-                               fail(tx_scope(tx), ERR_ALREADY_DECIDED, "the task is %s already",
-                                    approval_states[task->approval_state]) :
-                               fail(tx_scope(tx), ERR_INVALID_TRANSITION,
-                                    "the task does not wait for an approval");
-        if (e)
-                return e;
-        last = task->last_run_id;
-        e = approval_decide(tx, by, approval.id, approve, comment, &approval);
-        if (!e)
-                e = task_get(tx, by, id, task);
-        *run = NULL;
-        *existing = last && task->last_run_id == last;
-        if (e || !approve || !task->last_run_id)
-                return e;
-        *run = arena_new(&tx_scope(tx)->arena, struct run);
-        return run_load(tx, task->last_run_id, *run);
-}
-
-enum err task_retry(struct tx *tx, const struct principal *by, int64_t id, struct str metadata,
-                    struct task *task, struct run **run)
-{
-        struct run_spec spec;
-        struct run last;
-        enum err e = task_get(tx, by, id, task);
-
-        if (!e)
-                e = may_start(tx, task);
-        if (!e)
-                e = task->last_run_id ? run_load(tx, task->last_run_id, &last) : ERR_EMPTY;
-        if (e == ERR_EMPTY || (!e && (last.status == RUN_COMPLETED || !run_is_terminal(last.status))))
-                return fail(tx_scope(tx), ERR_INVALID_TRANSITION,
-                            "only a failed, timed-out or canceled run can be tried again");
-        if (e)
-                return e;
-        spec = root_run(task, task->attempts + 1, last.input);
-        spec.previous_run_id = last.id;
-        spec.network_channel = last.network_channel;
-        spec.metadata = metadata;
-        return new_attempt(tx, by, task, &spec, EVENT_RUN_OPERATOR_RETRY, run);
 }
 
 enum err task_cancel(struct tx *tx, const struct principal *by, int64_t id, struct str reason,

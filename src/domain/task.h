@@ -146,25 +146,6 @@ enum err task_patch(struct tx *, const struct principal *, int64_t id, const str
 /* With everything of it but its history, which ends with task.deleted.  Refused while it has
  * children or an open run. */
 enum err task_delete(struct tx *, const struct principal *, int64_t id) NODISCARD;
-struct start_spec {
-        struct str input, metadata, network_channel;
-        bool waits; /* POST …/runs, whose run waits if the task is blocked; else start, which refuses */
-};
-/* A new attempt. */
-enum err task_start(struct tx *, const struct principal *, int64_t id,
-                    const struct start_spec *, struct task *, struct run **) NODISCARD;
-/* A draft becomes a task and is enqueued. */
-enum err task_publish(struct tx *, const struct principal *, int64_t id, struct task *,
-                      struct run **) NODISCARD;
-/* Decides the task's open approval; approved, it has a run: *run, or NULL where none was due
- * (a draft, no attempts left).  *existing: it waited already. */
-enum err task_decide(struct tx *, const struct principal *, int64_t id, bool approve,
-                     struct str comment, struct task *, struct run **run, bool *existing) NODISCARD;
-/* What follows from the decision; called by approval_decide(). */
-enum err task_decided(struct tx *, const struct principal *, int64_t id, bool approve) NODISCARD;
-/* A new attempt after a failed, timed-out or canceled root run. */
-enum err task_retry(struct tx *, const struct principal *, int64_t id, struct str metadata,
-                    struct task *, struct run **) NODISCARD;
 /* Ends the task, its descendants and all their open runs. */
 enum err task_cancel(struct tx *, const struct principal *, int64_t id, struct str reason,
                      struct str metadata, struct task *) NODISCARD;
@@ -177,12 +158,10 @@ enum err task_project(struct tx *, struct task *, int current_run_status, struct
 enum err task_project_run(struct tx *, struct task *, int current_run_status,
                           struct events *) NODISCARD;
 
-/* The next attempt of a task without an open run, as it is. */
-enum err task_enqueue(struct tx *, struct task *, struct events *) NODISCARD;
+/* By a dependency, or for want of its approval. */
+bool task_is_blocked(const struct task *);
+/* ERR_VALIDATION unless it is absent or a name of a channel. */
+enum err task_channel_check(struct scope *, struct str channel) NODISCARD;
 /* HOLD_… bits that a queued run of the task must have: blocked, its root runs alone; paused. */
 int64_t task_holds(const struct task *, bool root_run);
-/* What blocks or pauses it has changed: its queued run's hold and its status follow; when that makes
- * it ready and it asked for it, a run is enqueued. */
-enum err task_follow(struct tx *, struct task *, struct events *) NODISCARD;
-
 #endif

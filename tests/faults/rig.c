@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/arena.h"
+#include "domain/attempt.h"
 #include "domain/claim.h"
 #include "domain/cancel.h"
 #include "domain/migrations.h"

@@ -5,6 +5,7 @@
 
 #include "domain/cancel.h"
 #include "domain/idempotency.h"
+#include "domain/attempt.h"
 #include "sim.h"
 
 enum { GIVEN_UP_KEEP = 3, FOLLOW_PAGE = 20 };

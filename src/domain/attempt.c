@@ -1,0 +1,224 @@
+#include "domain/attempt.h"
+
+#include "domain/approval.h"
+#include "domain/sql.h"
+
+enum err attempt_open(struct tx *tx, int64_t task, struct run *run)
+{
+        enum err e = tx_one(tx, SQL_RUN_OPEN_ROOT, run, INT(task));
+
+        if (e)
+                run->status = RUN_NONE;
+        return e == ERR_EMPTY ? ERR_OK : e;
+}
+
+struct run_spec attempt_spec(const struct task *task, int64_t attempt, struct str input)
+{
+        return (struct run_spec){
+                .kind = RUN_ROOT,
+                .executor = task->definition_id ? EXECUTOR_WORKER : EXECUTOR_AGENT,
+                .attempt = attempt,
+                .definition_id = task->definition_id,
+                .definition_version = task->definition_version,
+                .input = input.p ? input : task->input,
+        };
+}
+
+enum err task_enqueue(struct tx *tx, struct task *task, struct events *events)
+{
+        struct run_spec spec = attempt_spec(task, task->attempts + 1, STR_NONE);
+        struct run run;
+        enum err e = run_after(tx, task->last_run_id, &spec);
+
+        if (!e)
+                e = run_create(tx, task, &spec, events, &run);
+        task->attempts = spec.attempt;
+        task->last_run_id = run.id;
+        return e ? e : task_project_run(tx, task, RUN_QUEUED, events);
+}
+
+enum err task_follow(struct tx *tx, struct task *task, struct events *events)
+{
+        struct run open = { .status = RUN_NONE };
+        enum err e = task->last_run_id ? attempt_open(tx, task->id, &open) : ERR_OK;
+
+        if (!e && open.status == RUN_QUEUED)
+                e = run_rehold(tx, &open,
+                               (open.hold & ~(HOLD_BLOCKED | HOLD_PAUSED)) | task_holds(task, true));
+        if (e)
+                return e;
+        if (open.status == RUN_NONE && task->auto_enqueue_on_ready && !task->paused_n &&
+            task->attempts < task->max_attempts && task->status == TASK_BLOCKED &&
+            task_derive(task, RUN_NONE) == TASK_READY)
+                return task_enqueue(tx, task, events);
+        return task_project(tx, task, open.status, events);
+}
+
+static enum err new_attempt(struct tx *tx, const struct principal *by, struct task *task,
+                            struct run_spec *spec, enum event_type extra, struct run **run)
+{
+        struct events events = { .by = by, .tree = task->tree_id };
+        enum err e = run_after(tx, task->last_run_id, spec);
+
+        if (e)
+                return e;
+        if (spec->attempt > task->max_attempts)
+                return fail(tx_scope(tx), ERR_INVALID_TRANSITION,
+                            "all %lld attempts are used; raise max_attempts first",
+                            (long long)task->max_attempts);
+        *run = arena_new(&tx_scope(tx)->arena, struct run);
+        e = run_create(tx, task, spec, &events, *run);
+        if (extra)
+                events_add(tx, &events, extra, task->id, (*run)->id, STR_NONE);
+        task->attempts = spec->attempt;
+        task->last_run_id = (*run)->id;
+        if (!e)
+                e = task_project_run(tx, task, RUN_QUEUED, &events);
+        return e ? e : events_append(tx, &events);
+}
+
+static enum err may_start(struct tx *tx, const struct task *task)
+{
+        struct run open;
+        enum err e = attempt_open(tx, task->id, &open);
+
+        if (e)
+                return e;
+        if ((e = task_check_above(tx, task)))
+                return e;
+        if (task->status == TASK_DRAFT)
+                return fail(tx_scope(tx), ERR_INVALID_TRANSITION, "the task is %s",
+                            task_status_names.text[task->status]);
+        if (open.status != RUN_NONE)
+                return fail(tx_scope(tx), ERR_INVALID_TRANSITION,
+                            "the task already has a run that is %s", run_status_names.text[open.status]);
+        return ERR_OK;
+}
+
+enum err task_start(struct tx *tx, const struct principal *by, int64_t id,
+                    const struct start_spec *start, struct task *task, struct run **run)
+{
+        struct run_spec spec;
+        enum err e = task_get(tx, by, id, task);
+
+        if (!e)
+                e = may_start(tx, task);
+        if (!e)
+                e = task_channel_check(tx_scope(tx), start->network_channel);
+        if (!e && !start->waits && task_is_blocked(task))
+                e = fail(tx_scope(tx), ERR_INVALID_TRANSITION,
+                         "the task is blocked by a dependency or by its approval");
+        if (e)
+                return e;
+        spec = attempt_spec(task, task->attempts + 1, start->input);
+        spec.metadata = start->metadata;
+        spec.network_channel = start->network_channel;
+        return new_attempt(tx, by, task, &spec, 0, run);
+}
+
+enum err task_publish(struct tx *tx, const struct principal *by, int64_t id, struct task *task,
+                      struct run **run)
+{
+        struct events events = { .by = by };
+        enum err e = task_get(tx, by, id, task);
+
+        if (!e && task->status != TASK_DRAFT)
+                e = fail(tx_scope(tx), ERR_INVALID_TRANSITION, "the task is %s, not a draft",
+                         task_status_names.text[task->status]);
+        if (!e && task_is_blocked(task))
+                e = fail(tx_scope(tx), ERR_INVALID_TRANSITION,
+                         "the draft is blocked by a dependency or waits for its approval");
+        if (!e)
+                e = task_check_above(tx, task);
+        if (e)
+                return e;
+        events.tree = task->tree_id;
+        task->status = TASK_PENDING;
+        events_add(tx, &events, EVENT_TASK_PUBLISHED, id, 0, STR("{\"previous_status\":\"draft\"}"));
+        e = task_enqueue(tx, task, &events);
+        if (!e)
+                e = events_append(tx, &events);
+        *run = arena_new(&tx_scope(tx)->arena, struct run);
+        return e ? e : run_load(tx, task->last_run_id, *run);
+}
+
+enum err task_decided(struct tx *tx, const struct principal *by, int64_t id, bool approve)
+{
+        struct events events = { .by = by };
+        struct run open;
+        struct task task;
+        enum err e = task_get(tx, by, id, &task);
+
+        if (e)
+                return e;
+        events.tree = task.tree_id;
+        task.approval_state = approve ? APPROVAL_APPROVED : APPROVAL_REJECTED;
+        task.updated_at = tx_now(tx);
+        e = tx_exec(tx, SQL_TASK_APPROVAL, INT(id), INT(task.approval_policy),
+                    INT(task.approval_state), INT(task.updated_at));
+        events_add(tx, &events, approve ? EVENT_TASK_APPROVED : EVENT_TASK_REJECTED, id, 0,
+                   arena_printf(&tx_scope(tx)->arena,
+                                "{\"previous_approval_state\":\"pending\",\"approval_state\":\"%s\"}",
+                                approval_state_names.text[task.approval_state]));
+        if (!e)
+                e = attempt_open(tx, id, &open);
+        if (!e && approve && open.status == RUN_NONE && task.status == TASK_BLOCKED &&
+            task.attempts < task.max_attempts)
+                e = task_enqueue(tx, &task, &events);
+        else if (!e)
+                e = task_follow(tx, &task, &events);
+        return e ? e : events_append(tx, &events);
+}
+
+enum err task_decide(struct tx *tx, const struct principal *by, int64_t id, bool approve,
+                     struct str comment, struct task *task, struct run **run, bool *existing)
+{
+        struct approval approval;
+        int64_t last;
+        enum err e = task_get(tx, by, id, task);
+
+        if (!e)
+                e = approval_of_task(tx, id, &approval);
+        if (e == ERR_EMPTY)
+                return task->approval_state == APPROVAL_APPROVED ||
+                                       task->approval_state == APPROVAL_REJECTED ?
+                               fail(tx_scope(tx), ERR_ALREADY_DECIDED, "the task is %s already",
+                                    approval_state_names.text[task->approval_state]) :
+                               fail(tx_scope(tx), ERR_INVALID_TRANSITION,
+                                    "the task does not wait for an approval");
+        if (e)
+                return e;
+        last = task->last_run_id;
+        e = approval_decide(tx, by, approval.id, approve, comment, &approval);
+        if (!e)
+                e = task_get(tx, by, id, task);
+        *run = NULL;
+        *existing = last && task->last_run_id == last;
+        if (e || !approve || !task->last_run_id)
+                return e;
+        *run = arena_new(&tx_scope(tx)->arena, struct run);
+        return run_load(tx, task->last_run_id, *run);
+}
+
+enum err task_retry(struct tx *tx, const struct principal *by, int64_t id, struct str metadata,
+                    struct task *task, struct run **run)
+{
+        struct run_spec spec;
+        struct run last;
+        enum err e = task_get(tx, by, id, task);
+
+        if (!e)
+                e = may_start(tx, task);
+        if (!e)
+                e = task->last_run_id ? run_load(tx, task->last_run_id, &last) : ERR_EMPTY;
+        if (e == ERR_EMPTY || (!e && (last.status == RUN_COMPLETED || !run_is_terminal(last.status))))
+                return fail(tx_scope(tx), ERR_INVALID_TRANSITION,
+                            "only a failed, timed-out or canceled run can be tried again");
+        if (e)
+                return e;
+        spec = attempt_spec(task, task->attempts + 1, last.input);
+        spec.previous_run_id = last.id;
+        spec.network_channel = last.network_channel;
+        spec.metadata = metadata;
+        return new_attempt(tx, by, task, &spec, EVENT_RUN_OPERATOR_RETRY, run);
+}
