@@ -39,7 +39,8 @@ def test_the_audit_of_a_checkout_in_a_private_home(home):
          f"repo={checkout}", "--data", path / "data"],
         cwd="/", env={"PATH": os.environ["PATH"], "HOME": str(path)}, text=True, capture_output=True,
         timeout=180)
-    assert ended.returncode == 0, (ended.stdout, ended.stderr)
+    if ended.returncode:
+        pytest.fail(f"it ended with {ended.returncode}\n{ended.stdout}\n{ended.stderr}")  # whole, not cut
     assert "run run_" in ended.stdout and "completed" in ended.stdout.splitlines()[-1]
     commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True,
                             check=True).stdout.strip()
