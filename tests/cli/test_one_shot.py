@@ -3,6 +3,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import tempfile
 
 import pytest
 
@@ -12,23 +13,25 @@ USER = ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups"]
 
 
 @pytest.fixture(params=["as started", "as a user"])
-def home(request, tmp_path_factory):
+def home(request):
     """A home with mode 0700 that holds a checkout, and how to become its owner."""
-    path = tmp_path_factory.mktemp("home")
-    subprocess.run(["git", "clone", "-q", "--no-hardlinks", ROOT, path / "checkout"], check=True)
-    shutil.copy(BATON.resolve(), path / "baton")
     become = []
     if request.param == "as a user":
         if os.geteuid() != 0:
             pytest.skip("needs root to become another user")
         become = USER
-        for parent in path.parents:
-            if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & 0o001:
-                parent.chmod(parent.stat().st_mode | 0o011)  # so that the user can reach it
-        subprocess.run(["chown", "-R", "1000:1000", path], check=True)
-    path.chmod(0o700)
-    yield path, become
-    subprocess.run(["pkill", "-f", str(path)], check=False)
+    # Not below pytest's own directory: each pytest that starts closes that to others, also in mid-run.
+    with tempfile.TemporaryDirectory(prefix="baton-home-") as parent:
+        path = pathlib.Path(parent) / "home"
+        path.mkdir()
+        subprocess.run(["git", "clone", "-q", "--no-hardlinks", ROOT, path / "checkout"], check=True)
+        shutil.copy(BATON.resolve(), path / "baton")
+        if become:
+            os.chmod(parent, 0o711)  # so that the user can reach it
+            subprocess.run(["chown", "-R", "1000:1000", path], check=True)
+        path.chmod(0o700)
+        yield path, become
+        subprocess.run(["pkill", "-f", parent], check=False)
 
 
 def test_the_audit_of_a_checkout_in_a_private_home(home):
