@@ -120,6 +120,8 @@ static enum err claim(struct request *r, struct tx *tx, int64_t run)
                         r->claim.wait_until = now + b->wait_seconds * US_PER_S;
                 r->claim.call.parked = now < r->claim.wait_until;
         }
+        if (e && e != ERR_EMPTY) /* its session has gained a lease while it waited */
+                waiting_pass_on(tx, &r->claim);
         if (e)
                 return e;
         claims = r->items.items;

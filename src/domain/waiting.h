@@ -26,7 +26,7 @@ struct waiting *waiting_new(struct store **store, struct domain *);
 void waiting_free(struct waiting *);
 /* The store's park hook. */
 void waiting_park(struct waiting *, struct claim_call *);
-/* A call that finds its client gone passes the wake-up on. */
+/* A call that takes nothing although it was woken passes the wake-up on. */
 void waiting_pass_on(struct tx *, const struct claim_call *);
 /* After a commit: a lane has gained a run. */
 void waiting_lane(struct waiting *, int64_t lane);

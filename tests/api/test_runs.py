@@ -121,6 +121,21 @@ def test_a_waiting_claim_is_answered_when_work_comes(api, capability):
         assert waiting.result(5)[0]["run"]["id"] == made["run"]["id"]
 
 
+def test_a_waiting_claim_that_is_refused_leaves_the_run_to_the_next(api, capability):
+    """The first in line is woken, but its session has taken another run while it waited."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        first = pool.submit(api.again().problem, "POST", "/v1/runs/claim", 409, "active_lease_exists",
+                            {"capabilities": [capability], "session_id": capability, "wait_seconds": 30})
+        time.sleep(0.3)
+        second = pool.submit(api.again().claim, capabilities=[capability], wait_seconds=20)
+        time.sleep(0.3)
+        other = api.started(required_capabilities=[capability + "-other"])["run"]["id"]
+        api.post(f"/v1/runs/{other}/claim", {"capabilities": [capability + "-other"], "session_id": capability}, 200)
+        made = api.started(required_capabilities=[capability])["run"]["id"]
+        assert [c["run"]["id"] for c in second.result(5)] == [made]
+        first.result(5)
+
+
 def test_a_waiting_claim_ends_with_204(api, capability):
     began = time.monotonic()
     api.request("POST", "/v1/runs/claim", {"capabilities": [capability], "wait_seconds": 1}, 204)
