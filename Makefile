@@ -73,10 +73,10 @@ bench: all ## measure; writes build/bench.json
 SANITIZERS = ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 
-asan: setup ## the tests under AddressSanitizer, LeakSanitizer and UBSan
+asan: setup ## the tests under AddressSanitizer, LeakSanitizer and UBSan; SUITES="units tests/api"
 	@test -f build-asan/build.ninja || meson setup build-asan -Db_sanitize=address,undefined >/dev/null
 	@ninja -C build-asan --quiet
-	@$(SANITIZERS) PYTHON=$(PYTHON) tests/run build-asan
+	@$(SANITIZERS) PYTHON=$(PYTHON) tests/run build-asan $(SUITES)
 
 tsan: setup ## the tests under ThreadSanitizer, then crashes; CYCLES=5
 	@test -f build-tsan/build.ninja || meson setup build-tsan -Db_sanitize=thread >/dev/null
