@@ -9,6 +9,9 @@ from conftest import SLOW, Client, Server, wait_until
 
 GOOD = "GET /livez HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
 
+# The address sanitizer keeps so much of what was freed.
+QUARANTINE_MIB = 256 if "ASAN_OPTIONS" in os.environ else 0
+
 
 @pytest.mark.parametrize("text, status", [
     ("GET /livez HTTP/1.1\r\nHost: {host}\r\nHost: {host}\r\n\r\n", 400),
@@ -155,7 +158,7 @@ def test_who_does_not_read_its_answers_gets_no_more_of_them(server):
         with pytest.raises(socket.timeout):  # the server stops reading
             for _ in range(2000):
                 s.sendall(one * 1000)
-        assert memory_mib(server) < before + 8
+        assert memory_mib(server) < before + 8 + QUARANTINE_MIB
         s.settimeout(15)
         assert s.recv(12) == b"HTTP/1.1 200"  # and goes on when they are read
         got = 0
