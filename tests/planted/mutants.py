@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 class Suite(NamedTuple):
     targets: list  # of ninja
-    command: list  # {build} is the build directory
+    command: list  # run in the tree; {build} is the build directory
 
 
 class Edit(NamedTuple):
@@ -30,7 +30,7 @@ SUITES = {
     "store": Suite(["tests/store/test_store"], ["{build}/tests/store/test_store"]),
     "faults": Suite(["tests/faults/test_faults"], ["{build}/tests/faults/test_faults"]),
     "powercut": Suite(["tests/faults/test_powercut"], ["{build}/tests/faults/test_powercut", "600", "1"]),
-    "streams": Suite(["src/server/baton"], ["{python}", "-m", "pytest", "-q", "-x", "tests/api/test_streams.py"]),
+    "fuzz": Suite(["fuzz/fuzz_api"], ["{build}/fuzz/fuzz_api", "fuzz/corpus/api", "fuzz/found/api"]),
 }
 
 MUTANTS = [
@@ -80,7 +80,7 @@ MUTANTS = [
         Edit("src/api/streams.c", "        hub_subscribe(api_options(s->api)->hub, &feed->subscription);\n"
              "        feed_read(feed);\n",
              "        hub_subscribe(api_options(s->api)->hub, &feed->subscription);\n"),
-    ], ["streams"]),
+    ], ["fuzz"]),
     Mutant("leases follow the wall clock", [
         Edit("src/domain/domain.c", "return d->world->clock->boot(d->world->clock->ctx);",
              "return d->world->clock->wall(d->world->clock->ctx);"),
