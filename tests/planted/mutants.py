@@ -58,7 +58,8 @@ MUTANTS = [
     Mutant("a heartbeat needs no token", [
         Edit("src/domain/claim.c", "                e = run_check_fence(tx, &run, fence);\n        if (e)\n"
              "                return e;\n        length",
-             "                e = ERR_OK;\n        if (e)\n                return e;\n        length"),
+             "                e = run_is_leased(run.status) ? ERR_OK : run_check_fence(tx, &run, fence);\n"
+             "        if (e)\n                return e;\n        length"),
         Edit("src/domain/run_sql.def", "AND status BETWEEN 1 AND 3 AND claim_token_hash = ?5",
              "AND status BETWEEN 1 AND 3 AND ?5 IS NOT NULL"),
     ], ["sim"]),
