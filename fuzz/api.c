@@ -127,11 +127,12 @@ static void check_problem(const struct exchange *x, const json_t *problem)
  * and what it was woken for.  (One that gave its cursor in the query is left out.) */
 static void check_told(struct player *p, const struct exchange *x, int64_t last)
 {
-        struct str cursor = head_find(&x->head, "last-event-id"), id = x->request.path;
+        struct str cursor, id = x->request.path;
         int64_t tree;
 
         if (x->over || x->request.query.n || str_contains(id, STR("/runs/")))
                 return;
+        cursor = head_find(&x->head, "last-event-id");
         for (int i = 0; i < 3; i++) /* /v1/tasks/ */
                 str_cut(id, '/', &id);
         MUST(id_parse("task", str_cut(id, '/', &id), &tree));
