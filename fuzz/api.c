@@ -123,6 +123,24 @@ static void check_problem(const struct exchange *x, const json_t *problem)
              e != ERR_OVERLOADED);
 }
 
+/* An open stream of a tree has told everything from its cursor on: nothing fell between what it read
+ * and what it was woken for.  (One that gave its cursor in the query is left out.) */
+static void check_told(struct player *p, const struct exchange *x, int64_t last)
+{
+        struct str cursor, id = x->request.path;
+        int64_t tree;
+
+        if (x->over || x->request.query.n || str_contains(id, STR("/runs/")))
+                return;
+        cursor = head_find(&x->head, "last-event-id");
+        for (int i = 0; i < 3; i++) /* /v1/tasks/ */
+                str_cut(id, '/', &id);
+        MUST(id_parse("task", str_cut(id, '/', &id), &tree));
+        if (last < 0)
+                MUST(!cursor.p || str_to_int(cursor, &last));
+        MUST(server_newest_event(p->server, tree) == (last < 0 ? 0 : last));
+}
+
 /* Events are whole, and their numbers grow. */
 static void check_stream(struct player *p, const struct exchange *x)
 {
@@ -145,6 +163,7 @@ static void check_stream(struct player *p, const struct exchange *x)
                 }
         }
         MUST(str_ends(buf_view(&x->answer), "\n\n"));
+        check_told(p, x, last);
 }
 
 static void check_answer(struct player *p, const struct exchange *x)

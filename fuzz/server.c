@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "domain/definition.h"
+#include "domain/event.h"
 #include "domain/key.h"
 #include "domain/log_line.h"
 #include "domain/migrations.h"
@@ -137,6 +138,28 @@ void server_check(struct server *s)
         scope_init(&scope, &fuzz_world);
         MUST(!store_run(s->store, &scope, check, NULL));
         scope_done(&scope);
+}
+
+struct newest {
+        int64_t tree, event;
+};
+
+static enum err find_newest(struct tx *tx, void *arg)
+{
+        struct newest *n = arg;
+
+        return events_head(tx, n->tree, &n->event);
+}
+
+int64_t server_newest_event(struct server *s, int64_t tree)
+{
+        struct newest n = { .tree = tree };
+        struct scope scope;
+
+        scope_init(&scope, &fuzz_world);
+        MUST(!store_run(s->store, &scope, find_newest, &n));
+        scope_done(&scope);
+        return n.event;
 }
 
 /* ---- connections: what http/server.h says ---- */
@@ -588,7 +611,8 @@ static struct server *open_server(void)
                                          .park = park,
                                          .tick = tick,
                                          .tick_ms = TICK_MS };
-        struct api_options api = { .world = &fuzz_world, .version = "fuzz", .usage = usage };
+        struct api_options api = { .world = &fuzz_world, .version = "fuzz",
+                                   .usage = usage, .max_streams = 16 };
         struct str secret;
 
         memcpy(statements, domain_statements, sizeof(domain_statements));

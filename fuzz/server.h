@@ -71,5 +71,7 @@ enum err server_run(struct server *, struct scope *, enum err (*run)(struct tx *
 void server_work(struct server *, int steps, struct str output, bool fails);
 /* Every invariant of the rows; ends the process with the name of one that does not hold. */
 void server_check(struct server *);
+/* The number of the newest event of a tree, 0 for none. */
+int64_t server_newest_event(struct server *, int64_t tree);
 
 #endif

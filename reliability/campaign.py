@@ -31,6 +31,7 @@ SUITES = [
     ("stream", "stream-test", []),
     ("powercut", "powercut", ["N=20000"]),
     ("sim", "sim", ["SEEDS=200", "OPS=5000"]),
+    ("planted", "planted-test", []),
     ("fuzz", "fuzz-smoke", []),
 ]
 

@@ -22,11 +22,12 @@ static const struct field colored_fields[] = {
 static const struct record colored_record = { "Colored", colored_fields, 1, sizeof(struct colored),
                                               -1 };
 
-enum { ADD, COUNT, SUM, COLORED, STATEMENTS };
+enum { ADD, COUNT, SUM, NAMED, COLORED, STATEMENTS };
 static const struct statement statements[] = {
         [ADD] = { "add", "INSERT INTO item (n, label) VALUES (?1, ?2)", NULL },
         [COUNT] = { "count", "SELECT count(*), max(n) FROM item", NULL },
         [SUM] = { "sum", "SELECT coalesce(sum(n), 0) FROM item", NULL },
+        [NAMED] = { "named", "SELECT count(*) FROM item JOIN name ON name.id = item.label", NULL },
         [COLORED] = { "colored", "SELECT ?1", &colored_record },
 };
 static const struct migration first = {
@@ -169,6 +170,20 @@ static int64_t count(struct fixture *f)
         return c.n;
 }
 
+static enum err named_run(struct tx *tx, void *arg)
+{
+        return tx_numbers(tx, NAMED, arg, 1, NULL, 0);
+}
+
+/* Rows whose label stands in the table of names. */
+static int64_t count_named(struct fixture *f)
+{
+        int64_t n = 0;
+
+        assert_int_equal(store_run(f->store, &f->scope, named_run, &n), ERR_OK);
+        return n;
+}
+
 static void a_turn_commits_what_is_queued_at_once(void **state)
 {
         struct fixture *f = *state;
@@ -237,6 +252,7 @@ static void a_name_made_by_an_undone_call_is_made_again(void **state)
         writer_turn(f->store);
         assert_int_equal(good.call.result, ERR_OK);
         assert_int_equal(count(f), 1);
+        assert_int_equal(count_named(f), 1);
         scope_done(&bad.scope);
         scope_done(&good.scope);
 }

@@ -1,0 +1,118 @@
+"""What a suite must find: the program with one line of it wrong.
+
+A mutant is a sentence, its edits and the suites that look for it, in this order.  An edit is a file, a text that
+stands there exactly once, and what takes its place.  Most have one edit.  Two have those where a line is moved, or
+where the program makes sure of the same thing twice and either alone would hold.
+"""
+
+from typing import NamedTuple
+
+
+class Suite(NamedTuple):
+    targets: list  # of ninja
+    command: list  # run in the tree; {build} is the build directory
+
+
+class Edit(NamedTuple):
+    file: str
+    text: str
+    instead: str
+
+
+class Mutant(NamedTuple):
+    sentence: str
+    edits: list
+    suites: list
+
+
+SUITES = {
+    "sim": Suite(["tests/sim/sim"], ["{build}/tests/sim/sim", "--seeds", "1..20"]),
+    "store": Suite(["tests/store/test_store"], ["{build}/tests/store/test_store"]),
+    "faults": Suite(["tests/faults/test_faults"], ["{build}/tests/faults/test_faults"]),
+    "powercut": Suite(["tests/faults/test_powercut"], ["{build}/tests/faults/test_powercut", "600", "1"]),
+    "fuzz": Suite(["fuzz/fuzz_api"], ["{build}/fuzz/fuzz_api", "fuzz/corpus/api", "fuzz/found/api"]),
+}
+
+MUTANTS = [
+    Mutant("an answer leaves before its commit", [
+        Edit("src/store/store.c", "return engine_commit(&store->scope, store->writer) ? BATCH_BROKEN : BATCH_DONE;",
+             "return BATCH_DONE;"),
+        Edit("src/store/store.c", "        batch_finish(store, batch, n);\n        failpoint_pass",
+             "        batch_finish(store, batch, n);\n"
+             "        if (engine_commit(&store->scope, store->writer))\n"
+             "                batch_fail(store, batch, 0);\n        failpoint_pass"),
+    ], ["powercut", "sim"]),
+    Mutant("a refused commit is acknowledged", [
+        Edit("src/store/store.c", "return engine_commit(&store->scope, store->writer) ? BATCH_BROKEN : BATCH_DONE;",
+             "return engine_commit(&store->scope, store->writer) ? BATCH_DONE : BATCH_DONE;"),
+    ], ["faults", "sim"]),
+    Mutant("a commit does not wait for the disk (synchronous=NORMAL)", [
+        Edit("src/store/sqlite.c", "PRAGMA synchronous=FULL;", "PRAGMA synchronous=NORMAL;"),
+    ], ["powercut"]),
+    Mutant("the file is not opened again after a failed commit", [
+        Edit("src/store/store.c", "        store->broken = true;\n", ""),
+    ], ["faults"]),
+    Mutant("a name made by an undone call is remembered", [
+        Edit("src/store/store.c", "        names_forget(store->names, names);\n", "        (void)names;\n"),
+    ], ["store", "sim"]),
+    Mutant("a heartbeat needs no token", [
+        Edit("src/domain/claim.c", "                e = run_check_fence(tx, &run, fence);\n        if (e)\n"
+             "                return e;\n        length",
+             "                e = run_is_leased(run.status) ? ERR_OK : run_check_fence(tx, &run, fence);\n"
+             "        if (e)\n                return e;\n        length"),
+        Edit("src/domain/run_sql.def", "AND status BETWEEN 1 AND 3 AND claim_token_hash = ?5",
+             "AND status BETWEEN 1 AND 3 AND ?5 IS NOT NULL"),
+    ], ["sim"]),
+    Mutant("a step is recorded without the token", [
+        Edit("src/domain/run_sql.def", "AND revision = ?5 AND claim_token_hash = ?6",
+             "AND revision = ?5 AND ?6 IS NOT NULL"),
+    ], ["sim"]),
+    Mutant("a recorded step is performed again", [
+        Edit("src/flow/plan.c", "        if (!out->list || !out->list->n)\n",
+             "        snapshot->run->current_step = 0, snapshot->frames[snapshot->n_frames - 1].steps.n = 0;\n"
+             "        if (!out->list || !out->list->n)\n"),
+    ], ["sim"]),
+    Mutant("events are numbered beside the transaction", [
+        Edit("src/domain/event.c", "                e = events_head(tx, events->tree, &head);\n",
+             "                { static int64_t tree, next; e = tree == events->tree ? ERR_OK : events_head(tx,"
+             " events->tree, &next); tree = events->tree; head = next; next += (int64_t)events->n; }\n"),
+    ], ["sim", "faults"]),
+    Mutant("a stream subscribes after it has read", [
+        Edit("src/api/streams.c", "        hub_subscribe(api_options(s->api)->hub, &feed->subscription);\n"
+             "        feed_read(feed);\n",
+             "        hub_subscribe(api_options(s->api)->hub, &feed->subscription);\n"),
+    ], ["fuzz"]),
+    Mutant("leases follow the wall clock", [
+        Edit("src/domain/domain.c", "return d->world->clock->boot(d->world->clock->ctx);",
+             "return d->world->clock->wall(d->world->clock->ctx);"),
+    ], ["sim"]),
+    Mutant("a join is counted from what was read before the transaction", [
+        Edit("src/domain/step_sql.def", "SET pending = pending - 1,",
+             "SET pending = (SELECT count(*) - 1 FROM run WHERE parent_run_id = ?1 AND parent_step_index = ?2 AND"
+             " coalesce(ended_at, 9e18) >= (SELECT max(ended_at) FROM run WHERE parent_run_id = ?1)),"),
+    ], ["sim"]),
+    Mutant("a cancel misses the child that was born meanwhile", [
+        Edit("src/domain/cancel.c", "                        e = cancel_children(tx, &child[i], reason, events);\n"
+             "                        if (!e)\n",
+             "                        e = cancel_children(tx, &child[i], reason, events);\n"
+             "                        if (!e && child[i].queued_at < tx_now(tx))\n"),
+    ], ["sim"]),
+    Mutant("a key is kept in a transaction of its own", [
+        Edit("src/domain/idempotency.c", '#include "domain/sql.h"\n',
+             '#include "domain/sql.h"\n#include "store/engine.h"\n'),
+        Edit("src/domain/idempotency.c", "        enum err e = tx_exec(tx, SQL_IDEMPOTENCY_ADD,",
+             "        enum err e = engine_script(tx_scope(tx), tx->engine, \"COMMIT; BEGIN IMMEDIATE\") ? ERR_UNAVAILABLE :"
+             " tx_exec(tx, SQL_IDEMPOTENCY_ADD,"),
+    ], ["sim"]),
+    Mutant("a run that waits for its next attempt is ready", [
+        Edit("src/domain/run.c", "        if (!e && !run.hold)\n                e = enter_lane(tx, &run);",
+             "        if (!e)\n                e = enter_lane(tx, &run);"),
+    ], ["sim"]),
+    Mutant("a claim that nobody heard of is not given back", [
+        Edit("src/domain/claim.c", "                        e = to_queue(tx, &run, &change, by);\n",
+             "                        e = change.to == RUN_QUEUED ? ERR_OK : to_queue(tx, &run, &change, by);\n"),
+    ], ["sim"]),
+    Mutant("an expired lease is not counted", [
+        Edit("src/domain/claim.c", "        run->recoveries += !boot;\n", ""),
+    ], ["sim"]),
+]
