@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 LEDGER, PAGE = ROOT / "reliability" / "ledger.jsonl", ROOT / "docs" / "RELIABILITY.md"
 BEGIN, END = "<!-- the sums of reliability/ledger.jsonl -->\n", "<!-- end -->\n"
 
-# suite, its target, what the target is given
+# suite, its target, what the target is given; {seed} is the run's own
 SUITES = [
     ("crash", "crash-test", ["CYCLES=100"]),
     ("failpoints", "failpoint-test", []),
@@ -30,7 +30,7 @@ SUITES = [
     ("restart", "restart-test", ["RUNS=1000000"]),
     ("stream", "stream-test", []),
     ("powercut", "powercut", ["N=20000"]),
-    ("sim", "sim", ["SEEDS=200", "OPS=5000"]),
+    ("sim", "sim", ["SEEDS={seed}00..{seed}99", "OPS=5000"]),
     ("planted", "planted-test", []),
     ("fuzz", "fuzz-smoke", []),
 ]
@@ -52,7 +52,8 @@ def targets():
 
 def run(target, arguments, seed):
     """What the suite says that it has done."""
-    process = subprocess.Popen(["make", "-s", "-C", ROOT, target, f"SEED={seed}", *arguments], text=True,
+    process = subprocess.Popen(["make", "-s", "-C", ROOT, target, f"SEED={seed}",
+                                *(argument.format(seed=seed) for argument in arguments)], text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     told = {}
     for line in process.stdout:

@@ -96,15 +96,9 @@ static enum err claim(struct request *r, struct tx *tx, int64_t run)
         const struct claim_body *b = r->body;
         struct claim_request *request = &r->claim.request;
         const struct clock *clock = r->scope.world->clock;
-        int64_t now = clock->boot(clock->ctx);
         struct claim *claims;
-        bool first = !request->lease_seconds;
         enum err e;
 
-        if (r->claim.gone) { /* nobody is there to take it */
-                waiting_pass_on(tx, &r->claim);
-                return ERR_EMPTY;
-        }
         *request = (struct claim_request){
                 .lease_seconds = b->lease_seconds ? b->lease_seconds : LEASE_DEFAULT,
                 .max = b->max ? (int)b->max : 1,
@@ -113,15 +107,10 @@ static enum err claim(struct request *r, struct tx *tx, int64_t run)
         e = criteria(r, &request->criteria);
         if (!e && request->criteria.session_id.p)
                 request->max = 1;
+        if (!e && !run && b->wait_seconds && !r->claim.wait_until)
+                r->claim.wait_until = clock->boot(clock->ctx) + b->wait_seconds * US_PER_S;
         if (!e)
-                e = claim_next(tx, &r->by, request, &r->items);
-        if (e == ERR_EMPTY && !run && b->wait_seconds) {
-                if (first)
-                        r->claim.wait_until = now + b->wait_seconds * US_PER_S;
-                r->claim.call.parked = now < r->claim.wait_until;
-        }
-        if (e && e != ERR_EMPTY) /* its session has gained a lease while it waited */
-                waiting_pass_on(tx, &r->claim);
+                e = waiting_claim(tx, &r->by, &r->claim, &r->items);
         if (e)
                 return e;
         claims = r->items.items;

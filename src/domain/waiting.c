@@ -50,10 +50,18 @@ static void leave(struct waiting *w, struct claim_call *c)
         store_resubmit(*w->store, &c->call);
 }
 
-void waiting_pass_on(struct tx *tx, const struct claim_call *c)
+enum err waiting_claim(struct tx *tx, const struct principal *by, struct claim_call *c,
+                       struct list *out)
 {
-        if (c->woken_by)
+        const struct clock *clock = tx_scope(tx)->world->clock;
+        bool gone = c->gone;
+        enum err e = gone ? ERR_EMPTY : claim_next(tx, by, &c->request, out);
+
+        if (e == ERR_EMPTY && !gone)
+                c->call.parked = clock->boot(clock->ctx) < c->wait_until;
+        else if (e && c->woken_by)
                 tx_hint(tx, HINT_LANE, c->woken_by, 0);
+        return e;
 }
 
 void waiting_lane(struct waiting *w, int64_t id)

@@ -1,6 +1,7 @@
 /*
  * Waiting calls: claims that found nothing to take and stay until a lane gains a run, heartbeats that
- * stay until something happens to their runs; each until its time is over or its client has left.  Used on the store's writing thread only.
+ * stay until something happens to their runs; each until its time is over or its client has left.
+ * Used on the store's writing thread only.
  */
 #ifndef BATON_DOMAIN_WAITING_H
 #define BATON_DOMAIN_WAITING_H
@@ -21,13 +22,18 @@ struct claim_call {
         struct claim_call *next, **link;
 };
 
+/*
+ * claim_next() for a call that may wait: one that finds nothing is parked until wait_until.  One that
+ * was woken and takes nothing, since its client has left or it is refused (its session has taken a
+ * run meanwhile), passes the wake-up on.  ERR_EMPTY: nothing to take, or nobody to take it.
+ */
+enum err waiting_claim(struct tx *, const struct principal *by, struct claim_call *, struct list *out);
+
 struct waiting;
 struct waiting *waiting_new(struct store **store, struct domain *);
 void waiting_free(struct waiting *);
 /* The store's park hook. */
 void waiting_park(struct waiting *, struct claim_call *);
-/* A call that takes nothing although it was woken passes the wake-up on. */
-void waiting_pass_on(struct tx *, const struct claim_call *);
 /* After a commit: a lane has gained a run. */
 void waiting_lane(struct waiting *, int64_t lane);
 /* After a commit: something happened in a tree. */

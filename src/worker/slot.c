@@ -63,13 +63,7 @@ static enum err claim_run(struct call *call, struct tx *tx)
         enum err e;
 
         drop_definition(s); /* of a turn that was undone */
-        if (s->claim.gone || s->worker->draining) {
-                waiting_pass_on(tx, &s->claim);
-                return ERR_EMPTY;
-        }
-        e = claim_next(tx, &s->worker->by, &s->claim.request, &s->claims);
-        if (e == ERR_EMPTY)
-                call->parked = worker_boot_now(s->worker) < s->claim.wait_until;
+        e = waiting_claim(tx, &s->worker->by, &s->claim, &s->claims);
         if (e)
                 return e;
         claim = s->claims.items;

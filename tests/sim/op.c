@@ -120,10 +120,6 @@ static enum err run_claim(struct op *op, struct tx *tx)
         struct claim_request *request = &op->claim.request;
         enum err e;
 
-        if (op->claim.gone) {
-                waiting_pass_on(tx, &op->claim);
-                return ERR_EMPTY;
-        }
         *request = (struct claim_request){
                 .criteria = { .workspace = op->by->workspace,
                               .executor = EXECUTOR_AGENT,
@@ -133,8 +129,9 @@ static enum err run_claim(struct op *op, struct tx *tx)
                 .max = op->n,
                 .run = op->id,
         };
-        e = claim_next(tx, op->by, request, &op->claims);
-        op->claim.call.parked = e == ERR_EMPTY && op->sim->w.boot < op->claim.wait_until;
+        e = waiting_claim(tx, op->by, &op->claim, &op->claims);
+        if (e && e != ERR_EMPTY && op->claim.woken_by)
+                reached(op->sim, PASSED_ON);
         op->was_parked |= op->claim.call.parked;
         return e;
 }

@@ -49,8 +49,7 @@ enum err worker_claim(struct op *op, struct tx *tx)
                                                                   .capabilities = STR("gpu,net") },
                                                     .lease_seconds = op->lease,
                                                     .max = 1 };
-        e = claim_next(tx, op->by, &op->claim.request, &op->claims);
-        op->claim.call.parked = e == ERR_EMPTY && s->w.boot < op->claim.wait_until;
+        e = waiting_claim(tx, op->by, &op->claim, &op->claims);
         op->was_parked |= op->claim.call.parked;
         if (e)
                 return e;
