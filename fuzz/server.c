@@ -13,7 +13,7 @@
 #include "flow/plan.h"
 #include "fuzz.h"
 
-enum { TICK_MS = 250, TURNS_MAX = 10000, LEASE = 90, INPUTS_MAX = 500 };
+enum { TURNS_MAX = 10000, LEASE = 90, INPUTS_MAX = 500 };
 
 /* ---- between two inputs ---- */
 
@@ -525,51 +525,6 @@ void server_work(struct server *s, int steps, struct str output, bool fails)
 
 /* ---- life ---- */
 
-static void committed(void *context, const struct hint *hints, size_t n)
-{
-        struct server *s = context;
-
-        domain_committed(s->domain);
-        for (size_t i = 0; i < n; i++) {
-                if (hints[i].kind == HINT_TREE) {
-                        hub_publish(s->hub, hints[i].key);
-                        waiting_tree(s->waiting, hints[i].key);
-                } else if (hints[i].kind == HINT_LANE) {
-                        waiting_lane(s->waiting, hints[i].key);
-                } else {
-                        api_keys_changed(s->api);
-                }
-        }
-}
-
-static void kept(void *context)
-{
-        domain_kept(((struct server *)context)->domain);
-}
-
-static void rolled_back(void *context, bool whole)
-{
-        domain_rolled_back(((struct server *)context)->domain, whole);
-}
-
-static void mended(void *context)
-{
-        waiting_again(((struct server *)context)->waiting);
-}
-
-static void park(void *context, struct call *call)
-{
-        waiting_park(((struct server *)context)->waiting, (struct claim_call *)call);
-}
-
-static enum err tick(void *context, struct tx *tx)
-{
-        struct server *s = context;
-
-        waiting_tick(s->waiting, fuzz_world.clock->boot(NULL));
-        return domain_tick(s->domain, tx);
-}
-
 static enum err make_key(struct tx *tx, void *arg)
 {
         struct principal by = { .actor = STR("daemon:baton"),
@@ -602,15 +557,7 @@ static struct server *open_server(void)
                                          .statements = statements,
                                          .n_statements = LENGTH(statements),
                                          .migrations = migrations,
-                                         .n_migrations = migrations_n,
-                                         .hooks = s,
-                                         .committed = committed,
-                                         .kept = kept,
-                                         .rolled_back = rolled_back,
-                                         .mended = mended,
-                                         .park = park,
-                                         .tick = tick,
-                                         .tick_ms = TICK_MS };
+                                         .n_migrations = migrations_n };
         struct api_options api = { .world = &fuzz_world, .version = "fuzz",
                                    .usage = usage, .max_streams = 16 };
         struct str secret;
@@ -619,16 +566,18 @@ static struct server *open_server(void)
         memcpy(statements + SQL_COUNT, emptying, sizeof(emptying));
         memcpy(statements + SQL_COUNT + LENGTH(emptying), invariants, sizeof(invariants));
         scope_init(&s->scope, &fuzz_world);
-        options.context = s->domain = domain_new(&fuzz_world);
-        s->waiting = waiting_new(&s->store, s->domain);
-        api.hub = s->hub = hub_new();
+        hooks_open(&s->hooks, &fuzz_world, &s->store);
+        hooks_set(&s->hooks, &options);
+        api.hub = s->hooks.hub;
         api.definitions = s->definitions = definition_cache_new(&fuzz_world);
         MUST(!store_open(&s->scope, &options, &s->store));
-        MUST(!store_run(s->store, &s->scope, domain_boot, s->domain));
+        MUST(!store_run(s->store, &s->scope, domain_boot, s->hooks.domain));
         MUST(!store_run(s->store, &s->scope, make_key, &secret));
         snprintf(s->key, sizeof(s->key), STR_FMT, STR_ARG(secret));
         api.store = s->store;
         s->api = api_new(&api);
+        s->hooks.keys_changed = api_keys_changed;
+        s->hooks.keys = s->api;
         s->loop.last = &s->loop.first;
         s->loop.data = api_loop_start(s->api, &s->loop);
         return s;
@@ -640,9 +589,7 @@ static void close_server(struct server *s)
         api_free(s->api);
         store_close(s->store);
         definition_cache_free(s->definitions);
-        hub_free(s->hub);
-        waiting_free(s->waiting);
-        domain_free(s->domain);
+        hooks_close(&s->hooks);
         scope_done(&s->scope);
         free(s);
 }
@@ -670,7 +617,7 @@ void server_end(struct server *s)
                 server_leave(s, x);
         server_settle(s);
         server_jump(s, 1); /* what waited for a client that has left comes back at the next tick */
-        MUST(waiting_count(s->waiting) == 0 && hub_count(s->hub) == 0);
+        MUST(waiting_count(s->hooks.waiting) == 0 && hub_count(s->hooks.hub) == 0);
         while (s->exchanges)
                 server_forget(s, s->exchanges);
 }

@@ -9,6 +9,7 @@
 
 #include "api/api.h"
 #include "http/head.h"
+#include "hub/hooks.h"
 
 struct http_loop {
         void *data;
@@ -36,9 +37,7 @@ struct exchange {
 
 struct server {
         struct scope scope;
-        struct domain *domain;
-        struct waiting *waiting;
-        struct hub *hub;
+        struct hooks hooks;
         struct store *store;
         struct definition_cache *definitions;
         struct api *api;

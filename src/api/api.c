@@ -65,9 +65,9 @@ struct tally *api_streams(struct api *api)
         return api->streams;
 }
 
-void api_keys_changed(struct api *api)
+void api_keys_changed(void *api)
 {
-        atomic_fetch_add(&api->keys_generation, 1);
+        atomic_fetch_add(&((struct api *)api)->keys_generation, 1);
 }
 
 void api_drain(struct api *api)

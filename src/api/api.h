@@ -46,7 +46,7 @@ size_t api_body_limit(void *api, enum http_method, struct str path);
 void *api_loop_start(void *api, struct http_loop *);
 void api_loop_stop(void *api, void *loop_data);
 /* After a commit that changed keys: what was looked up before is void. */
-void api_keys_changed(struct api *);
+void api_keys_changed(void *api);
 void api_drain(struct api *); /* new work is refused with 503 draining */
 
 #endif

@@ -20,6 +20,7 @@
 #include "domain/migrations.h"
 #include "domain/sql.h"
 #include "domain/workspace.h"
+#include "hub/hooks.h"
 #include "server/privileges.h"
 #include "worker/files.h"
 #include "worker/worker.h"
@@ -27,13 +28,11 @@
 /* It cannot be forked again from a process with threads, a database and no rights. */
 static const char SPAWNER_DIED[] = "the spawner has died";
 
-enum { TICK_MS = 250, HTTP_DRAIN_SECONDS = 5, MOMENT_MS = 50, IDLE_SECONDS = 5,
+enum { HTTP_DRAIN_SECONDS = 5, MOMENT_MS = 50, IDLE_SECONDS = 5,
        SPARE_BYTES = 16 << 20 };
 
 struct server {
-        struct domain *domain;
-        struct waiting *waiting;
-        struct hub *hub;
+        struct hooks hooks;
         struct store *store;
         struct api *api;
         struct http_server *http;
@@ -124,8 +123,8 @@ static enum err write_file(struct scope *scope, const struct server *s, const ch
 static enum err read_vault(struct scope *scope, const struct server *s)
 {
         const char *path = in_data(scope, s, "secret.key");
-        unsigned char *vault = s->domain->vault;
-        const size_t n = sizeof(s->domain->vault);
+        unsigned char *vault = s->hooks.domain->vault;
+        const size_t n = sizeof(s->hooks.domain->vault);
         int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
         struct stat st = { 0 };
         bool whole;
@@ -180,56 +179,6 @@ static enum err admin_key(struct scope *scope, struct server *s)
         return e ? e : write_file(scope, s, "admin.key", secret);
 }
 
-/* ---- hooks of the store ---- */
-
-static void committed(void *context, const struct hint *hints, size_t n)
-{
-        struct server *s = context;
-
-        domain_committed(s->domain);
-        for (size_t i = 0; i < n; i++) {
-                if (hints[i].kind == HINT_TREE) {
-                        hub_publish(s->hub, hints[i].key);
-                        waiting_tree(s->waiting, hints[i].key);
-                } else if (hints[i].kind == HINT_LANE)
-                        waiting_lane(s->waiting, hints[i].key);
-                else if (hints[i].kind == HINT_KEYS)
-                        api_keys_changed(s->api);
-        }
-}
-
-static enum err tick(void *context, struct tx *tx)
-{
-        struct server *s = context;
-        const struct clock *clock = s->domain->world->clock;
-
-        waiting_tick(s->waiting, clock->boot(clock->ctx));
-        return domain_tick(s->domain, tx);
-}
-
-/* The store's hooks and the transactions' context differ: operations see only the domain. */
-static void park(void *context, struct call *call)
-{
-        struct server *s = context;
-
-        waiting_park(s->waiting, (struct claim_call *)call);
-}
-
-static void kept(void *context)
-{
-        domain_kept(((struct server *)context)->domain);
-}
-
-static void rolled_back(void *context, bool whole)
-{
-        domain_rolled_back(((struct server *)context)->domain, whole);
-}
-
-static void mended(void *context)
-{
-        waiting_again(((struct server *)context)->waiting);
-}
-
 static enum err open_store(struct scope *scope, struct server *s, const struct options *o)
 {
         struct store_options options = {
@@ -241,20 +190,14 @@ static enum err open_store(struct scope *scope, struct server *s, const struct o
                 .migrations = migrations,
                 .n_migrations = migrations_n,
                 .readers = (int)o->reader_threads,
-                .context = s->domain,
-                .hooks = s,
-                .committed = committed,
-                .kept = kept,
-                .rolled_back = rolled_back,
-                .mended = mended,
-                .park = park,
-                .tick = tick,
-                .tick_ms = TICK_MS,
         };
-        enum err e = store_open(scope, &options, &s->store);
+        enum err e;
+
+        hooks_set(&s->hooks, &options);
+        e = store_open(scope, &options, &s->store);
 
         if (!e)
-                e = store_run(s->store, scope, domain_boot, s->domain);
+                e = store_run(s->store, scope, domain_boot, s->hooks.domain);
         if (!e)
                 e = failpoint(scope, FAILPOINT_BOOT_OPEN);
         return e ? e : admin_key(scope, s);
@@ -400,7 +343,7 @@ static struct str sorted_names(struct scope *scope, const char *text)
 static enum err start_worker(struct scope *scope, struct server *s, const struct options *o)
 {
         struct worker_options options = { .store = s->store,
-                                          .hub = s->hub,
+                                          .hub = s->hooks.hub,
                                           .spawner = s->spawner,
                                           .definitions = s->definitions,
                                           .world = &system_world,
@@ -440,18 +383,18 @@ static enum err start(struct scope *scope, struct server *s, const struct option
         s->options = o;
         gethostname(s->host, sizeof(s->host) - 1);
         s->definitions = definition_cache_new(&system_world);
-        s->domain = domain_new(&system_world);
-        s->waiting = waiting_new(&s->store, s->domain);
-        s->hub = hub_new();
+        hooks_open(&s->hooks, &system_world, &s->store);
         e = read_vault(scope, s);
         if (!e)
                 e = open_store(scope, s, o);
         if (e)
                 return e;
         api.store = s->store;
-        api.hub = s->hub;
+        api.hub = s->hooks.hub;
         api.definitions = s->definitions;
         s->api = api_new(&api);
+        s->hooks.keys_changed = api_keys_changed;
+        s->hooks.keys = s->api;
         e = store_start(scope, s->store);
         s->started = !e;
         if (!e)
@@ -573,11 +516,8 @@ static void stop(struct scope *scope, struct server *s)
         spawner_free(s->spawner);
         if (s->definitions)
                 definition_cache_free(s->definitions);
-        if (s->hub) {
-                hub_free(s->hub);
-                waiting_free(s->waiting);
-                domain_free(s->domain);
-        }
+        if (s->hooks.domain)
+                hooks_close(&s->hooks);
         if (s->lock > 0)
                 close(s->lock);
 }

@@ -17,7 +17,7 @@ ALLOWED = {
     "store": {"core"},
     "domain": {"core", "json", "store"},
     "flow": {"core", "json", "domain"},
-    "hub": {"core"},
+    "hub": {"core", "store", "domain"},
     "http": {"core", "json"},
     "worker": {"core", "json", "store", "domain", "flow", "hub", "http"},
     "api": {"core", "json", "store", "domain", "flow", "hub", "http"},

@@ -115,12 +115,22 @@ static enum err run_decide(struct op *op, struct tx *tx)
         return approval_decide(tx, op->by, op->id, op->approve, STR_NONE, &approval);
 }
 
+enum err op_claim(struct op *op, struct tx *tx)
+{
+        enum err e = waiting_claim(tx, op->by, &op->claim, &op->claims);
+
+        if (e && e != ERR_EMPTY && op->claim.woken_by)
+                reached(op->sim, PASSED_ON);
+        if (op->claim.call.parked) {
+                op->was_parked = true;
+                reached(op->sim, PARKED);
+        }
+        return e;
+}
+
 static enum err run_claim(struct op *op, struct tx *tx)
 {
-        struct claim_request *request = &op->claim.request;
-        enum err e;
-
-        *request = (struct claim_request){
+        op->claim.request = (struct claim_request){
                 .criteria = { .workspace = op->by->workspace,
                               .executor = EXECUTOR_AGENT,
                               .session_id = optional(op->session),
@@ -129,11 +139,7 @@ static enum err run_claim(struct op *op, struct tx *tx)
                 .max = op->n,
                 .run = op->id,
         };
-        e = waiting_claim(tx, op->by, &op->claim, &op->claims);
-        if (e && e != ERR_EMPTY && op->claim.woken_by)
-                reached(op->sim, PASSED_ON);
-        op->was_parked |= op->claim.call.parked;
-        return e;
+        return op_claim(op, tx);
 }
 
 static struct fence shown(const struct op *op)
@@ -630,7 +636,7 @@ static void check_follow(struct op *op)
         f->woken |= op->events.n == FOLLOW_PAGE;
         if (!f->woken && f->cursor == tree->seq && one_in(&s->w, 40)) {
                 reached(s, FOLLOWED);
-                hub_unsubscribe(s->hub, &f->subscription);
+                hub_unsubscribe(s->hooks.hub, &f->subscription);
                 f->tree = 0;
         }
 }
@@ -988,7 +994,7 @@ static bool start_follower(struct sim *s)
         *f = (struct follower){ .tree = s->recent[roll(&s->w, (int64_t)s->n_recent)]->id };
         f->cursor = one_in(&s->w, 2) ? 0 : ((struct tree_fact *)map_get(&s->trees, f->tree))->seq;
         f->subscription = (struct subscription){ .topic = f->tree, .wake = wake_follower };
-        hub_subscribe(s->hub, &f->subscription);
+        hub_subscribe(s->hooks.hub, &f->subscription);
         f->woken = true;
         return true;
 }

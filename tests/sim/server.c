@@ -9,8 +9,6 @@
 #include "domain/workspace.h"
 #include "sim.h"
 
-enum { TICK_MS = 250 };
-
 /* ---- commits that fail ---- */
 
 /* Whose commits fail: the writer's connection is opened inside the store, and the only way to it is
@@ -35,45 +33,7 @@ static int on_connection(sqlite3 *db, const char **error, const void *api)
         return SQLITE_OK;
 }
 
-/* ---- hooks of the store ---- */
-
-static void committed(void *hooks, const struct hint *hints, size_t n)
-{
-        struct sim *s = hooks;
-
-        domain_committed(s->domain);
-        for (size_t i = 0; i < n; i++) {
-                if (hints[i].kind == HINT_TREE) {
-                        hub_publish(s->hub, hints[i].key);
-                        waiting_tree(s->waiting, hints[i].key);
-                } else if (hints[i].kind == HINT_LANE) {
-                        waiting_lane(s->waiting, hints[i].key);
-                }
-        }
-}
-
-static void kept(void *hooks)
-{
-        domain_kept(((struct sim *)hooks)->domain);
-}
-
-static void rolled_back(void *hooks, bool whole)
-{
-        domain_rolled_back(((struct sim *)hooks)->domain, whole);
-}
-
-static void mended(void *hooks)
-{
-        waiting_again(((struct sim *)hooks)->waiting);
-}
-
-static void park(void *hooks, struct call *call)
-{
-        struct sim *s = hooks;
-
-        reached(s, PARKED);
-        waiting_park(s->waiting, (struct claim_call *)call);
-}
+/* ---- what happens in a turn ---- */
 
 int64_t tx_last_event(struct tx *tx)
 {
@@ -91,8 +51,7 @@ static enum err tick(void *hooks, struct tx *tx)
         s->ticked = true;
         s->tick_ran = ++s->ran;
         s->tick_from = tx_last_event(tx);
-        waiting_tick(s->waiting, s->w.boot);
-        e = domain_tick(s->domain, tx);
+        e = hooks_tick(hooks, tx);
         if (e)
                 violation(s, "the tick failed: " STR_FMT, STR_ARG(tx_scope(tx)->fault.detail));
         s->tick_to = tx_last_event(tx);
@@ -156,27 +115,19 @@ void server_start(struct sim *s, bool first)
                                          .statements = registry(s),
                                          .n_statements = SQL_COUNT + 1,
                                          .migrations = migrations,
-                                         .n_migrations = migrations_n,
-                                         .hooks = s,
-                                         .committed = committed,
-                                         .kept = kept,
-                                         .rolled_back = rolled_back,
-                                         .mended = mended,
-                                         .park = park,
-                                         .tick = tick,
-                                         .tick_ms = TICK_MS };
+                                         .n_migrations = migrations_n };
 
         failing = s;
         sqlite3_auto_extension((void (*)(void))on_connection);
         s->definitions = definition_cache_new(&s->w.world);
-        options.context = s->domain = domain_new(&s->w.world);
-        s->waiting = waiting_new(&s->store, s->domain);
-        s->hub = hub_new();
+        hooks_open(&s->hooks, &s->w.world, &s->store);
+        hooks_set(&s->hooks, &options);
+        options.tick = tick;
         scope_init(&s->scope, &s->w.world);
         must(s, store_open(&s->scope, &options, &s->store), "the store does not open");
         if (s->failed)
                 return;
-        must(s, store_run(s->store, &s->scope, domain_boot, s->domain), "the server does not boot");
+        must(s, store_run(s->store, &s->scope, domain_boot, s->hooks.domain), "the server does not boot");
         s->still_until = s->w.boot + (first ? 0 : 10 * US_PER_S);
         s->tick_boot = s->w.boot;
         if (first) {
@@ -197,14 +148,12 @@ void server_stop(struct sim *s)
         }
         for (int i = 0; i < FOLLOWERS; i++)
                 if (s->followers[i].tree) {
-                        hub_unsubscribe(s->hub, &s->followers[i].subscription);
+                        hub_unsubscribe(s->hooks.hub, &s->followers[i].subscription);
                         s->followers[i].tree = 0;
                 }
         store_close(s->store);
-        waiting_free(s->waiting);
-        domain_free(s->domain);
+        hooks_close(&s->hooks);
         definition_cache_free(s->definitions);
-        hub_free(s->hub);
         scope_done(&s->scope);
 }
 

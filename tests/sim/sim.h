@@ -14,10 +14,9 @@
 
 #include "domain/definition.h"
 #include "domain/step.h"
-#include "domain/waiting.h"
 #include "flow/definition_cache.h"
 #include "flow/plan.h"
-#include "hub/hub.h"
+#include "hub/hooks.h"
 #include "rows.h"
 #include "world.h"
 
@@ -163,6 +162,7 @@ struct worker {
 /* ---- all of it ---- */
 
 struct sim {
+        struct hooks hooks; /* first: the store's hooks are given it */
         struct sim_world w;
         uint64_t seed;
         int64_t *reached; /* REACH_COUNT, over all seeds */
@@ -174,14 +174,10 @@ struct sim {
 
         /* The server. */
         struct store *store;
-        struct domain *domain;
-        struct waiting *waiting;
-        struct hub *hub;
         struct definition_cache *definitions;
         struct statement *statements; /* the domain's, and one of ours */
         struct scope scope;
         bool fail_commit, commit_failed; /* commit_failed: of this turn, or its file is not open again */
-        int parked;
 
         /* The world outside. */
         struct op *served[512]; /* of this turn, in the order in which they were answered */
@@ -229,6 +225,8 @@ int64_t tx_last_event(struct tx *);
 
 /* op.c */
 void op_submit(struct op *);
+/* In a transaction: claims, or waits. */
+enum err op_claim(struct op *, struct tx *);
 bool op_client(struct sim *); /* one made up by the dice; false: nothing fits */
 void follower_read(struct sim *, struct follower *);
 void op_init(struct op *, struct sim *, enum op_kind, const struct principal *, struct scope *);

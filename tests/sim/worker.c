@@ -49,8 +49,7 @@ enum err worker_claim(struct op *op, struct tx *tx)
                                                                   .capabilities = STR("gpu,net") },
                                                     .lease_seconds = op->lease,
                                                     .max = 1 };
-        e = waiting_claim(tx, op->by, &op->claim, &op->claims);
-        op->was_parked |= op->claim.call.parked;
+        e = op_claim(op, tx);
         if (e)
                 return e;
         claim = op->claims.items;

@@ -1,0 +1,76 @@
+#include "hub/hooks.h"
+
+enum { TICK_MS = 250 };
+
+void hooks_open(struct hooks *h, const struct world *world, struct store **store)
+{
+        h->domain = domain_new(world);
+        h->waiting = waiting_new(store, h->domain);
+        h->hub = hub_new();
+}
+
+void hooks_close(struct hooks *h)
+{
+        hub_free(h->hub);
+        waiting_free(h->waiting);
+        domain_free(h->domain);
+}
+
+static void committed(void *context, const struct hint *hints, size_t n)
+{
+        struct hooks *h = context;
+
+        domain_committed(h->domain);
+        for (size_t i = 0; i < n; i++) {
+                if (hints[i].kind == HINT_TREE) {
+                        hub_publish(h->hub, hints[i].key);
+                        waiting_tree(h->waiting, hints[i].key);
+                } else if (hints[i].kind == HINT_LANE) {
+                        waiting_lane(h->waiting, hints[i].key);
+                } else if (h->keys_changed) {
+                        h->keys_changed(h->keys);
+                }
+        }
+}
+
+static void kept(void *hooks)
+{
+        domain_kept(((struct hooks *)hooks)->domain);
+}
+
+static void rolled_back(void *hooks, bool whole)
+{
+        domain_rolled_back(((struct hooks *)hooks)->domain, whole);
+}
+
+static void mended(void *hooks)
+{
+        waiting_again(((struct hooks *)hooks)->waiting);
+}
+
+static void park(void *hooks, struct call *call)
+{
+        waiting_park(((struct hooks *)hooks)->waiting, (struct claim_call *)call);
+}
+
+enum err hooks_tick(void *hooks, struct tx *tx)
+{
+        struct hooks *h = hooks;
+        const struct clock *clock = h->domain->world->clock;
+
+        waiting_tick(h->waiting, clock->boot(clock->ctx));
+        return domain_tick(h->domain, tx);
+}
+
+void hooks_set(struct hooks *h, struct store_options *o)
+{
+        o->context = h->domain; /* operations see only the domain */
+        o->hooks = h;
+        o->committed = committed;
+        o->kept = kept;
+        o->rolled_back = rolled_back;
+        o->mended = mended;
+        o->park = park;
+        o->tick = hooks_tick;
+        o->tick_ms = TICK_MS;
+}

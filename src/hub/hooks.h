@@ -1,0 +1,31 @@
+/*
+ * Hooks of the store: what is kept in memory beside the database follows every transaction of it.
+ * The domain's tables keep or forget what they cached, claims that wait are offered what became
+ * ready, and subscribers hear that there is something newer.
+ */
+#ifndef BATON_HUB_HOOKS_H
+#define BATON_HUB_HOOKS_H
+
+#include "domain/domain.h"
+#include "domain/waiting.h"
+#include "hub/hub.h"
+#include "store/store.h"
+
+struct hooks {
+        struct domain *domain;
+        struct waiting *waiting;
+        struct hub *hub;
+        void (*keys_changed)(void *keys); /* after a commit that changed a key; NULL = nobody asks */
+        void *keys;
+};
+
+/* Makes the three; *store need not be open yet. */
+void hooks_open(struct hooks *, const struct world *, struct store **store);
+/* After the store is closed. */
+void hooks_close(struct hooks *);
+/* The context, the hooks and the tick of a store's options. */
+void hooks_set(struct hooks *, struct store_options *);
+/* The tick itself, for who wraps it. */
+enum err hooks_tick(void *hooks, struct tx *) NODISCARD;
+
+#endif
