@@ -20,7 +20,7 @@ run: all ## build, then run examples/repo-audit.yaml on this checkout
 serve: all ## run the server on 127.0.0.1:7420
 	$(BUILD)/baton serve
 
-test: all ## every test; ends with "N passed, N failed"
+test: all ## every test but those with targets of their own; ends with "N passed, N failed"
 	@PYTHON=$(PYTHON) tests/run $(BUILD)
 
 crash-test: all ## kill -9 at random times under load, then check; CYCLES=100
@@ -122,7 +122,7 @@ openapi-lint: all
 	@tools/openapi/lint $(BUILD)/baton
 
 format: ## lay the sources out as .clang-format says
-	clang-format -i $$(git ls-files 'src/*.[ch]' 'tests/*.[ch]')
+	clang-format -i $$(git ls-files 'src/*.[ch]' 'tests/*.[ch]' 'fuzz/*.[ch]' 'bench/*.[ch]')
 
 install: all ## into /usr/local
 	meson install -C $(BUILD)

@@ -67,9 +67,10 @@ static const struct statement invariants[] = {
         { "events of a tree are numbered from 1 without gap",
           "SELECT count(*) FROM (SELECT 1 FROM event GROUP BY tree_id HAVING min(seq) <> 1"
           " OR max(seq) <> count(*))" },
-        { "a tree has events, and an event a tree",
-          "SELECT count(*) + (SELECT count(*) FROM event WHERE tree_id NOT IN"
-          " (SELECT tree_id FROM task)) FROM task WHERE tree_id NOT IN (SELECT tree_id FROM event)" },
+        { "a tree has events, and events have a tree or end with its deletion",
+          "SELECT count(*) + (SELECT count(*) FROM event AS last WHERE tree_id NOT IN (SELECT tree_id"
+          " FROM task) AND type <> 44 AND seq = (SELECT max(seq) FROM event WHERE tree_id ="
+          " last.tree_id)) FROM task WHERE tree_id NOT IN (SELECT tree_id FROM event)" },
         { "a task knows its newest attempt",
           "SELECT count(*) FROM task WHERE last_run_id IS NOT (SELECT max(id) FROM run WHERE"
           " task_id = task.id AND kind = 0)" },
@@ -92,6 +93,17 @@ static const struct statement invariants[] = {
         { "a task counts its children",
           "SELECT count(*) FROM task WHERE child_count <> (SELECT count(*) FROM task AS child WHERE"
           " child.parent_task_id = task.id)" },
+        { "a task counts the prerequisites that hold it up",
+          "SELECT count(*) FROM task WHERE unmet_deps <> (SELECT count(*) FROM dependency JOIN task"
+          " AS needed ON needed.id = depends_on_task_id WHERE dependency.task_id = task.id AND"
+          " needed.status <> 5 AND NOT (on_failure = 1 AND needed.status IN (6, 7)))" },
+        { "a task counts those that wait for it",
+          "SELECT count(*) FROM task WHERE dependent_count <> (SELECT count(*) FROM dependency WHERE"
+          " depends_on_task_id = task.id)" },
+        { "a queued run is held if and only if its task is blocked or paused",
+          "SELECT count(*) FROM run JOIN task ON task.id = task_id WHERE run.status = 0 AND"
+          " (run.hold & 3) <> ((run.kind = 0 AND (unmet_deps > 0 OR (approval_policy > 0 AND"
+          " approval_state <> 2))) | (paused_n > 0) * 2)" },
         { "attempts of a task are numbered and counted",
           "SELECT count(*) FROM task WHERE attempts <> (SELECT coalesce(max(attempt), 0) FROM run"
           " WHERE task_id = task.id AND kind = 0)" },

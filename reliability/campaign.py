@@ -115,6 +115,9 @@ def main():
     args = parser.parse_args()
     if args.table:
         return write_table()
+    unknown = set(args.only or []) - {row[0] for row in SUITES}
+    if unknown:
+        parser.error(f"no such suite: {', '.join(sorted(unknown))}; there are {', '.join(row[0] for row in SUITES)}")
     return int(campaign(args.minutes, args.only) > 0)
 
 

@@ -203,6 +203,20 @@ def test_an_address_with_too_many_connections_is_told_so(small_server):
         s.close()
 
 
+def test_a_server_with_too_many_connections_says_so(tmp_path):
+    server = Server(tmp_path / "data", "--max-connections", "10")
+    held = [connect(server) for _ in range(10)]
+    one = f"GET /livez HTTP/1.1\r\nHost: {server.address}\r\n\r\n".encode()
+    for s in held:
+        s.sendall(one)
+        assert s.recv(1000).startswith(b"HTTP/1.1 200 ")
+    answer = server.raw(one)
+    assert answer.startswith(b"HTTP/1.1 429 ") and b"(--max-connections)" in answer
+    for s in held:
+        s.close()
+    server.stop()
+
+
 def test_a_key_with_too_many_streams_is_told_so(small_server):
     api = Client(small_server)
     path = f"/v1/tasks/{api.task()['id']}/events/stream"

@@ -721,6 +721,16 @@ def test_finds(number, fault):
     assert number in {n for n, _, _ in found}, found
 
 
+@plant("I8")
+def prerequisites_counted_wrongly(s):
+    s.find("task", 5).update(unmet_deps=1, status="blocked")
+
+
+@plant("I22")
+def free_although_its_task_is_paused(s):
+    s.find("task", 5).update(paused_n=1, unmet_deps=0, approval_policy=0, approval_state=0)
+
+
 def test_every_invariant_has_a_planted_fault():
     assert {p.values[0] for p in PLANTED} == set(CHECKS)
 

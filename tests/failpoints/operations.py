@@ -131,6 +131,30 @@ def retry_task(a):
     yield from keyed(a, "retry", f"/v1/tasks/{claim['task']}/retry", {}, started, task=claim["task"])
 
 
+def of_a_task(name, path, sent, before=None, **fields):
+    """An operation on a task of its own, after another: (path, body)."""
+    def does(a):
+        task = made(a, **fields)["task"]
+        if before:
+            assert a.post(before[0], f"/v1/tasks/{task}/{before[0]}", before[1], task=task)[0] == "ok"
+        yield from keyed(a, path, f"/v1/tasks/{task}/{path}", sent, task=task)
+    does.__name__ = name
+    return operation(does)
+
+
+pause_task = of_a_task("pause_task", "pause", {"reason": "wait"})
+resume_task = of_a_task("resume_task", "resume", {}, before=("pause", {"reason": "wait"}))
+publish_task = of_a_task("publish_task", "publish", {}, start=False, draft=True)
+approve_task = of_a_task("approve_task", "approve", {"comment": "go"}, start=False, approval_policy="manual")
+reject_task = of_a_task("reject_task", "reject", {"comment": "no"}, start=False, approval_policy="manual")
+
+
+@operation
+def wait_for_task(a):
+    task, needed = made(a, start=False)["task"], made(a)["task"]
+    yield from keyed(a, "depend", f"/v1/tasks/{task}/dependencies", {"depends_on_task_id": needed}, task=task)
+
+
 @operation
 def cancel_task(a):
     task = claimed(a)["task"]

@@ -40,7 +40,7 @@ class Points:
 
     def arm(self, name, action, first=1, last=None):
         """Takes the action at the hits from first to last (default: once)."""
-        at, slot = self._slot(name)
+        at, _ = self._slot(name)
         SLOT.pack_into(self._map, at, 0, first, last or first, 0, 0)
         struct.pack_into("=I", self._map, at, ACTIONS[action])
 

@@ -31,8 +31,8 @@ sys.path.insert(0, os.path.join(HERE, os.pardir, "crash"))
 import database
 from api import Client, Lost, Server
 from checker import witness_lines
-from invariants import TERMINAL, World, check
-from ledger import Ledger, read_lines, read_ops
+from invariants import World, check
+from ledger import read_lines, read_ops
 from load import Claimer, Load, Writer, claims_result
 from nemesis import Nemesis
 from operations import BESIDE, OPERATIONS
@@ -389,7 +389,7 @@ class Matrix:
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--baton", default="build-failpoints/baton")
+    parser.add_argument("--baton", default="build-failpoints/src/server/baton")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--few", action="store_true", help="each point and action once")
     parser.add_argument("--only", help="these operations, with commas")

@@ -274,6 +274,16 @@ static void what_a_commit_made_is_known_although_a_call_of_it_was_undone(void **
         rig_close(&m->rig);
 }
 
+/* A server with a reserve, whose path it writes, and some tasks. */
+static void begin_with_reserve(struct matrix *m, char *reserve, size_t n)
+{
+        begin(m, NULL);
+        snprintf(reserve, n, "%s/reserve", m->home.path);
+        m->rig.reserve = reserve;
+        assert_int_equal(rig_open(&m->rig), ERR_OK);
+        rig_do(&m->rig, DEED_GROUP);
+}
+
 static void a_full_disk_gives_up_the_reserve_to_what_ends_work(void **state)
 {
         struct matrix *m = *state;
@@ -285,11 +295,7 @@ static void a_full_disk_gives_up_the_reserve_to_what_ends_work(void **state)
                                         .error = VFS_ENOSPC,
                                         .while_there = reserve };
 
-        begin(m, NULL);
-        snprintf(reserve, sizeof(reserve), "%s/reserve", m->home.path);
-        m->rig.reserve = reserve;
-        assert_int_equal(rig_open(&m->rig), ERR_OK);
-        rig_do(&m->rig, DEED_GROUP);
+        begin_with_reserve(m, reserve, sizeof(reserve));
         rig_do(&m->rig, DEED_CLAIM);
         assert_true(reserve_take(reserve));
         vfs_watch(m->vfs, &full);
@@ -317,11 +323,7 @@ static void what_was_tried_again_is_refused_if_that_fails_too(void **state)
                                         .forever = true,
                                         .error = VFS_ENOSPC };
 
-        begin(m, NULL);
-        snprintf(reserve, sizeof(reserve), "%s/reserve", m->home.path);
-        m->rig.reserve = reserve;
-        assert_int_equal(rig_open(&m->rig), ERR_OK);
-        rig_do(&m->rig, DEED_GROUP);
+        begin_with_reserve(m, reserve, sizeof(reserve));
         assert_true(reserve_take(reserve));
         vfs_watch(m->vfs, &full);
         assert_int_equal(rig_do(&m->rig, DEED_CANCEL), ERR_STORAGE_FULL);

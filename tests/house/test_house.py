@@ -83,3 +83,17 @@ def test_the_table_of_reliability_is_the_sum_of_the_ledger():
     sys.path.insert(0, str(ROOT / "reliability"))
     import campaign
     assert campaign.BEGIN + campaign.table(campaign.read()) + campaign.END in campaign.PAGE.read_text()
+
+
+def test_suites_are_documented():
+    text = (ROOT / "docs" / "RELIABILITY.md").read_text()
+    for path in (ROOT / "fuzz").glob("*.c"):
+        if path.stem not in ("entry", "replay", "server"):
+            assert f"`{path.stem}`" in text and any((ROOT / "fuzz" / "corpus" / path.stem).iterdir()), path
+    sentences = re.findall(r'Mutant\("([^"]+)"', (ROOT / "tests" / "planted" / "mutants.py").read_text())
+    assert sentences
+    for sentence in sentences:
+        assert sentence in text.replace("`", ""), sentence
+    makefile = (ROOT / "Makefile").read_text()
+    phony = re.search(r"\.PHONY:((?:.*\\\n)*.*)", makefile)[1]
+    assert set(re.findall(r"`make ([a-z-]+)", text)) <= set(re.findall(r"[a-z-]+", phony))
