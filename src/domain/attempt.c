@@ -1,6 +1,7 @@
 #include "domain/attempt.h"
 
 #include "domain/approval.h"
+#include "domain/retry.h"
 #include "domain/sql.h"
 
 enum err attempt_open(struct tx *tx, int64_t task, struct run *run)
@@ -24,17 +25,61 @@ struct run_spec attempt_spec(const struct task *task, int64_t attempt, struct st
         };
 }
 
+/* extra: an event of its own, before what follows from the run; 0 = none. */
+static enum err attempt_add(struct tx *tx, struct task *task, struct run_spec *spec,
+                            enum event_type extra, struct events *events, struct run *run)
+{
+        enum err e = run_after(tx, task->last_run_id, spec);
+
+        if (!e)
+                e = run_create(tx, task, spec, events, run);
+        if (e)
+                return e;
+        if (extra)
+                events_add(tx, events, extra, task->id, run->id, STR_NONE);
+        task->attempts = spec->attempt;
+        task->last_run_id = run->id;
+        return task_project_run(tx, task, RUN_QUEUED, events);
+}
+
 enum err task_enqueue(struct tx *tx, struct task *task, struct events *events)
 {
         struct run_spec spec = attempt_spec(task, task->attempts + 1, STR_NONE);
         struct run run;
-        enum err e = run_after(tx, task->last_run_id, &spec);
 
-        if (!e)
-                e = run_create(tx, task, &spec, events, &run);
-        task->attempts = spec.attempt;
-        task->last_run_id = run.id;
-        return e ? e : task_project_run(tx, task, RUN_QUEUED, events);
+        return attempt_add(tx, task, &spec, 0, events, &run);
+}
+
+enum err attempt_again(struct tx *tx, struct task *task, const struct run *run,
+                       struct events *events)
+{
+        struct scope *scope = tx_scope(tx);
+        struct task_retry policy;
+        struct run next;
+        uint32_t dice;
+        struct run_spec spec = {
+                .kind = RUN_ROOT,
+                .executor = (enum executor)run->executor,
+                .attempt = task->attempts + 1,
+                .previous_run_id = run->id,
+                .definition_id = run->definition_id,
+                .definition_version = run->definition_version,
+                .input = run->input,
+                .metadata = run->metadata,
+                .network_channel = run->network_channel,
+        };
+        enum err e;
+
+        if ((!task->retry.p && !run->definition_id) || task->status == TASK_CANCELED ||
+            !outcome_is_retried((enum outcome)run->failure_kind) ||
+            spec.attempt > task->max_attempts)
+                return ERR_OK;
+        e = retry_parse(scope, task->retry, &policy);
+        if (e)
+                return e;
+        scope_random(scope, &dice, sizeof(dice));
+        spec.wake_at = tx_now(tx) + retry_delay_us(&policy, run->attempt, dice / 4294967296.0);
+        return attempt_add(tx, task, &spec, 0, events, &next);
 }
 
 enum err task_follow(struct tx *tx, struct task *task, struct events *events)
@@ -47,8 +92,7 @@ enum err task_follow(struct tx *tx, struct task *task, struct events *events)
                                (open.hold & ~(HOLD_BLOCKED | HOLD_PAUSED)) | task_holds(task, true));
         if (e)
                 return e;
-        if (open.status == RUN_NONE && task->auto_enqueue_on_ready && !task->paused_n &&
-            task->attempts < task->max_attempts && task->status == TASK_BLOCKED &&
+        if (open.status == RUN_NONE && task->auto_enqueue_on_ready && task->attempts < task->max_attempts && task->status == TASK_BLOCKED &&
             task_derive(task, RUN_NONE) == TASK_READY)
                 return task_enqueue(tx, task, events);
         return task_project(tx, task, open.status, events);
@@ -58,22 +102,14 @@ static enum err new_attempt(struct tx *tx, const struct principal *by, struct ta
                             struct run_spec *spec, enum event_type extra, struct run **run)
 {
         struct events events = { .by = by, .tree = task->tree_id };
-        enum err e = run_after(tx, task->last_run_id, spec);
+        enum err e;
 
-        if (e)
-                return e;
         if (spec->attempt > task->max_attempts)
                 return fail(tx_scope(tx), ERR_INVALID_TRANSITION,
                             "all %lld attempts are used; raise max_attempts first",
                             (long long)task->max_attempts);
         *run = arena_new(&tx_scope(tx)->arena, struct run);
-        e = run_create(tx, task, spec, &events, *run);
-        if (extra)
-                events_add(tx, &events, extra, task->id, (*run)->id, STR_NONE);
-        task->attempts = spec->attempt;
-        task->last_run_id = (*run)->id;
-        if (!e)
-                e = task_project_run(tx, task, RUN_QUEUED, &events);
+        e = attempt_add(tx, task, spec, extra, &events, *run);
         return e ? e : events_append(tx, &events);
 }
 

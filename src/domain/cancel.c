@@ -9,7 +9,8 @@
 
 enum { CHUNK = 1000 };
 
-/* {"reason": "direct" or "parent_cascade", "detail"?: …, "metadata"?: …} and where it came from. */
+/* {"reason": "direct", "parent_cascade" or "dependency_failed", "detail"?: …, "metadata"?: …} and where
+ * it came from. */
 static struct str payload(struct tx *tx, const char *reason, struct str detail, struct str metadata,
                           int64_t from_task)
 {
@@ -154,8 +155,12 @@ static enum err cancel_below(struct tx *tx, struct task *task, const struct casc
                 return e;
         e = tx_all(tx, SQL_TASK_CHILDREN, &children, INT(task->id), INT(-1));
         child = children.items;
-        for (size_t i = 0; !e && i < children.n; i++)
-                e = cancel_below(tx, &child[i], c, events);
+        for (size_t i = 0; !e && i < children.n; i++) {
+                /* the end of a sibling may have canceled it meanwhile */
+                e = tx_one(tx, SQL_TASK_GET, &child[i], INT(child[i].id));
+                if (!e)
+                        e = cancel_below(tx, &child[i], c, events);
+        }
         return e;
 }
 

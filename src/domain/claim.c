@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/failpoint.h"
+#include "domain/attempt.h"
 #include "domain/domain.h"
 #include "domain/join.h"
 #include "domain/sql.h"
@@ -122,13 +123,14 @@ static enum err find_candidates(struct tx *tx, const struct claim_request *reque
 
 static enum err session_is_free(struct tx *tx, struct str session)
 {
-        int64_t run;
-        enum err e;
+        int64_t name, run;
+        enum err e = session.p ? tx_name_find(tx, session, &name) : ERR_EMPTY;
 
-        if (!session.p)
-                return ERR_OK;
-        e = tx_number(tx, SQL_RUN_SESSION_LEASE, &run, NAME(session),
-                      INT(lease_now(tx_context(tx))));
+        /* Not made here: a claim that finds nothing shall write nothing. */
+        if (!e)
+                e = name ? tx_number(tx, SQL_RUN_SESSION_LEASE, &run, INT(name),
+                                     INT(lease_now(tx_context(tx)))) :
+                           ERR_EMPTY;
         if (e == ERR_EMPTY)
                 return ERR_OK;
         return e ? e :
@@ -405,7 +407,7 @@ enum err run_ended(struct tx *tx, struct run *run, struct events *events)
         if (run->status != RUN_CANCELED)
                 task.last_run_status = run->status;
         if (run->status == RUN_FAILED || run->status == RUN_TIMED_OUT) {
-                e = run_retry_after(tx, &task, run, events);
+                e = attempt_again(tx, &task, run, events);
                 if (e || task.last_run_id != run->id)
                         return e;
         }

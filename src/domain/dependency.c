@@ -129,8 +129,11 @@ enum err dependents_follow(struct tx *tx, const struct task *task, int before,
         const struct arg args[] = { INT(task->id) };
         int64_t *rows;
         size_t n;
-        enum err e = events_append(tx, events);
+        enum err e;
 
+        if (before < TASK_COMPLETED && task->status < TASK_COMPLETED)
+                return ERR_OK; /* they ask only whether and how it has ended */
+        e = events_append(tx, events);
         if (!e)
                 e = tx_number_rows(tx, SQL_DEPENDENTS, &rows, &n, 2, args, LENGTH(args));
         for (size_t i = 0; !e && i < n; i++) {
@@ -241,13 +244,28 @@ enum err dependency_add(struct tx *tx, const struct principal *by, int64_t id, i
                        e;
 }
 
+/* The task waits for that one no longer. */
+static enum err edge_gone(struct tx *tx, const struct principal *by, int64_t id,
+                          const struct task *on, int on_failure, struct task *task)
+{
+        struct events events = { .by = by };
+        enum err e = tx_one(tx, SQL_TASK_UNMET, task, INT(id),
+                            INT(-!dependency_is_met(on->status, on_failure)), INT(-1));
+
+        if (e)
+                return e;
+        events.tree = task->tree_id;
+        events_add(tx, &events, EVENT_TASK_DEPENDENCY_REMOVED, id, 0,
+                   edge_payload(tx, on->id, on_failure, on->status));
+        e = task_follow(tx, task, &events);
+        return e ? e : events_append(tx, &events);
+}
+
 enum err dependency_remove(struct tx *tx, const struct principal *by, int64_t id,
                            int64_t depends_on, struct task *task)
 {
-        struct events events = { .by = by };
         struct task on;
         int64_t on_failure;
-        bool met;
         enum err e = task_get(tx, by, id, task);
 
         if (!e)
@@ -256,18 +274,10 @@ enum err dependency_remove(struct tx *tx, const struct principal *by, int64_t id
                 e = tx_one(tx, SQL_TASK_GET, &on, INT(depends_on));
         if (e)
                 return e == ERR_EMPTY ? fail_missing(tx_scope(tx), "dependency") : e;
-        events.tree = task->tree_id;
-        met = dependency_is_met(on.status, (int)on_failure);
         e = tx_exec(tx, SQL_DEPENDENCY_DROP, INT(id), INT(depends_on));
         if (!e)
                 e = tx_exec(tx, SQL_TASK_DEPENDENT_COUNT, INT(depends_on), INT(-1));
-        if (!e)
-                e = tx_one(tx, SQL_TASK_UNMET, task, INT(id), INT(-!met), INT(-1));
-        events_add(tx, &events, EVENT_TASK_DEPENDENCY_REMOVED, id, 0,
-                   edge_payload(tx, depends_on, (int)on_failure, on.status));
-        if (!e)
-                e = task_follow(tx, task, &events);
-        return e ? e : events_append(tx, &events);
+        return e ? e : edge_gone(tx, by, id, &on, (int)on_failure, task);
 }
 
 /* Its dependents have one dependency less; the others do not know of it any more. */
@@ -281,20 +291,9 @@ static enum err dependents_let_go(struct tx *tx, const struct principal *by, con
         if (!e)
                 e = tx_exec(tx, SQL_TASK_DELETE_EDGES, INT(gone->id));
         for (size_t i = 0; !e && i < n; i++) {
-                struct events events = { .by = by };
-                int on_failure = (int)rows[2 * i + 1];
                 struct task task;
 
-                e = tx_one(tx, SQL_TASK_UNMET, &task, INT(rows[2 * i]),
-                           INT(-!dependency_is_met(gone->status, on_failure)), INT(-1));
-                if (e)
-                        break;
-                events.tree = task.tree_id;
-                events_add(tx, &events, EVENT_TASK_DEPENDENCY_REMOVED, task.id, 0,
-                           edge_payload(tx, gone->id, on_failure, gone->status));
-                e = task_follow(tx, &task, &events);
-                if (!e)
-                        e = events_append(tx, &events);
+                e = edge_gone(tx, by, rows[2 * i], gone, (int)rows[2 * i + 1], &task);
         }
         return e;
 }

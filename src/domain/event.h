@@ -25,8 +25,6 @@ struct event {
 extern const struct record event_record;
 extern const struct names event_names;
 
-enum { EVENTS_MAX = 4096 };
-
 /* The events of one operation on one tree. */
 struct events {
         const struct principal *by;

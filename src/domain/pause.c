@@ -1,6 +1,5 @@
 #include "domain/pause.h"
 
-#include "domain/attempt.h"
 #include "domain/run.h"
 #include "domain/sql.h"
 
@@ -14,18 +13,6 @@ static enum err hold_runs(struct tx *tx, int64_t task, bool paused)
         for (size_t i = 0; !e && i < runs.n; i++)
                 e = run_rehold(tx, &run[i],
                                paused ? run[i].hold | HOLD_PAUSED : run[i].hold & ~HOLD_PAUSED);
-        return e;
-}
-
-/* What became ready while it was paused gets the run that it asked for now. */
-static enum err enqueue_ready(struct tx *tx, int64_t id, struct events *events)
-{
-        struct list tasks;
-        enum err e = tx_all(tx, SQL_TASK_READY_BELOW, &tasks, INT(id));
-        struct task *task = tasks.items;
-
-        for (size_t i = 0; !e && i < tasks.n; i++)
-                e = task_enqueue(tx, &task[i], events);
         return e;
 }
 
@@ -49,8 +36,6 @@ static enum err write(struct tx *tx, const struct principal *by, struct task *ta
                 e = tx_exec(tx, SQL_TASK_PAUSE_BELOW, INT(task->id), INT(delta));
         if (!e)
                 e = hold_runs(tx, task->id, task->paused);
-        if (!e && !task->paused)
-                e = enqueue_ready(tx, task->id, &events);
         return e ? e : events_append(tx, &events);
 }
 

@@ -5,7 +5,6 @@
 
 #include "core/failpoint.h"
 #include "domain/domain.h"
-#include "domain/retry.h"
 #include "domain/sql.h"
 
 static const char *const statuses[] = { "queued",
@@ -599,45 +598,4 @@ enum err run_move(struct tx *tx, struct run *run, const struct run_change *chang
         if (change->event)
                 events_add(tx, events, change->event, run->task_id, run->id, change->payload);
         return ERR_OK;
-}
-
-/* ---- the next attempt ---- */
-
-enum err run_retry_after(struct tx *tx, struct task *task, const struct run *run,
-                         struct events *events)
-{
-        struct scope *scope = tx_scope(tx);
-        struct task_retry policy;
-        struct run next;
-        uint32_t dice;
-        struct run_spec spec = {
-                .kind = RUN_ROOT,
-                .executor = (enum executor)run->executor,
-                .attempt = task->attempts + 1,
-                .previous_run_id = run->id,
-                .definition_id = run->definition_id,
-                .definition_version = run->definition_version,
-                .input = run->input,
-                .metadata = run->metadata,
-                .network_channel = run->network_channel,
-        };
-        enum err e;
-
-        if ((!task->retry.p && !run->definition_id) || task->status == TASK_CANCELED ||
-            !outcome_is_retried((enum outcome)run->failure_kind) ||
-            spec.attempt > task->max_attempts)
-                return ERR_OK;
-        e = retry_parse(scope, task->retry, &policy);
-        if (e)
-                return e;
-        scope_random(scope, &dice, sizeof(dice));
-        spec.wake_at = tx_now(tx) + retry_delay_us(&policy, run->attempt, dice / 4294967296.0);
-        e = run_after(tx, run->id, &spec);
-        if (!e)
-                e = run_create(tx, task, &spec, events, &next);
-        if (e)
-                return e;
-        task->attempts = spec.attempt;
-        task->last_run_id = next.id;
-        return task_project_run(tx, task, RUN_QUEUED, events);
 }

@@ -170,7 +170,4 @@ enum err run_check_fence(struct tx *, const struct run *, const struct fence *) 
 /* The token of a claim that was granted to this run and epoch. */
 struct str token_text(struct tx *, const struct run *);
 
-/* After a root run ended: the retry policy's next attempt, if there is one. */
-enum err run_retry_after(struct tx *, struct task *, const struct run *, struct events *) NODISCARD;
-
 #endif

@@ -244,13 +244,12 @@ static struct str child_payload(struct tx *tx, const struct task *child)
                             scopes[child->scope]);
 }
 
-enum err task_create(struct tx *tx, const struct principal *by, const struct task_spec *spec,
-                     struct task *out, struct run **run)
+static struct task task_new(struct tx *tx, const struct principal *by,
+                            const struct task_spec *spec)
 {
-        struct scope *scope = tx_scope(tx);
         const struct task *parent = spec->parent;
-        struct events events = { .by = by, .new_tree = !parent };
-        struct task task = {
+
+        return (struct task){
                 .workspace_id = spec->scope == TASK_GLOBAL ? STR(SYSTEM_WORKSPACE) : by->workspace,
                 .parent_task_id = parent ? parent->id : 0,
                 .depth = parent ? parent->depth + 1 : 1,
@@ -286,7 +285,31 @@ enum err task_create(struct tx *tx, const struct principal *by, const struct tas
                 .metadata = spec->metadata,
                 .input = spec->input,
         };
-        enum err e = spec_check(scope, by, spec);
+}
+
+/* Together with the task, whose row is not written yet. */
+static enum err first_run(struct tx *tx, struct task *task, struct events *events,
+                          struct run **run)
+{
+        struct run_spec spec = attempt_spec(task, 1, STR_NONE);
+        enum err e;
+
+        *run = arena_new(&tx_scope(tx)->arena, struct run);
+        e = run_create(tx, task, &spec, events, *run);
+        if (e)
+                return e;
+        task->attempts = 1;
+        task->last_run_id = (*run)->id;
+        return ERR_OK;
+}
+
+enum err task_create(struct tx *tx, const struct principal *by, const struct task_spec *spec,
+                     struct task *out, struct run **run)
+{
+        const struct task *parent = spec->parent;
+        struct events events = { .by = by, .new_tree = !parent };
+        struct task task = task_new(tx, by, spec);
+        enum err e = spec_check(tx_scope(tx), by, spec);
 
         if (!e)
                 e = own_id(tx, spec->id, &task.id);
@@ -299,17 +322,10 @@ enum err task_create(struct tx *tx, const struct principal *by, const struct tas
         if (!spec->draft && task_is_blocked(&task))
                 task.status = TASK_BLOCKED;
         events_add(tx, &events, EVENT_TASK_CREATED, task.id, 0, STR_NONE);
-        if (spec->start) {
-                struct run_spec first = attempt_spec(&task, 1, STR_NONE);
-
-                *run = arena_new(&scope->arena, struct run);
-                e = run_create(tx, &task, &first, &events, *run);
-                if (e)
-                        return e;
-                task.attempts = 1;
-                task.last_run_id = (*run)->id;
-        }
-        e = tx_insert(tx, SQL_TASK_ADD, &task);
+        if (spec->start)
+                e = first_run(tx, &task, &events, run);
+        if (!e)
+                e = tx_insert(tx, SQL_TASK_ADD, &task);
         if (!e)
                 e = events_append(tx, &events);
         if (!e && task.approval_policy)

@@ -125,7 +125,7 @@ struct task_filter {
 enum err task_list(struct tx *, const struct principal *, const struct task_filter *,
                    struct list *) NODISCARD;
 
-/* Fields of a patch; `given` has the bit of each field present (order of task_patch_record). */
+/* Fields of a patch; `given` has the bit of each field present (order of the body's record). */
 struct task_patch {
         uint64_t given;
         struct str title, description, metadata, required_capabilities, preferred_capabilities;

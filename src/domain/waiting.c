@@ -50,6 +50,16 @@ static void leave(struct waiting *w, struct claim_call *c)
         store_resubmit(*w->store, &c->call);
 }
 
+static bool took_from(const struct list *claims, int64_t lane)
+{
+        const struct claim *claim = claims->items;
+
+        for (size_t i = 0; i < claims->n; i++)
+                if (claim[i].run->lane == lane)
+                        return true;
+        return false;
+}
+
 enum err waiting_claim(struct tx *tx, const struct principal *by, struct claim_call *c,
                        struct list *out)
 {
@@ -59,7 +69,7 @@ enum err waiting_claim(struct tx *tx, const struct principal *by, struct claim_c
 
         if (e == ERR_EMPTY && !gone)
                 c->call.parked = clock->boot(clock->ctx) < c->wait_until;
-        else if (e && c->woken_by)
+        else if (c->woken_by && (e || !took_from(out, c->woken_by)))
                 tx_hint(tx, HINT_LANE, c->woken_by, 0);
         return e;
 }

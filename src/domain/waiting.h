@@ -24,10 +24,12 @@ struct claim_call {
 
 /*
  * claim_next() for a call that may wait: one that finds nothing is parked until wait_until.  One that
- * was woken and takes nothing, since its client has left or it is refused (its session has taken a
- * run meanwhile), passes the wake-up on.  ERR_EMPTY: nothing to take, or nobody to take it.
+ * was woken for a run and does not take it passes the wake-up on: its client has left, it is refused
+ * (its session has taken a run meanwhile) or it took a better one.  ERR_EMPTY: nothing to take, or
+ * nobody to take it.
  */
-enum err waiting_claim(struct tx *, const struct principal *by, struct claim_call *, struct list *out);
+enum err waiting_claim(struct tx *, const struct principal *by, struct claim_call *,
+                       struct list *out) NODISCARD;
 
 struct waiting;
 struct waiting *waiting_new(struct store **store, struct domain *);

@@ -383,8 +383,10 @@ static enum err begin(struct tx *tx, int id, const struct arg *args, size_t n, s
         if (!e)
                 e = bind(tx, *s, args, n);
         /* A row may come from INSERT … RETURNING: a write, which only costs a savepoint. */
-        if (!e && !sqlite3_stmt_readonly(*s))
+        if (!e && !sqlite3_stmt_readonly(*s)) {
                 tx->writes++;
+                e = failpoint(tx->scope, FAILPOINT_WRITE);
+        }
         return e;
 }
 
@@ -402,8 +404,6 @@ enum err tx_write(struct tx *tx, int id, int64_t *changed, const struct arg *arg
         sqlite3_stmt *s;
         enum err e = begin(tx, id, args, n, &s);
 
-        if (!e)
-                e = failpoint(tx->scope, FAILPOINT_WRITE);
         if (e)
                 return e;
         e = end(tx, s, sqlite3_step(s));
@@ -551,16 +551,21 @@ static enum err name_query(struct tx *tx, struct str text, int64_t *id)
         return end(tx, *s, code);
 }
 
-enum err tx_name(struct tx *tx, struct str text, int64_t *id)
+enum err tx_name_find(struct tx *tx, struct str text, int64_t *id)
 {
-        sqlite3_stmt **s = &tx->engine->name_add;
-        enum err e;
-
         if (!tx->writing)
                 return name_query(tx, text, id);
         *id = names_lookup(tx->names, text);
-        if (*id)
-                return ERR_OK;
+        return ERR_OK;
+}
+
+enum err tx_name(struct tx *tx, struct str text, int64_t *id)
+{
+        sqlite3_stmt **s = &tx->engine->name_add;
+        enum err e = tx_name_find(tx, text, id);
+
+        if (e || *id || !tx->writing)
+                return e;
         e = own(tx, s, "INSERT INTO name (text) VALUES (?1)");
         if (e)
                 return e;

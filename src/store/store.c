@@ -26,8 +26,8 @@ enum {
 
 /*
  * What waits, oldest first.  `sheds`: once more than BACKLOG wait, a call is refused on arrival
- * while the oldest has waited for ADMIT_US, and instead of being served when it itself has waited
- * for PATIENCE_US.  So those who are served under overload are served while they still listen.
+ * while the oldest has waited for ADMIT_US; on the writer also instead of being served, when it
+ * itself has waited for PATIENCE_US.  So those who are served under overload are served while they still listen.
  */
 struct queue {
         struct call *first, **last;

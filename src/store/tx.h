@@ -73,6 +73,8 @@ enum err tx_flush(struct tx *) NODISCARD;
 
 /* The number of a name, made if it is new (writing) or 0 if it is unknown (reading). */
 enum err tx_name(struct tx *, struct str text, int64_t *id) NODISCARD;
+/* The number of a name that is there, 0 of one that is not. */
+enum err tx_name_find(struct tx *, struct str text, int64_t *id) NODISCARD;
 /* The text of a number; lives as long as the store. */
 struct str tx_name_text(struct tx *, int64_t id);
 

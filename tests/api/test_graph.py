@@ -175,6 +175,20 @@ def test_canceling_the_root_cancels_what_lives_below_and_leaves_what_has_ended(a
                     {"title": "x"} if path.endswith("children") else {})
 
 
+def test_a_sibling_that_a_cascade_has_reached_through_a_dependency_is_canceled_once(api):
+    """What its end sets off counts once too: the task behind both waits for the other one still."""
+    root, other = api.task(), api.task()
+    a, b = (child(api, root) for _ in range(2))
+    after = api.task(auto_enqueue_on_ready=True)
+    depend(api, b, a, on_failure="cancel")
+    depend(api, after, b, on_failure="proceed")
+    depend(api, after, other)
+    api.post(f"/v1/tasks/{root['id']}/cancel", {}, 200)
+    assert events(api, b).count("task.canceled") == 1
+    assert events(api, after).count("task.dependency_failed") == 1
+    assert status(api, after) == "blocked" and api.get(f"/v1/tasks/{after['id']}/runs")["items"] == []
+
+
 def test_a_child_created_while_its_parent_is_canceled_is_refused_or_canceled_too(api):
     for _ in range(20):
         root, other = api.task(), api.again()

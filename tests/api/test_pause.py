@@ -71,15 +71,31 @@ def test_work_under_way_goes_on_while_its_task_is_paused(api, capability):
     assert api.get("/v1/tasks/" + claim["task"]["id"])["status"] == "completed"
 
 
-def test_a_paused_task_is_not_enqueued_by_itself_until_it_is_resumed(api, capability):
-    first, task = doer(api, capability, 1), api.task(auto_enqueue_on_ready=True)
-    depend(api, task, first)
-    pause(api, task)
+def test_what_becomes_ready_while_it_is_paused_has_a_run_that_waits_for_the_resume(api, capability):
+    mine = capability + "-mine"
+    first = doer(api, capability, 1)
+    done, removed = (api.task(auto_enqueue_on_ready=True, required_capabilities=[mine]) for _ in range(2))
+    for task in done, removed:
+        depend(api, task, first)
+        pause(api, task)
+    api.request("DELETE", f"/v1/tasks/{removed['id']}/dependencies/{first['id']}", status=200)
     do(api, capability, 1, first)
-    path = f"/v1/tasks/{task['id']}/runs"
-    assert api.get(path)["items"] == []
+    for task in done, removed:
+        assert [r["status"] for r in api.get(f"/v1/tasks/{task['id']}/runs")["items"]] == ["queued"]
+        assert api.claim(capabilities=[mine]) == []
+        resume(api, task)
+        assert [c["task"]["id"] for c in api.claim(capabilities=[mine])] == [task["id"]]
+
+
+def test_a_pause_and_a_resume_alone_enqueue_nothing(api, capability):
+    first = doer(api, capability, 1)
+    do(api, capability, 1, first)
+    task = api.task(auto_enqueue_on_ready=True)
+    depend(api, task, first)
+    before = api.get(f"/v1/tasks/{task['id']}/runs")["items"]
+    pause(api, task)
     resume(api, task)
-    assert len(api.get(path)["items"]) == 1
+    assert api.get(f"/v1/tasks/{task['id']}/runs")["items"] == before
 
 
 def test_a_waiting_claim_gets_the_run_that_a_resume_sets_free(api, capability):

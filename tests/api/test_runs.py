@@ -136,6 +136,25 @@ def test_a_waiting_claim_that_is_refused_leaves_the_run_to_the_next(api, capabil
         first.result(5)
 
 
+def test_a_waiting_claim_that_takes_a_better_run_leaves_its_own_to_the_next(api, capability):
+    """The second in line is woken for the worse run and takes the better one, for which the first was woken."""
+    worse, better = capability + "-worse", capability + "-better"
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        waiting = []
+        for capabilities in [better], [worse, better], [worse]:
+            waiting.append(pool.submit(api.again().claim, capabilities=capabilities, wait_seconds=15))
+            time.sleep(0.3)
+        api.post("/v1/tasks/batch", {"items": [
+            {"title": "a", "start": True, "priority": "urgent", "required_capabilities": [better]},
+            {"title": "b", "start": True, "priority": "low", "required_capabilities": [worse]}]}, 200)
+        began = time.monotonic()
+        concurrent.futures.wait([w for w in waiting[1:]], timeout=5)
+        assert [w.done() for w in waiting].count(True) == 2 and time.monotonic() - began < 5
+        api.started(required_capabilities=[better])
+        api.started(required_capabilities=[worse])
+        assert sum(len(w.result(5)) for w in waiting) == 3
+
+
 def test_a_waiting_claim_ends_with_204(api, capability):
     began = time.monotonic()
     api.request("POST", "/v1/runs/claim", {"capabilities": [capability], "wait_seconds": 1}, 204)

@@ -137,7 +137,7 @@ def of_a_task(name, path, sent, before=None, **fields):
         task = made(a, **fields)["task"]
         if before:
             assert a.post(before[0], f"/v1/tasks/{task}/{before[0]}", before[1], task=task)[0] == "ok"
-        yield from keyed(a, path, f"/v1/tasks/{task}/{path}", sent, task=task)
+        yield from keyed(a, name, f"/v1/tasks/{task}/{path}", sent, task=task)
     does.__name__ = name
     return operation(does)
 
