@@ -770,6 +770,38 @@ static void only_paths_below_the_git_roots_are_allowed(void **state)
         scope_done(&c.scope);
 }
 
+static void a_source_is_shown_without_bubblewrap_too(void **state)
+{
+        struct spawner_options options = { .workspaces = f.workspaces,
+                                           .git_roots = f.git_roots,
+                                           .sandbox = "landlock" };
+        const char *const argv[] = { "git", "ls-remote", "--heads", "file:///source", NULL };
+        struct spawner *own;
+        struct call c = begin();
+        enum err e;
+
+        (void)state;
+        assert_int_equal(spawner_start(&c.scope, &options, &own), ERR_OK);
+        if (str_is(spawner_runtime(own), "none")) {
+                spawner_free(own);
+                scope_done(&c.scope);
+                skip();
+        }
+        c.spec.git_source = str_from(f.closed);
+        c.spec.argv = argv;
+        e = spawner_run(&c.scope, own, &c.spec, &c.result);
+        if (e)
+                print_message("%s: " STR_FMT "\n", err_name(e), STR_ARG(c.scope.fault.detail));
+        assert_int_equal(e, ERR_OK);
+        /* On a file system that cannot map owners a private one stays closed. */
+        if (c.result.exit_code)
+                assert_has(c.result.err, "source");
+        else
+                assert_has(c.result.out, "\trefs/heads/main\n");
+        spawner_free(own);
+        scope_done(&c.scope);
+}
+
 /* ---- life of the spawner ---- */
 
 /* The server may own a directory above; the spawner, perhaps root, must not be led astray. */
@@ -1355,6 +1387,7 @@ int main(void)
                 cmocka_unit_test(resources_are_bounded),
                 cmocka_unit_test(a_checkout_below_a_closed_directory_is_shown_read_only),
                 cmocka_unit_test(only_paths_below_the_git_roots_are_allowed),
+                cmocka_unit_test(a_source_is_shown_without_bubblewrap_too),
                 cmocka_unit_test(a_replaced_directory_of_workspaces_is_noticed),
                 cmocka_unit_test(without_bubblewrap_nothing_runs),
                 cmocka_unit_test(the_server_may_drop_its_privileges),
