@@ -12,9 +12,18 @@ import pytest
 import requests
 
 HERE = pathlib.Path(__file__).parent
-_spec = importlib.util.spec_from_file_location("api_conftest", HERE.parent / "api" / "conftest.py")
-api_conftest = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(api_conftest)
+
+
+def of_the_api(name, file):
+    """A module beside the tests of the API."""
+    spec = importlib.util.spec_from_file_location(name, HERE.parent / "api" / file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+api_conftest = of_the_api("api_conftest", "conftest.py")
+web = of_the_api("web", "web.py")
 
 BATON = api_conftest.BATON
 SLOW = api_conftest.SLOW
@@ -96,7 +105,7 @@ WORLDS = {
     "user-landlock-bare": (True, "landlock", "bare", True),
 }
 # What the attempts of the others are measured by: here they succeed.
-CONTROL = {"user-trusted": (True, "trusted", "trusted", False)}
+CONTROL = {"user-trusted": (True, "trusted", "trusted", False), "root-trusted": (False, "trusted", "trusted", False)}
 
 
 def make_world(name, *options):
