@@ -91,6 +91,23 @@ static bool is_json(const struct fetch_result *r)
         return false;
 }
 
+/* Keys that spelled a secret with escapes, which the text did not show; true = there were some. */
+static bool redact_keys(struct slot *s, struct value v)
+{
+        bool changed = false;
+
+        for (size_t i = 0; v.kind == VALUE_LIST && i < v.list->n; i++)
+                changed |= redact_keys(s, v.list->items[i]);
+        for (size_t i = 0; v.kind == VALUE_MAP && i < v.map->n; i++) {
+                struct value_entry *entry = &v.map->entries[i];
+                struct str key = slot_redact(s, entry->key.text, false);
+
+                changed |= redact_keys(s, entry->value) || !str_eq(key, entry->key.text);
+                entry->key.text = key;
+        }
+        return changed;
+}
+
 /* JSON becomes a value, so that later steps can look into it; everything else is text. */
 static struct value body_value(struct slot *s, const struct fetch_result *r)
 {
@@ -99,8 +116,14 @@ static struct value body_value(struct slot *s, const struct fetch_result *r)
         struct value v;
 
         if (!r->truncated && is_json(r) && !value_read(&s->scope, text, &v) &&
-            value_is_storable(&s->scope, v, OUTPUT_DEPTH - 2))
-                return v;
+            value_is_storable(&s->scope, v, OUTPUT_DEPTH - 2)) {
+                if (!redact_keys(s, v))
+                        return v;
+                /* Two keys may read the same now, which no value has. */
+                text = value_dump(&s->scope, v);
+                if (!value_read(&s->scope, text, &v))
+                        return v;
+        }
         s->scope.fault = (struct fault){ 0 };
         return value_text(text);
 }

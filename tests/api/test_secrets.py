@@ -226,6 +226,19 @@ def test_a_request_carries_secrets_in_headers_and_echoes_are_hidden(api):
     assert "plain-secret-77" not in json.dumps(step)
 
 
+@pytest.mark.parametrize("answer, shown", [
+    (r'{"\u0070lain-secret-77": 1, "b": [{"x": {"plain\u002dsecret-77s": "y"}}]}', {"***": 1, "b": [{"x": {"***s": "y"}}]}),
+    # Keys that become one are no map any more, and nothing of it is lost.
+    (r'{"\u0070lain-secret-77": 1, "PLAIN\u002dsecret-77": "plain\u002dsecret-77"}', '{"***":1,"***":"***"}'),
+    (r'{"a": {"a": "plain\u002dsecret-77"}}', {"a": {"a": "***"}})])
+def test_a_secret_is_hidden_among_the_keys_of_an_answer_too(api, answer, shown):
+    put(api, "plain", "plain-secret-77")
+    with Site(Web) as site:
+        url = site.url + "/say?type=application/json&body=" + urllib.parse.quote(answer)
+        run = completed(api, action("http_request", {"id": "r"}, method="GET", url=url), action("noop", output="${{ steps.r.output.body }}"))
+    assert outputs(api, run)[0]["body"] == shown == outputs(api, run)[1]
+
+
 # At rest.
 
 def all_bytes(data):
