@@ -78,8 +78,8 @@ def test_other_names_are_refused(api, name):
     assert api.problem("PUT", "/v1/secrets/" + name, 400, "validation_failed", {"value": "long enough"})["field"] == "name"
 
 
-@pytest.mark.parametrize("value, status", [("abc", 400), ("", 400), ("a\n\n\nb\r\n", 400), ("x" * 16385, 413), (None, 400), (12345, 400),
-                                           ("abcd", 204), ("x" * 16384, 204), ("a\nb\nc\nd", 204)])
+@pytest.mark.parametrize("value, status", [("abc", 400), ("", 400), ("a\n\n\nb\r\n", 400), (" abc\t \n", 400), ("x" * 16385, 413), (None, 400), (12345, 400),
+                                           ("abcd", 204), ("x" * 16384, 204), ("a\nb\nc\nd", 204), (" a bc ", 204)])
 def test_the_size_of_a_value_is_bounded(api, value, status):
     assert api.request("PUT", "/v1/secrets/s", {"value": value}).status_code == status
     assert names(api) == (["s"] if status == 204 else [])
@@ -224,6 +224,21 @@ def test_a_request_carries_secrets_in_headers_and_echoes_are_hidden(api):
     assert step["input"]["secret_headers"] == {"X-Api-Key": "canary"}
     assert_absent(json.dumps(step))
     assert "plain-secret-77" not in json.dumps(step)
+
+
+PADDED = " \tPadded/secret of 77 \r\n "
+
+
+def test_a_secret_with_blanks_at_its_ends_is_hidden_with_and_without_them(api):
+    put(api, "padded", PADDED)
+    with Site(Web) as site:
+        run = completed(api, action("http_request", method="GET", url=site.url + "/echo", token_secret="padded", secret_headers={"X-Key": "padded"}),
+                        shell("printf %s \"$S\"; echo; echo $S; for n in '' a ab; do printf '%s%s' \"$n\" \"$S\" | base64 -w0; echo; done", secrets={"S": "padded"}))
+    assert site.requests[0]["headers"]["authorization"] == "Bearer " + PADDED.strip()
+    assert "X-Key: ***" in outputs(api, run)[0]["body"] and outputs(api, run)[0]["headers"]["x-echo"] == "Bearer ***"
+    told = json.dumps([steps_of(api, run), events_of(api, run)]) + log_of(api, run)
+    assert_absent(told, PADDED.strip())
+    assert_absent(told, PADDED)
 
 
 @pytest.mark.parametrize("answer, shown", [
