@@ -148,7 +148,12 @@ static void set_up(CURL *curl, struct transfer *t)
 {
         const struct fetch_spec *spec = t->spec;
         const char *method = str_c(&t->scope->arena, spec->method);
+        struct str body = spec->body;
 
+        /* Some servers want to hear the length of what there is not. */
+        if (!body.p && (str_is(spec->method, "POST") || str_is(spec->method, "PUT") ||
+                        str_is(spec->method, "PATCH")))
+                body = STR("");
         curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
         curl_easy_setopt(curl, CURLOPT_PROXY, "");
         curl_easy_setopt(curl, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
@@ -165,9 +170,9 @@ static void set_up(CURL *curl, struct transfer *t)
         curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
         curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
         curl_easy_setopt(curl, CURLOPT_XFERINFODATA, t);
-        if (spec->body.p) {
-                curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)spec->body.n);
-                curl_easy_setopt(curl, CURLOPT_POSTFIELDS, spec->body.p);
+        if (body.p) {
+                curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body.n);
+                curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body.p);
         }
         if (str_is(spec->method, "HEAD"))
                 curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);

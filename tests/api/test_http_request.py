@@ -69,6 +69,14 @@ def test_a_body_is_sent_as_text_or_json(api, site, method):
         assert not set(request["headers"]) & {"expect", "cookie", "authorization", "accept-encoding"}
 
 
+def test_what_may_have_a_body_says_when_it_has_none(api, site):
+    site.requests.clear()
+    for method in ("POST", "PUT", "PATCH", "GET", "HEAD", "DELETE"):
+        result(api, ask(site.url + "/say", method=method))
+    assert [request["headers"].get("content-length") for request in site.requests] == ["0"] * 3 + [None] * 3
+    assert not any("content-type" in request["headers"] for request in site.requests)
+
+
 @pytest.mark.parametrize("status, kind", [(404, "failed"), (301, "failed"), (500, "transient"), (503, "transient"), (429, "transient")])
 def test_another_status_than_2xx_fails_unless_it_is_expected(api, site, status, kind):
     url = f"{site.url}/say?status={status}&body=why"
