@@ -236,7 +236,9 @@ static enum err hop(CURL *curl, struct transfer *t, const struct egress_url *url
 
 static enum err follow(CURL *curl, struct transfer *t)
 {
-        bool follows = str_is(t->spec->method, "GET") || str_is(t->spec->method, "HEAD");
+        /* What is sent was meant for the one it was sent to. */
+        bool follows = !t->spec->body.n &&
+                       (str_is(t->spec->method, "GET") || str_is(t->spec->method, "HEAD"));
         int64_t deadline = now(t->scope) + t->spec->timeout_us;
         struct str next = t->spec->url, origin = STR_NONE;
 

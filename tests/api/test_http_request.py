@@ -160,6 +160,14 @@ def test_a_redirect_of_what_changes_things_is_the_answer(api, site):
     assert out["status"] == 302 and out["headers"]["location"] == "/say" and len(site.requests) == 1
 
 
+def test_a_body_is_sent_to_nobody_but_the_one_it_is_for(api, site):
+    with Site(Web) as other:
+        for to in (other.url, site.url):
+            out = result(api, ask(site.url + moved(to + "/say"), body="for you", expect_status=[302]))
+            assert out["status"] == 302 and site.requests[-1]["body"] == "for you"
+    assert other.requests == []
+
+
 def test_another_origin_is_sent_no_headers(api, site):
     api.request("PUT", "/v1/secrets/token", {"value": "the-token-value"}, 204)
     with Site(Web) as other:
