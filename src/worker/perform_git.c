@@ -190,7 +190,8 @@ static enum err set_remote(struct settings *c, const struct wish *w, const struc
             STR("always"));
         set(c, "http.followRedirects", STR("false"));
         set(c, "http.proxy", STR(""));
-        set(c, "http.curloptResolve", pin);
+        if (pin.p)
+                set(c, "http.curloptResolve", pin);
         set(c, "http.lowSpeedLimit", STR("1"));
         set(c, "http.lowSpeedTime", STR("60"));
         set(c, "transfer.fsckObjects", STR("true"));
