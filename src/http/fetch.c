@@ -2,8 +2,9 @@
 
 #include <curl/curl.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
+
+#include "http/head.h"
 
 enum { HEADER_LINES = 256 };
 
@@ -18,15 +19,6 @@ struct transfer {
 };
 
 /* ---- headers ---- */
-
-static bool is_token(struct str name)
-{
-        for (size_t i = 0; i < name.n; i++)
-                if ((unsigned char)name.p[i] <= ' ' || (unsigned char)name.p[i] >= 0x7f ||
-                    strchr("()<>@,;:\\\"/[]?={}", name.p[i]))
-                        return false;
-        return name.n > 0;
-}
 
 bool fetch_header_is_valid(struct str name, struct str value)
 {
@@ -43,12 +35,9 @@ bool fetch_header_is_valid(struct str name, struct str value)
                                             "proxy-authorization" };
 
         for (size_t i = 0; i < LENGTH(ours); i++)
-                if (name.n == strlen(ours[i]) && !strncasecmp(name.p, ours[i], name.n))
+                if (str_is_nocase(name, ours[i]))
                         return false;
-        for (size_t i = 0; i < value.n; i++)
-                if (((unsigned char)value.p[i] < ' ' && value.p[i] != '\t') || value.p[i] == 0x7f)
-                        return false;
-        return is_token(name);
+        return head_is_token(name) && head_is_value(value);
 }
 
 static struct fetch_header *response_header(struct fetch_result *out, struct str name)

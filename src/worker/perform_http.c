@@ -12,18 +12,6 @@ struct headers {
         size_t n;
 };
 
-static bool is_named(struct str name, const char *lower)
-{
-        size_t n = strlen(lower);
-
-        if (name.n != n)
-                return false;
-        for (size_t i = 0; i < n; i++)
-                if ((name.p[i] | 0x20) != lower[i] && name.p[i] != lower[i])
-                        return false;
-        return true;
-}
-
 static enum err add(struct slot *s, struct headers *h, struct str name, struct str value)
 {
         BUG_ON(h->n == HEADERS_MAX);
@@ -66,7 +54,7 @@ static enum err read_headers(struct slot *s, struct value parameters, struct val
                 e = add(s, h, STR("Authorization"),
                         arena_printf(&s->scope.arena, "Bearer " STR_FMT, STR_ARG(str_trim(token))));
         for (size_t i = 0; i < h->n; i++)
-                typed |= is_named(h->items[i].name, "content-type");
+                typed |= str_is_nocase(h->items[i].name, "content-type");
         if (!e && !typed && body.kind != VALUE_NULL && body.kind != VALUE_STRING)
                 e = add(s, h, STR("Content-Type"), STR("application/json"));
         return e;
