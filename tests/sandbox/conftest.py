@@ -42,6 +42,16 @@ def command_line(pid):
         return ""
 
 
+def perform(api, *steps):
+    """Runs the steps, each whatever became of those before, and returns them as recorded."""
+    body = {"name": f"attack-{os.urandom(6).hex()}", "retry": {"max_attempts": 1},
+            "steps": [{"on_error": "continue", **step} for step in steps]}
+    made = api.post("/v1/definitions", body)
+    run = api.post(f"/v1/definitions/{made['id']}/runs", {"input": {}})["run"]
+    wait_until(lambda: api.get("/v1/runs/" + run["id"])["status"] in ("completed", "failed"), 120)
+    return api.get(f"/v1/runs/{run['id']}/steps")["items"]
+
+
 class World:
     """A server and what its commands are allowed to be: `view` says which outcomes to expect."""
 
@@ -68,16 +78,10 @@ class World:
                        if command_line(pid).startswith(program[-1] + " serve"))
 
     def perform(self, *steps, workspace=None):
-        """Runs the steps, each whatever became of those before, and returns them as recorded."""
         api = self.api
         if workspace:
             api = Client(self.server, headers={"X-Workspace-ID": workspace})
-        body = {"name": f"attack-{os.urandom(6).hex()}", "retry": {"max_attempts": 1},
-                "steps": [{"on_error": "continue", **step} for step in steps]}
-        made = api.post("/v1/definitions", body)
-        run = api.post(f"/v1/definitions/{made['id']}/runs", {"input": {}})["run"]
-        wait_until(lambda: api.get("/v1/runs/" + run["id"])["status"] in ("completed", "failed"), 120)
-        return api.get(f"/v1/runs/{run['id']}/steps")["items"]
+        return perform(api, *steps)
 
     def stop(self):
         # The one that was started may be bubblewrap: it is told by its child's end.
