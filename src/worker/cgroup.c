@@ -120,7 +120,7 @@ static void kill_members(int parent, const char *group)
                 fclose(list);
 }
 
-/* Groups with this number are those of a dead spawner: nobody has it, or we do, who have none yet. */
+/* Are groups of this number a dead spawner's?  Nobody has it, or we do, who made none yet. */
 static bool is_stale(int pid)
 {
         return pid == getpid() || (kill(pid, 0) && errno == ESRCH);

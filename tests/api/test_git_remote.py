@@ -6,7 +6,7 @@ import time
 
 import pytest
 from conftest import Client, Server
-from flows import action, command, completed, definition, ended, events_of, failed, found, launch, outputs, reaches, result, steps_of
+from flows import action, completed, definition, ended, events_of, failed, found, launch, outputs, reaches, result, steps_of
 from web import Git, Site
 
 TOKEN = "tok-3n/Zq+81 vXw"
@@ -126,7 +126,7 @@ def test_the_user_name_of_the_token_can_be_given(api, site):
                 definition(action("git_clone", repo="https://x/y", token_secret="token", username="a:b")))
 
 
-def test_the_token_is_in_no_argument_of_a_process(api, site, monkeypatch):
+def test_the_token_is_in_no_argument_of_a_process(api, site):
     """A server that holds the answer back gives time to look."""
     import threading
     gate, there = threading.Event(), threading.Event()

@@ -1,9 +1,7 @@
 """Secrets: kept sealed, given to one process by name, hidden in everything that is recorded."""
 import base64
 import json
-import os
 import pathlib
-import signal
 import sqlite3
 import stat
 import subprocess
@@ -12,7 +10,7 @@ import urllib.parse
 
 import pytest
 from conftest import BATON, SLOW, Client, Server, wait_until
-from flows import action, begun, completed, definition, ended, events_of, failed, found, launch, outputs, reaches, result, run_of, steps_of
+from flows import action, begun, completed, definition, ended, events_of, failed, found, launch, outputs, reaches, result, steps_of
 from web import Site, Web
 
 CANARY = 'Can4ry/+value "with" %s & more-1234567890'

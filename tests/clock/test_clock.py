@@ -14,7 +14,7 @@ import threading
 import time
 
 import pytest
-from conftest import HERE, SLOW, wait_until
+from conftest import SLOW, wait_until
 
 DAY = 86400
 GRACE = 10  # seconds for which leases stand still after a start or a stall

@@ -31,8 +31,8 @@ sys.path.insert(0, os.path.join(HERE, os.pardir, "crash"))
 import database
 from api import Client, Lost, Server
 from checker import witness_lines
-from invariants import TERMINAL, World, check
-from ledger import Ledger, read_lines, read_ops
+from invariants import World, check
+from ledger import read_lines, read_ops
 from load import Claimer, Load, Writer, claims_result
 from nemesis import Nemesis
 from operations import BESIDE, OPERATIONS

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -864,6 +865,39 @@ static void without_bubblewrap_nothing_runs(void **state)
         scope_done(&c.scope);
 }
 
+/* In a process of its own: fewer and fewer descriptors, until there are too few for a trial. */
+static void start_with_few_descriptors(void)
+{
+        struct spawner_options options = { .workspaces = f.workspaces };
+        struct scope s;
+
+        scope_init(&s, &system_world);
+        (void)close_range(3, ~0U, 0);
+        for (rlim_t most = 20; most > 3; most--) {
+                struct rlimit limit = { most, most };
+                struct spawner *own;
+
+                if (setrlimit(RLIMIT_NOFILE, &limit) || spawner_start(&s, &options, &own))
+                        _exit(1);
+                if (str_starts(spawner_runtime_problem(own), "bwrap: cannot be tried: Too many"))
+                        _exit(str_is(spawner_runtime(own), "none") ? 0 : 2);
+                spawner_free(own);
+        }
+        _exit(3);
+}
+
+static void a_trial_that_cannot_begin_says_why(void **state)
+{
+        pid_t pid = fork();
+        int status;
+
+        (void)state;
+        if (!pid)
+                start_with_few_descriptors();
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+}
+
 /* Runs in a process of its own: a spawner with a long command. */
 static void run_for_long(const char *script)
 {
@@ -1390,6 +1424,7 @@ int main(void)
                 cmocka_unit_test(a_source_is_shown_without_bubblewrap_too),
                 cmocka_unit_test(a_replaced_directory_of_workspaces_is_noticed),
                 cmocka_unit_test(without_bubblewrap_nothing_runs),
+                cmocka_unit_test(a_trial_that_cannot_begin_says_why),
                 cmocka_unit_test(the_server_may_drop_its_privileges),
                 cmocka_unit_test(the_tree_dies_with_the_server),
                 cmocka_unit_test(the_tree_dies_with_the_spawner),
