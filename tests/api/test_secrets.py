@@ -10,7 +10,7 @@ import urllib.parse
 
 import pytest
 from conftest import BATON, SLOW, Client, Server, wait_until
-from flows import action, begun, completed, definition, ended, events_of, failed, found, launch, outputs, reaches, result, steps_of
+from flows import action, begun, completed, definition, events_of, failed, found, launch, outputs, reaches, result, steps_of
 from web import Site, Web
 
 CANARY = 'Can4ry/+value "with" %s & more-1234567890'
