@@ -19,6 +19,19 @@ bool str_is(struct str s, const char *c)
         return str_eq(s, str_from(c));
 }
 
+static char lower(char c)
+{
+        return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
+}
+
+bool str_is_nocase(struct str s, const char *c)
+{
+        for (size_t i = 0; i < s.n; i++, c++)
+                if (!*c || lower(s.p[i]) != lower(*c))
+                        return false;
+        return !*c;
+}
+
 bool str_starts(struct str s, const char *prefix)
 {
         size_t n = strlen(prefix);
@@ -107,8 +120,7 @@ struct str str_lower(struct arena *arena, struct str s)
         char *copy = str_c(arena, s);
 
         for (size_t i = 0; i < s.n; i++)
-                if (copy[i] >= 'A' && copy[i] <= 'Z')
-                        copy[i] = (char)(copy[i] + 32);
+                copy[i] = lower(copy[i]);
         return (struct str){ copy, s.n };
 }
 

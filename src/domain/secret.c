@@ -104,10 +104,11 @@ static enum err check(struct scope *scope, struct str name, struct str value)
         if (value.n > SECRET_MAX)
                 return fail_limit(scope, "value", ERR_TOO_LARGE, SECRET_MAX, (int64_t)value.n,
                                   "bytes of a secret");
-        if (without_line_ends(value) < SECRET_MIN)
+        /* What is searched for: steps are often given it without the blanks at its ends. */
+        if (without_line_ends(str_trim(value)) < SECRET_MIN)
                 return fail_field(scope, "value", ERR_VALIDATION,
-                                  "a secret must have at least %d bytes: a shorter one cannot be"
-                                  " hidden in outputs",
+                                  "a secret must have at least %d bytes beside line ends and"
+                                  " blanks at its ends: a shorter one cannot be hidden in outputs",
                                   SECRET_MIN);
         return ERR_OK;
 }

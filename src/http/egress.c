@@ -228,8 +228,10 @@ enum err egress_pin(struct scope *scope, const struct egress *egress, const stru
         if (!n)
                 e = egress_refuse(scope, url->host, list->ai_addr);
         freeaddrinfo(list);
-        if (!e)
-                *out = arena_printf(&scope->arena, STR_FMT ":%d:" STR_FMT, STR_ARG(bare(url->host)),
+        /* An address in brackets leads nowhere else, and has no form that a pin could name. */
+        *out = STR_NONE;
+        if (!e && url->host.p[0] != '[')
+                *out = arena_printf(&scope->arena, STR_FMT ":%d:" STR_FMT, STR_ARG(url->host),
                                     url->port, STR_ARG(pins));
         return e;
 }

@@ -35,8 +35,8 @@ enum err egress_url(struct scope *, struct str text, struct egress_url *) NODISC
 
 /*
  * For programs that connect themselves: "host:port:address,address" with those addresses of the
- * host that may be reached.  ERR_PERMISSION_DENIED when there is none of them, ERR_UNAVAILABLE when
- * the name is not known.
+ * host that may be reached; absent when the host is an IPv6 address, which needs no resolving.
+ * ERR_PERMISSION_DENIED when there is none of them, ERR_UNAVAILABLE when the name is not known.
  */
 enum err egress_pin(struct scope *, const struct egress *, const struct egress_url *,
                     struct str *out) NODISCARD;

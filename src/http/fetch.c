@@ -2,8 +2,9 @@
 
 #include <curl/curl.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
+
+#include "http/head.h"
 
 enum { HEADER_LINES = 256 };
 
@@ -18,15 +19,6 @@ struct transfer {
 };
 
 /* ---- headers ---- */
-
-static bool is_token(struct str name)
-{
-        for (size_t i = 0; i < name.n; i++)
-                if ((unsigned char)name.p[i] <= ' ' || (unsigned char)name.p[i] >= 0x7f ||
-                    strchr("()<>@,;:\\\"/[]?={}", name.p[i]))
-                        return false;
-        return name.n > 0;
-}
 
 bool fetch_header_is_valid(struct str name, struct str value)
 {
@@ -43,12 +35,9 @@ bool fetch_header_is_valid(struct str name, struct str value)
                                             "proxy-authorization" };
 
         for (size_t i = 0; i < LENGTH(ours); i++)
-                if (name.n == strlen(ours[i]) && !strncasecmp(name.p, ours[i], name.n))
+                if (str_is_nocase(name, ours[i]))
                         return false;
-        for (size_t i = 0; i < value.n; i++)
-                if (((unsigned char)value.p[i] < ' ' && value.p[i] != '\t') || value.p[i] == 0x7f)
-                        return false;
-        return is_token(name);
+        return head_is_token(name) && head_is_value(value);
 }
 
 static struct fetch_header *response_header(struct fetch_result *out, struct str name)
@@ -148,7 +137,12 @@ static void set_up(CURL *curl, struct transfer *t)
 {
         const struct fetch_spec *spec = t->spec;
         const char *method = str_c(&t->scope->arena, spec->method);
+        struct str body = spec->body;
 
+        /* Some servers want to hear the length of what there is not. */
+        if (!body.p && (str_is(spec->method, "POST") || str_is(spec->method, "PUT") ||
+                        str_is(spec->method, "PATCH")))
+                body = STR("");
         curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
         curl_easy_setopt(curl, CURLOPT_PROXY, "");
         curl_easy_setopt(curl, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
@@ -165,9 +159,9 @@ static void set_up(CURL *curl, struct transfer *t)
         curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
         curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
         curl_easy_setopt(curl, CURLOPT_XFERINFODATA, t);
-        if (spec->body.p) {
-                curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)spec->body.n);
-                curl_easy_setopt(curl, CURLOPT_POSTFIELDS, spec->body.p);
+        if (body.p) {
+                curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body.n);
+                curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body.p);
         }
         if (str_is(spec->method, "HEAD"))
                 curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
@@ -231,7 +225,9 @@ static enum err hop(CURL *curl, struct transfer *t, const struct egress_url *url
 
 static enum err follow(CURL *curl, struct transfer *t)
 {
-        bool follows = str_is(t->spec->method, "GET") || str_is(t->spec->method, "HEAD");
+        /* What is sent was meant for the one it was sent to. */
+        bool follows = !t->spec->body.n &&
+                       (str_is(t->spec->method, "GET") || str_is(t->spec->method, "HEAD"));
         int64_t deadline = now(t->scope) + t->spec->timeout_us;
         struct str next = t->spec->url, origin = STR_NONE;
 

@@ -1,7 +1,7 @@
 /*
  * Fetch: one request to somebody else's server for a step (libcurl), within the egress rules.  No
- * proxy, cookies, netrc or decompression; certificates are checked.  GET and HEAD follow up to
- * FETCH_HOPS redirects, each judged anew; another origin is not sent the headers.
+ * proxy, cookies, netrc or decompression; certificates are checked.  GET and HEAD without a body
+ * follow up to FETCH_HOPS redirects, each judged anew; another origin is not sent the headers.
  */
 #ifndef BATON_HTTP_FETCH_H
 #define BATON_HTTP_FETCH_H

@@ -111,16 +111,11 @@ static bool is_host(struct str s)
         return s.n > 0 && s.n < 256;
 }
 
-static bool is_same_word(struct str s, const char *word)
-{
-        return s.n == strlen(word) && strncasecmp(s.p, word, s.n) == 0;
-}
-
 /* In a list with commas. */
 static bool has_word(struct str list, const char *word)
 {
         while (list.p && list.n)
-                if (is_same_word(str_trim(str_cut(list, ',', &list)), word))
+                if (str_is_nocase(str_trim(str_cut(list, ',', &list)), word))
                         return true;
         return false;
 }
@@ -137,7 +132,7 @@ static enum err read_framing(struct scope *scope, struct head *h)
                 return bad(scope, "Content-Length or Transfer-Encoding is repeated");
         if (length.p && encoding.p)
                 return bad(scope, "Content-Length and Transfer-Encoding exclude each other");
-        if (encoding.p && (!is_same_word(encoding, "chunked") || h->minor == 0))
+        if (encoding.p && (!str_is_nocase(encoding, "chunked") || h->minor == 0))
                 return bad(scope, "the only Transfer-Encoding understood is chunked");
         if (length.p && (length.n > 18 || length.p[0] == '-' || !str_to_int(length, &h->length)))
                 return bad(scope, "Content-Length");
@@ -150,7 +145,7 @@ static enum err read_framing(struct scope *scope, struct head *h)
         h->keep_alive = !has_word(connection, "close") &&
                         (h->minor == 1 || has_word(connection, "keep-alive"));
         expect = h->minor == 1 ? head_find(h, "expect") : STR_NONE;
-        h->expects_continue = is_same_word(expect, "100-continue");
+        h->expects_continue = str_is_nocase(expect, "100-continue");
         if (expect.p && !h->expects_continue)
                 return fail(scope, ERR_EXPECTATION, "the only expectation met is 100-continue");
         return ERR_OK;

@@ -120,6 +120,12 @@ static void kill_members(int parent, const char *group)
                 fclose(list);
 }
 
+/* Are groups of this number a dead spawner's?  Nobody has it, or we do, who made none yet. */
+static bool is_stale(int pid)
+{
+        return pid == getpid() || (kill(pid, 0) && errno == ESRCH);
+}
+
 /*
  * Groups of a spawner that was killed before it could remove them, with what is left in them: a
  * bubblewrap that was killed before it told its process 1 to die with it leaves that waiting for ever.
@@ -131,8 +137,7 @@ static void remove_stale(const char *parent)
         int pid, n;
 
         while (list && (entry = readdir(list))) {
-                if (sscanf(entry->d_name, "baton-%d-%n", &pid, &n) != 1 || !kill(pid, 0) ||
-                    errno != ESRCH)
+                if (sscanf(entry->d_name, "baton-%d-%n", &pid, &n) != 1 || !is_stale(pid))
                         continue;
                 for (int i = 0; i < STALE_TRIES && unlinkat(dirfd(list), entry->d_name,
                                                             AT_REMOVEDIR) && errno == EBUSY; i++) {
@@ -157,6 +162,7 @@ static bool try_parent(struct cgroup_parent *parent)
                 for (int i = 0; i < CGROUP_LIMITS; i++)
                         parent->can[i] = has_word(text, limits[i].controller);
         }
+        remove_stale(parent->dir);
         snprintf(dir, sizeof(dir), "%s/baton-%d-probe", parent->dir, (int)getpid());
         if (mkdir(dir, 0755))
                 return false;
@@ -164,7 +170,6 @@ static bool try_parent(struct cgroup_parent *parent)
                 parent->can[i] = parent->can[i] && set_limit(parent, dir, i, caps[i]);
                 any |= parent->can[i];
         }
-        remove_stale(parent->dir);
         return rmdir(dir) == 0 && any;
 }
 

@@ -92,9 +92,10 @@ static enum err learn_secrets(struct slot *s)
         if (e || !s->secrets.n)
                 return e;
         s->redactor = redactor_new();
+        /* Headers carry them without the blanks at their ends, and so do many programs. */
         for (size_t i = 0; i < s->secrets.n; i++)
                 if (s->secrets.items[i].value.p)
-                        redactor_add(s->redactor, s->secrets.items[i].value);
+                        redactor_add(s->redactor, str_trim(s->secrets.items[i].value));
         redactor_ready(s->redactor);
         return ERR_OK;
 }

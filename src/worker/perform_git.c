@@ -12,34 +12,36 @@ enum { CLONE_SECONDS = 300, PULL_SECONDS = 120, SETTINGS_MAX = 24 };
  * empty: the clone must be there.
  *
  * The part that fetches may have the network and a token in its environment, so it never lets git
- * read what a command in the workspace could have written: git works in a directory of its own that
- * nobody else sees, and of the clone only the objects are written and the refs are copied.  The
- * part that checks out does read the clone's configuration, and has neither.
+ * read what a command in the workspace could have written: git works in a fresh directory, which
+ * among namespaces nobody else sees, and of the clone only the objects are written and the refs are
+ * copied.  The part that checks out does read the clone's configuration, and has neither.
  */
 #define LOCK                               \
         "set -e\n"                         \
         "mkdir -p \"$(dirname \"$1\")\"\n" \
         "exec 9>\"$1.lock\"\nflock 9\n"
-#define FETCH                                                                                     \
-        "if [ -d \"$1/.git\" ]; then\n"                                                           \
-        "  [ \"$(git config --file \"$1/.git/config\" --get remote.origin.url)\" = \"$5\" ] ||"   \
-        " { echo \"$1 is a clone of something else\" >&2; exit 3; }\n"                            \
-        "  git init --quiet --bare /tmp/git\n"                                                    \
-        "  for f in refs packed-refs shallow; do"                                                 \
-        " [ ! -e \"$1/.git/$f\" ] || cp -r \"$1/.git/$f\" /tmp/git; done\n"                       \
-        "  GIT_OBJECT_DIRECTORY=\"$PWD/$1/.git/objects\""                                         \
-        " git --git-dir=/tmp/git fetch --quiet $4 -- \"$2\" \"${3:-HEAD}\"\n"                     \
-        "  for f in FETCH_HEAD shallow; do"                                                       \
-        " [ ! -e /tmp/git/$f ] || cp /tmp/git/$f \"$1/.git/$f\"; done\n"                          \
-        "else\n"                                                                                  \
-        "  [ -z \"$7\" ] || { echo \"there is no clone at $1: git_clone it first\" >&2; exit 3; " \
-        "}\n"                                                                                     \
-        "  rm -rf \"$6\"\n"                                                                       \
-        "  mkdir -p \"$6/.git/objects\"\n"                                                        \
-        "  trap '[ $? = 0 ] || rm -rf \"$6\"' EXIT\n"                                             \
-        "  GIT_OBJECT_DIRECTORY=\"$PWD/$6/.git/objects\" git clone --quiet --no-checkout"         \
-        " --separate-git-dir=/tmp/git $4 ${3:+--branch \"$3\"} -- \"$2\" /tmp/tree\n"             \
-        "  cp -r /tmp/git/. \"$6/.git\"\n"                                                        \
+#define FETCH                                                                                    \
+        "T=$(mktemp -d)\n"                                                                       \
+        "trap 'rm -rf \"$T\"' EXIT\n"                                                            \
+        "if [ -d \"$1/.git\" ]; then\n"                                                          \
+        "  [ \"$(git config --file \"$1/.git/config\" --get remote.origin.url)\" = \"$5\" ] ||"  \
+        " { echo \"$1 is a clone of something else\" >&2; exit 3; }\n"                           \
+        "  git init --quiet --bare \"$T/git\"\n"                                                 \
+        "  for f in refs packed-refs shallow; do"                                                \
+        " [ ! -e \"$1/.git/$f\" ] || cp -r \"$1/.git/$f\" \"$T/git\"; done\n"                    \
+        "  GIT_OBJECT_DIRECTORY=\"$PWD/$1/.git/objects\""                                        \
+        " git --git-dir=\"$T/git\" fetch --quiet $4 -- \"$2\" \"${3:-HEAD}\"\n"                  \
+        "  for f in FETCH_HEAD shallow; do"                                                      \
+        " [ ! -e \"$T/git/$f\" ] || cp \"$T/git/$f\" \"$1/.git/$f\"; done\n"                     \
+        "else\n"                                                                                 \
+        "  [ -z \"$7\" ] || { echo \"there is no clone at $1: git_clone it first\" >&2; exit 3;" \
+        " }\n"                                                                                   \
+        "  rm -rf \"$6\"\n"                                                                      \
+        "  mkdir -p \"$6/.git/objects\"\n"                                                       \
+        "  trap 's=$?; rm -rf \"$T\"; [ $s = 0 ] || rm -rf \"$6\"' EXIT\n"                       \
+        "  GIT_OBJECT_DIRECTORY=\"$PWD/$6/.git/objects\" git clone --quiet --no-checkout"        \
+        " --separate-git-dir=\"$T/git\" $4 ${3:+--branch \"$3\"} -- \"$2\" \"$T/tree\"\n"        \
+        "  cp -r \"$T/git/.\" \"$6/.git\"\n"                                                     \
         "fi\n"
 #define CHECK_OUT                                                                              \
         "if [ -d \"$1/.git\" ]; then\n"                                                        \
@@ -188,7 +190,8 @@ static enum err set_remote(struct settings *c, const struct wish *w, const struc
             STR("always"));
         set(c, "http.followRedirects", STR("false"));
         set(c, "http.proxy", STR(""));
-        set(c, "http.curloptResolve", pin);
+        if (pin.p)
+                set(c, "http.curloptResolve", pin);
         set(c, "http.lowSpeedLimit", STR("1"));
         set(c, "http.lowSpeedTime", STR("60"));
         set(c, "transfer.fsckObjects", STR("true"));

@@ -12,18 +12,6 @@ struct headers {
         size_t n;
 };
 
-static bool is_named(struct str name, const char *lower)
-{
-        size_t n = strlen(lower);
-
-        if (name.n != n)
-                return false;
-        for (size_t i = 0; i < n; i++)
-                if ((name.p[i] | 0x20) != lower[i] && name.p[i] != lower[i])
-                        return false;
-        return true;
-}
-
 static enum err add(struct slot *s, struct headers *h, struct str name, struct str value)
 {
         BUG_ON(h->n == HEADERS_MAX);
@@ -66,7 +54,7 @@ static enum err read_headers(struct slot *s, struct value parameters, struct val
                 e = add(s, h, STR("Authorization"),
                         arena_printf(&s->scope.arena, "Bearer " STR_FMT, STR_ARG(str_trim(token))));
         for (size_t i = 0; i < h->n; i++)
-                typed |= is_named(h->items[i].name, "content-type");
+                typed |= str_is_nocase(h->items[i].name, "content-type");
         if (!e && !typed && body.kind != VALUE_NULL && body.kind != VALUE_STRING)
                 e = add(s, h, STR("Content-Type"), STR("application/json"));
         return e;
@@ -91,6 +79,23 @@ static bool is_json(const struct fetch_result *r)
         return false;
 }
 
+/* Keys that spelled a secret with escapes, which the text did not show; true = there were some. */
+static bool redact_keys(struct slot *s, struct value v)
+{
+        bool changed = false;
+
+        for (size_t i = 0; v.kind == VALUE_LIST && i < v.list->n; i++)
+                changed |= redact_keys(s, v.list->items[i]);
+        for (size_t i = 0; v.kind == VALUE_MAP && i < v.map->n; i++) {
+                struct value_entry *entry = &v.map->entries[i];
+                struct str key = slot_redact(s, entry->key.text, false);
+
+                changed |= redact_keys(s, entry->value) || !str_eq(key, entry->key.text);
+                entry->key.text = key;
+        }
+        return changed;
+}
+
 /* JSON becomes a value, so that later steps can look into it; everything else is text. */
 static struct value body_value(struct slot *s, const struct fetch_result *r)
 {
@@ -99,8 +104,14 @@ static struct value body_value(struct slot *s, const struct fetch_result *r)
         struct value v;
 
         if (!r->truncated && is_json(r) && !value_read(&s->scope, text, &v) &&
-            value_is_storable(&s->scope, v, OUTPUT_DEPTH - 2))
-                return v;
+            value_is_storable(&s->scope, v, OUTPUT_DEPTH - 2)) {
+                if (!redact_keys(s, v))
+                        return v;
+                /* Two keys may read the same now, which no value has. */
+                text = value_dump(&s->scope, v);
+                if (!value_read(&s->scope, text, &v))
+                        return v;
+        }
         s->scope.fault = (struct fault){ 0 };
         return value_text(text);
 }

@@ -66,7 +66,7 @@ static void raise_loopback(void)
 void plain_isolate(const struct sandbox *box, const struct sandbox_run *run)
 {
         static const char name[] = "sandbox";
-        int flags = CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | (run->network ? 0 : CLONE_NEWNET);
+        int flags = CLONE_NEWIPC | CLONE_NEWUTS | (run->network ? 0 : CLONE_NEWNET);
         uid_t uid = getuid();
         gid_t gid = getgid();
 
@@ -276,6 +276,10 @@ static int supervise_namespace(const struct sandbox *box, const struct sandbox_r
         pid_t first;
 
         seal(box, run, workspace, tmp);
+        /* Only now: whatever is forked next is process 1, with whose end the namespace is dead. */
+        if (unshare(CLONE_NEWPID))
+                wire_die(run->control, ERR_UNAVAILABLE, "cannot make namespaces: %s",
+                         strerror(errno));
         if (pipe2(alive, O_CLOEXEC) || (first = fork()) < 0)
                 wire_die(run->control, ERR_UNAVAILABLE, "cannot start a process: %s",
                          strerror(errno));

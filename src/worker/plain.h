@@ -15,7 +15,7 @@
 
 #include "worker/sandbox.h"
 
-/* Makes the namespaces, except that for mounts. */
+/* Makes the namespaces, except those for mounts and for processes. */
 void plain_isolate(const struct sandbox *, const struct sandbox_run *);
 /* workspace, source: where they are seen from here; "" = none. */
 void plain_exec(const struct sandbox *, const struct sandbox_run *, const char *workspace,

@@ -434,8 +434,7 @@ static size_t kept_cap(int64_t cap)
 static void choose_caps(struct run *run)
 {
         const int64_t asked[CGROUP_LIMITS] = { [CGROUP_MEMORY] = run->spec->memory_cap,
-                                               [CGROUP_PROCESSES] = run->spec->process_cap,
-                                               [CGROUP_CPUS] = run->spec->cpu_cap };
+                                               [CGROUP_PROCESSES] = run->spec->process_cap };
 
         memcpy(run->caps, spawner_caps(run->spawner), sizeof(run->caps));
         for (int i = 0; i < CGROUP_LIMITS; i++)

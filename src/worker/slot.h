@@ -64,8 +64,6 @@ struct worker {
         int n_started;
         pthread_t keeper;
         bool keeper_started;
-        pthread_mutex_t lock;
-        pthread_cond_t ended;
         _Atomic bool draining, stopping, over;
 };
 

@@ -5,8 +5,9 @@
  * by SCM_RIGHTS.
  *
  * Under bubblewrap the workspace is /workspace (read and write), git_source is /source (read only)
- * and the command runs as uid 1000 without a network; worker/plain.h tells of the others.  When the program was started as root, each
- * workspace has a uid of its own on the host; otherwise everything runs as the program's user.
+ * and the command runs as uid 1000 without a network; worker/plain.h tells of the others.  When the
+ * program was started as root, each workspace has a uid of its own on the host; otherwise everything
+ * runs as the program's user.
  */
 #ifndef BATON_WORKER_SPAWNER_H
 #define BATON_WORKER_SPAWNER_H
@@ -68,7 +69,6 @@ struct spawn_spec {
         int64_t file_size_cap;          /* RLIMIT_FSIZE */
         int64_t memory_cap;             /* bytes; 0 = the spawner's */
         int64_t process_cap;            /* processes and threads at a time */
-        int64_t cpu_cap;                /* whole processors */
         /* Called with each piece of output as it comes, raw (stream 1 or 2); may be NULL. */
         void (*on_output)(void *ctx, int stream, struct str bytes);
         /* Polled about every 100 ms; true = kill the tree.  May be NULL. */

@@ -1,6 +1,5 @@
 #include "worker/spawner_child.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
@@ -21,6 +20,8 @@
 #include "core/failpoint.h"
 #include "worker/cgroup.h"
 #include "worker/files_child.h"
+#include "worker/strays.h"
+#include "worker/trial.h"
 
 /* One request that a child process works on. */
 struct job {
@@ -179,90 +180,20 @@ static bool is_ours(pid_t pid)
         return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
 }
 
-static bool is_of_a_job(const struct child *c, pid_t pid)
+static bool is_of_a_job(const void *child, pid_t pid)
 {
+        const struct child *c = child;
+
         for (const struct job *job = c->jobs; job; job = job->next)
                 if (job->pid == pid || job->inner == pid)
                         return true;
         return c->spare.pid == pid;
 }
 
-/* ---- strays ---- */
-
-struct pids {
-        pid_t *at;
-        size_t n, size;
-};
-
-static void add_pid(struct pids *pids, pid_t pid)
-{
-        if (pids->n == pids->size) {
-                pids->size = pids->size ? 2 * pids->size : 64;
-                pids->at = xrealloc(pids->at, pids->size * sizeof(*pids->at));
-        }
-        pids->at[pids->n++] = pid;
-}
-
-/* The children of one process, those of all its threads. */
-static void add_children(struct pids *pids, pid_t parent)
-{
-        char path[300];
-        struct dirent *thread;
-        DIR *threads;
-        int pid;
-
-        snprintf(path, sizeof(path), "/proc/%d/task", (int)parent);
-        threads = opendir(path);
-        while (threads && (thread = readdir(threads))) {
-                FILE *list;
-
-                snprintf(path, sizeof(path), "/proc/%d/task/%s/children", (int)parent,
-                         thread->d_name);
-                list = fopen(path, "re");
-                while (list && fscanf(list, "%d", &pid) == 1)
-                        add_pid(pids, pid);
-                if (list)
-                        fclose(list);
-        }
-        if (threads)
-                closedir(threads);
-}
-
-/* Stops every process below us that belongs to no job; how many they are. */
-static size_t stop_strays(const struct child *c, struct pids *pids)
-{
-        size_t n = 0;
-
-        pids->n = 0;
-        add_children(pids, getpid());
-        for (size_t i = 0; i < pids->n; i++)
-                if (!is_of_a_job(c, pids->at[i]))
-                        pids->at[n++] = pids->at[i];
-        pids->n = n;
-        for (size_t i = 0; i < pids->n; i++) {
-                kill(pids->at[i], SIGSTOP);
-                add_children(pids, pids->at[i]);
-        }
-        return pids->n;
-}
-
-/*
- * Being the subreaper, we inherit what a run leaves behind: every child that belongs to no job, and
- * all below it.  It may be one bubblewrap that was killed between making its process 1 and telling
- * us, or, without a namespace, a thousand processes that fork.  Those that are stopped neither fork
- * nor make room for others; so first all are, then they die.  False: there were none.
- */
+/* Every child that belongs to no job is what a run left behind. */
 static bool kill_strays(const struct child *c)
 {
-        struct pids pids = { 0 };
-        size_t seen = 0, now;
-
-        while ((now = stop_strays(c, &pids)) > seen)
-                seen = now;
-        for (size_t i = 0; i < pids.n; i++)
-                kill(pids.at[i], SIGKILL);
-        free(pids.at);
-        return pids.n > 0;
+        return strays_kill(is_of_a_job, c);
 }
 
 static void drop_spare(struct child *c)
@@ -364,7 +295,7 @@ static void kill_everything(struct child *c)
 
 /* ---- starting ---- */
 
-static void reset_signals(void)
+void spawner_child_reset_signals(void)
 {
         sigset_t none;
 
@@ -451,7 +382,7 @@ static void spare_child(const struct child *c, int socket, pid_t parent)
         size_t n_fds = WIRE_MAX_FDS;
         int filter, entered;
 
-        reset_signals();
+        spawner_child_reset_signals();
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != parent)
                 _exit(1);
@@ -568,7 +499,7 @@ static void start(struct child *c, const struct wire_request *q, const int *fds,
         } else {
                 job->pid = fork();
                 if (!job->pid) {
-                        reset_signals();
+                        spawner_child_reset_signals();
                         work_child(c, q, fds, n_fds);
                 }
                 started = job->pid > 0;
@@ -612,86 +543,6 @@ static bool accept_request(struct child *c)
 
 /* ---- life ---- */
 
-/* Runs `true` in a sandbox of this very kind; the sentence says what failed. */
-static bool try_kind(struct child *c, char *why, size_t size)
-{
-        static char name[] = "true";
-        char *const argv[] = { name, NULL };
-        struct sandbox_run run = { .uid = c->box->first_uid,
-                                   .cwd = SANDBOX_WORKSPACE,
-                                   .argv = argv,
-                                   .file_size_cap = INT64_C(1) << 30,
-                                   .process_cap = 512,
-                                   .parent = getpid() };
-        int out[2], told[2], control[2], status = 0;
-        struct wire_reply fault = { 0 };
-        char words[1024];
-        bool works;
-        size_t n = 0;
-        ssize_t got;
-        pid_t pid;
-
-        if (pipe2(out, O_CLOEXEC) || pipe2(told, O_CLOEXEC) ||
-            socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control))
-                return false;
-        *why = 0;
-        pid = fork();
-        if (!pid) {
-                reset_signals();
-                run.out = run.err = out[1];
-                run.status = told[1];
-                run.control = control[1];
-                sandbox_exec(c->box, &run);
-        }
-        close(out[1]);
-        close(told[1]);
-        close(control[1]);
-        while (pid > 0 && n < size - 1 && (got = read(out[0], why + n, size - 1 - n)) > 0)
-                n += (size_t)got;
-        why[n] = 0;
-        why[strcspn(why, "\n")] = 0;
-        if (pid > 0)
-                (void)waitpid(pid, &status, 0);
-        for (n = 0; n < sizeof(words) - 1 &&
-                    (got = read(told[0], words + n, sizeof(words) - 1 - n)) > 0;)
-                n += (size_t)got;
-        words[n] = 0;
-        if (wire_receive(control[0], &fault, sizeof(fault), MSG_DONTWAIT, NULL, NULL) == 1)
-                snprintf(why, size, "%.*s", (int)size - 1, fault.text);
-        works = pid > 0 && WIFEXITED(status) && !WEXITSTATUS(status) &&
-                strstr(words, "\"exit-code\": 0");
-        if (!works && !*why)
-                snprintf(why, size, "it ended with status %d", status);
-        close(out[0]);
-        close(told[0]);
-        close(control[0]);
-        return works;
-}
-
-/* Takes the strongest kind that was asked and works; says why those before it do not. */
-static void choose_kind(struct child *c, const char *asked, struct wire_reply *hello)
-{
-        struct buf text = BUF_INIT(sizeof(hello->text) - 1);
-        bool works = false;
-        char why[400];
-
-        for (unsigned i = 0; !works && sandbox_kind(c->box, asked, i); i++) {
-                works = try_kind(c, why, sizeof(why));
-                if (!works)
-                        buf_printf(&text, "%s%s%s: %s", text.n ? "; " : "",
-                                   runtime_names[c->box->runtime],
-                                   c->box->namespaces ? "" : " without namespaces", why);
-        }
-        if (!works)
-                c->box->runtime = RUNTIME_NONE;
-        hello->hello.runtime = c->box->runtime;
-        hello->hello.landlock = (uint32_t)c->box->landlock;
-        hello->hello.namespaces = c->box->namespaces;
-        if (text.n)
-                memcpy(hello->text, text.p, text.n);
-        buf_done(&text);
-}
-
 static void set_up(struct child *c)
 {
         struct rlimit files;
@@ -728,7 +579,7 @@ void spawner_child(int socket, struct sandbox *box, const char *asked)
         bool open = true, runs;
 
         set_up(&c);
-        choose_kind(&c, asked, &hello);
+        trial_choose(box, asked, &hello);
         runs = c.box->runtime != RUNTIME_NONE;
         (void)wire_send(socket, &hello, sizeof(hello), NULL, 0);
         while (open) {

@@ -6,5 +6,7 @@
 
 /* Serves requests until the socket closes, then kills what it started and ends. */
 void spawner_child(int socket, struct sandbox *, const char *asked) NORETURN;
+/* In what was forked from it: signals as a program expects them. */
+void spawner_child_reset_signals(void);
 
 #endif

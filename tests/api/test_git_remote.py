@@ -6,7 +6,7 @@ import time
 
 import pytest
 from conftest import Client, Server
-from flows import action, command, completed, definition, ended, events_of, failed, found, launch, outputs, reaches, result, steps_of
+from flows import action, completed, definition, ended, events_of, failed, found, launch, outputs, reaches, result, steps_of
 from web import Git, Site
 
 TOKEN = "tok-3n/Zq+81 vXw"
@@ -74,6 +74,19 @@ def test_a_public_repository_is_cloned_without_a_token(api, site):
     assert not any("worktree" in line for line in lines)
 
 
+def test_a_repository_at_an_ipv6_address_is_cloned(tmp_path, site):
+    server = Server(tmp_path / "data", "--egress-allow", "::1")
+    try:
+        with Site(Git, "::1") as other:
+            other.root = site.root
+            run = completed(Client(server), action("git_clone", repo=other.url + "/public/project"),
+                            action("git_clone", {"on_error": "continue"}, repo=site.url + "/public/project", path="repos/other"))
+        made, refused = steps_of(Client(server), run)
+        assert made["output"]["branch"] == "trunk" and "--egress-allow" in refused["error"]["message"]
+    finally:
+        server.stop()
+
+
 @pytest.mark.parametrize("branch, version", [("side", "version 2\n"), ("v1", "version 1\n")])
 def test_a_branch_or_tag_is_taken_when_named(api, site, branch, version):
     run = completed(api, action("git_clone", repo=site.url + "/public/project", branch=branch),
@@ -113,7 +126,7 @@ def test_the_user_name_of_the_token_can_be_given(api, site):
                 definition(action("git_clone", repo="https://x/y", token_secret="token", username="a:b")))
 
 
-def test_the_token_is_in_no_argument_of_a_process(api, site, monkeypatch):
+def test_the_token_is_in_no_argument_of_a_process(api, site):
     """A server that holds the answer back gives time to look."""
     import threading
     gate, there = threading.Event(), threading.Event()

@@ -1,9 +1,7 @@
 """Secrets: kept sealed, given to one process by name, hidden in everything that is recorded."""
 import base64
 import json
-import os
 import pathlib
-import signal
 import sqlite3
 import stat
 import subprocess
@@ -12,7 +10,7 @@ import urllib.parse
 
 import pytest
 from conftest import BATON, SLOW, Client, Server, wait_until
-from flows import action, begun, completed, definition, ended, events_of, failed, found, launch, outputs, reaches, result, run_of, steps_of
+from flows import action, begun, completed, definition, events_of, failed, found, launch, outputs, reaches, result, steps_of
 from web import Site, Web
 
 CANARY = 'Can4ry/+value "with" %s & more-1234567890'
@@ -78,8 +76,8 @@ def test_other_names_are_refused(api, name):
     assert api.problem("PUT", "/v1/secrets/" + name, 400, "validation_failed", {"value": "long enough"})["field"] == "name"
 
 
-@pytest.mark.parametrize("value, status", [("abc", 400), ("", 400), ("a\n\n\nb\r\n", 400), ("x" * 16385, 413), (None, 400), (12345, 400),
-                                           ("abcd", 204), ("x" * 16384, 204), ("a\nb\nc\nd", 204)])
+@pytest.mark.parametrize("value, status", [("abc", 400), ("", 400), ("a\n\n\nb\r\n", 400), (" abc\t \n", 400), ("x" * 16385, 413), (None, 400), (12345, 400),
+                                           ("abcd", 204), ("x" * 16384, 204), ("a\nb\nc\nd", 204), (" a bc ", 204)])
 def test_the_size_of_a_value_is_bounded(api, value, status):
     assert api.request("PUT", "/v1/secrets/s", {"value": value}).status_code == status
     assert names(api) == (["s"] if status == 204 else [])
@@ -224,6 +222,34 @@ def test_a_request_carries_secrets_in_headers_and_echoes_are_hidden(api):
     assert step["input"]["secret_headers"] == {"X-Api-Key": "canary"}
     assert_absent(json.dumps(step))
     assert "plain-secret-77" not in json.dumps(step)
+
+
+PADDED = " \tPadded/secret of 77 \r\n "
+
+
+def test_a_secret_with_blanks_at_its_ends_is_hidden_with_and_without_them(api):
+    put(api, "padded", PADDED)
+    with Site(Web) as site:
+        run = completed(api, action("http_request", method="GET", url=site.url + "/echo", token_secret="padded", secret_headers={"X-Key": "padded"}),
+                        shell("printf %s \"$S\"; echo; echo $S; for n in '' a ab; do printf '%s%s' \"$n\" \"$S\" | base64 -w0; echo; done", secrets={"S": "padded"}))
+    assert site.requests[0]["headers"]["authorization"] == "Bearer " + PADDED.strip()
+    assert "X-Key: ***" in outputs(api, run)[0]["body"] and outputs(api, run)[0]["headers"]["x-echo"] == "Bearer ***"
+    told = json.dumps([steps_of(api, run), events_of(api, run)]) + log_of(api, run)
+    assert_absent(told, PADDED.strip())
+    assert_absent(told, PADDED)
+
+
+@pytest.mark.parametrize("answer, shown", [
+    (r'{"\u0070lain-secret-77": 1, "b": [{"x": {"plain\u002dsecret-77s": "y"}}]}', {"***": 1, "b": [{"x": {"***s": "y"}}]}),
+    # Keys that become one are no map any more, and nothing of it is lost.
+    (r'{"\u0070lain-secret-77": 1, "PLAIN\u002dsecret-77": "plain\u002dsecret-77"}', '{"***":1,"***":"***"}'),
+    (r'{"a": {"a": "plain\u002dsecret-77"}}', {"a": {"a": "***"}})])
+def test_a_secret_is_hidden_among_the_keys_of_an_answer_too(api, answer, shown):
+    put(api, "plain", "plain-secret-77")
+    with Site(Web) as site:
+        url = site.url + "/say?type=application/json&body=" + urllib.parse.quote(answer)
+        run = completed(api, action("http_request", {"id": "r"}, method="GET", url=url), action("noop", output="${{ steps.r.output.body }}"))
+    assert outputs(api, run)[0]["body"] == shown == outputs(api, run)[1]
 
 
 # At rest.

@@ -2,7 +2,6 @@ import concurrent.futures
 import json
 
 import requests
-from conftest import Client
 
 
 def frames(api, path, last=None, stop=None):

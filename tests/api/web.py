@@ -2,6 +2,7 @@
 import base64
 import http.server
 import os
+import socket
 import subprocess
 import threading
 import urllib.parse
@@ -38,10 +39,12 @@ class Site:
 
     def __init__(self, handler, host="127.0.0.1"):
         self.requests = []
-        self.server = http.server.ThreadingHTTPServer((host, 0), type("Handler", (handler,), {"site": self}))
+        kind = type("Server", (http.server.ThreadingHTTPServer,),
+                    {"address_family": socket.AF_INET6 if ":" in host else socket.AF_INET})
+        self.server = kind((host, 0), type("Handler", (handler,), {"site": self}))
         self.server.daemon_threads = True
         self.port = self.server.server_port
-        self.url = f"http://{host}:{self.port}"
+        self.url = f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     def __enter__(self):
         threading.Thread(target=self.server.serve_forever, daemon=True).start()

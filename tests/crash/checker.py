@@ -19,7 +19,7 @@ import database
 from api import Client, Lost, Server
 from invariants import TERMINAL, World, check
 from ledger import Ledger, read_lines, read_ops
-from load import WITNESS, Actor, seqs, started
+from load import WITNESS, Actor, started
 
 SHOWN = 20  # violations of one invariant that are printed
 

@@ -12,9 +12,18 @@ import pytest
 import requests
 
 HERE = pathlib.Path(__file__).parent
-_spec = importlib.util.spec_from_file_location("api_conftest", HERE.parent / "api" / "conftest.py")
-api_conftest = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(api_conftest)
+
+
+def of_the_api(name, file):
+    """A module beside the tests of the API."""
+    spec = importlib.util.spec_from_file_location(name, HERE.parent / "api" / file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+api_conftest = of_the_api("api_conftest", "conftest.py")
+web = of_the_api("web", "web.py")
 
 BATON = api_conftest.BATON
 SLOW = api_conftest.SLOW
@@ -31,6 +40,16 @@ def command_line(pid):
         return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         return ""
+
+
+def perform(api, *steps):
+    """Runs the steps, each whatever became of those before, and returns them as recorded."""
+    body = {"name": f"attack-{os.urandom(6).hex()}", "retry": {"max_attempts": 1},
+            "steps": [{"on_error": "continue", **step} for step in steps]}
+    made = api.post("/v1/definitions", body)
+    run = api.post(f"/v1/definitions/{made['id']}/runs", {"input": {}})["run"]
+    wait_until(lambda: api.get("/v1/runs/" + run["id"])["status"] in ("completed", "failed"), 120)
+    return api.get(f"/v1/runs/{run['id']}/steps")["items"]
 
 
 class World:
@@ -59,16 +78,10 @@ class World:
                        if command_line(pid).startswith(program[-1] + " serve"))
 
     def perform(self, *steps, workspace=None):
-        """Runs the steps, each whatever became of those before, and returns them as recorded."""
         api = self.api
         if workspace:
             api = Client(self.server, headers={"X-Workspace-ID": workspace})
-        body = {"name": f"attack-{os.urandom(6).hex()}", "retry": {"max_attempts": 1},
-                "steps": [{"on_error": "continue", **step} for step in steps]}
-        made = api.post("/v1/definitions", body)
-        run = api.post(f"/v1/definitions/{made['id']}/runs", {"input": {}})["run"]
-        wait_until(lambda: api.get("/v1/runs/" + run["id"])["status"] in ("completed", "failed"), 120)
-        return api.get(f"/v1/runs/{run['id']}/steps")["items"]
+        return perform(api, *steps)
 
     def stop(self):
         # The one that was started may be bubblewrap: it is told by its child's end.
@@ -96,7 +109,7 @@ WORLDS = {
     "user-landlock-bare": (True, "landlock", "bare", True),
 }
 # What the attempts of the others are measured by: here they succeed.
-CONTROL = {"user-trusted": (True, "trusted", "trusted", False)}
+CONTROL = {"user-trusted": (True, "trusted", "trusted", False), "root-trusted": (False, "trusted", "trusted", False)}
 
 
 def make_world(name, *options):

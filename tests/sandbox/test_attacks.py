@@ -220,7 +220,7 @@ def test_attacks_are_refused(world):
     assert not any(found.values()), json.dumps(found, indent=1)
 
 
-def test_the_attempts_are_real(request):
+def test_the_attempts_are_real():
     """The same attempts as a command that is trusted: what the sandboxes refuse is there to be had."""
     world = prepare(make_world("user-trusted"))
     try:

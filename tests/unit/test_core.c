@@ -80,6 +80,19 @@ static void only_whole_numbers_in_range_are_numbers(void **state)
         assert_false(str_to_int(STR("1 "), &n));
 }
 
+static void only_letters_are_the_same_in_either_case(void **state)
+{
+        (void)state;
+        assert_true(str_is_nocase(STR("cOnTeNt-Type1"), "CoNtEnT-tYPE1"));
+        assert_true(str_is_nocase(STR_NONE, ""));
+        assert_false(str_is_nocase(STR("content"), "content-type"));
+        assert_false(str_is_nocase(STR("content-type"), "content"));
+        assert_false(str_is_nocase(STR("content\rtype"), "content-type")); /* they differ by 0x20 */
+        assert_false(str_is_nocase(STR("a\0b"), "a"));
+        assert_false(str_is_nocase(STR("@["), "`{"));
+        assert_false(str_is_nocase(STR("\xc3\x84"), "\xc3\xa4"));
+}
+
 static void utf8_is_checked_strictly(void **state)
 {
         (void)state;
@@ -174,6 +187,7 @@ int main(void)
                 cmocka_unit_test(an_id_reads_back_from_its_text),
                 cmocka_unit_test(times_read_back_and_bad_ones_are_refused),
                 cmocka_unit_test(only_whole_numbers_in_range_are_numbers),
+                cmocka_unit_test(only_letters_are_the_same_in_either_case),
                 cmocka_unit_test(utf8_is_checked_strictly),
                 cmocka_unit_test(a_buffer_stops_at_its_cap),
                 cmocka_unit_test(doubles_are_written_by_their_shortest_text),

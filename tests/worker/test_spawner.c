@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -770,6 +771,38 @@ static void only_paths_below_the_git_roots_are_allowed(void **state)
         scope_done(&c.scope);
 }
 
+static void a_source_is_shown_without_bubblewrap_too(void **state)
+{
+        struct spawner_options options = { .workspaces = f.workspaces,
+                                           .git_roots = f.git_roots,
+                                           .sandbox = "landlock" };
+        const char *const argv[] = { "git", "ls-remote", "--heads", "file:///source", NULL };
+        struct spawner *own;
+        struct call c = begin();
+        enum err e;
+
+        (void)state;
+        assert_int_equal(spawner_start(&c.scope, &options, &own), ERR_OK);
+        if (str_is(spawner_runtime(own), "none")) {
+                spawner_free(own);
+                scope_done(&c.scope);
+                skip();
+        }
+        c.spec.git_source = str_from(f.closed);
+        c.spec.argv = argv;
+        e = spawner_run(&c.scope, own, &c.spec, &c.result);
+        if (e)
+                print_message("%s: " STR_FMT "\n", err_name(e), STR_ARG(c.scope.fault.detail));
+        assert_int_equal(e, ERR_OK);
+        /* On a file system that cannot map owners a private one stays closed. */
+        if (c.result.exit_code)
+                assert_has(c.result.err, "source");
+        else
+                assert_has(c.result.out, "\trefs/heads/main\n");
+        spawner_free(own);
+        scope_done(&c.scope);
+}
+
 /* ---- life of the spawner ---- */
 
 /* The server may own a directory above; the spawner, perhaps root, must not be led astray. */
@@ -830,6 +863,39 @@ static void without_bubblewrap_nothing_runs(void **state)
         assert_true(spawner_runtime_problem(own).n > 0);
         spawner_free(own);
         scope_done(&c.scope);
+}
+
+/* In a process of its own: fewer and fewer descriptors, until there are too few for a trial. */
+static void start_with_few_descriptors(void)
+{
+        struct spawner_options options = { .workspaces = f.workspaces };
+        struct scope s;
+
+        scope_init(&s, &system_world);
+        (void)close_range(3, ~0U, 0);
+        for (rlim_t most = 20; most > 3; most--) {
+                struct rlimit limit = { most, most };
+                struct spawner *own;
+
+                if (setrlimit(RLIMIT_NOFILE, &limit) || spawner_start(&s, &options, &own))
+                        _exit(1);
+                if (str_starts(spawner_runtime_problem(own), "bwrap: cannot be tried: Too many"))
+                        _exit(str_is(spawner_runtime(own), "none") ? 0 : 2);
+                spawner_free(own);
+        }
+        _exit(3);
+}
+
+static void a_trial_that_cannot_begin_says_why(void **state)
+{
+        pid_t pid = fork();
+        int status;
+
+        (void)state;
+        if (!pid)
+                start_with_few_descriptors();
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
 }
 
 /* Runs in a process of its own: a spawner with a long command. */
@@ -1355,8 +1421,10 @@ int main(void)
                 cmocka_unit_test(resources_are_bounded),
                 cmocka_unit_test(a_checkout_below_a_closed_directory_is_shown_read_only),
                 cmocka_unit_test(only_paths_below_the_git_roots_are_allowed),
+                cmocka_unit_test(a_source_is_shown_without_bubblewrap_too),
                 cmocka_unit_test(a_replaced_directory_of_workspaces_is_noticed),
                 cmocka_unit_test(without_bubblewrap_nothing_runs),
+                cmocka_unit_test(a_trial_that_cannot_begin_says_why),
                 cmocka_unit_test(the_server_may_drop_its_privileges),
                 cmocka_unit_test(the_tree_dies_with_the_server),
                 cmocka_unit_test(the_tree_dies_with_the_spawner),
