@@ -174,7 +174,7 @@ int64_t server_newest_event(struct server *s, int64_t tree)
         return n.event;
 }
 
-/* ---- connections: what http/server.h says ---- */
+/* ---- connections: what http/exchange.h says ---- */
 
 void http_post(struct http_loop *loop, struct http_task *task)
 {
@@ -537,21 +537,6 @@ void server_work(struct server *s, int steps, struct str output, bool fails)
 
 /* ---- life ---- */
 
-static enum err make_key(struct tx *tx, void *arg)
-{
-        struct principal by = { .actor = STR("daemon:baton"),
-                                .origin = STR("daemon:boot"),
-                                .all_workspaces = true,
-                                .scopes = SCOPE_ALL };
-        struct key_spec spec = { .name = STR("admin"),
-                                 .actor_kind = STR("human"),
-                                 .ref = STR("admin"),
-                                 .scopes = SCOPE_ALL };
-        struct key key;
-
-        return key_create(tx, &by, &spec, &key, arg);
-}
-
 static enum err usage(void *context, struct scope *scope, struct str workspace, int64_t uid,
                       int64_t *bytes, int64_t *files)
 {
@@ -584,7 +569,7 @@ static struct server *open_server(void)
         api.definitions = s->definitions = definition_cache_new(&fuzz_world);
         MUST(!store_open(&s->scope, &options, &s->store));
         MUST(!store_run(s->store, &s->scope, domain_boot, s->hooks.domain));
-        MUST(!store_run(s->store, &s->scope, make_key, &secret));
+        MUST(!store_run(s->store, &s->scope, key_create_admin, &secret));
         snprintf(s->key, sizeof(s->key), STR_FMT, STR_ARG(secret));
         api.store = s->store;
         s->api = api_new(&api);

@@ -1,6 +1,6 @@
 /*
  * The server in one thread: store in memory, domain, hub, waiting calls and API as `baton serve`
- * puts them together, with connections replaced at http/server.h.  A request is read by the
+ * puts them together, with connections replaced at http/exchange.h.  A request is read by the
  * production reader of heads and goes the production way from api_handle() on; a turn is
  * writer_turn().
  */

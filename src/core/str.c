@@ -143,9 +143,9 @@ bool str_to_int(struct str s, int64_t *out)
         return true;
 }
 
-/* Length of the well-formed sequence at s, or 0. */
-static size_t utf8_sequence(const unsigned char *s, size_t n)
+size_t str_character(struct str text)
 {
+        const unsigned char *s = (const unsigned char *)text.p;
         unsigned char low = 0x80, high = 0xbf;
         size_t length;
 
@@ -159,7 +159,7 @@ static size_t utf8_sequence(const unsigned char *s, size_t n)
                 length = 4;
         else
                 return 0;
-        if (length > n)
+        if (length > text.n)
                 return 0;
         if (s[0] == 0xe0)
                 low = 0xa0;
@@ -182,7 +182,7 @@ bool str_is_utf8(struct str s)
         size_t at = 0;
 
         while (at < s.n) {
-                size_t length = utf8_sequence((const unsigned char *)s.p + at, s.n - at);
+                size_t length = str_character(str_slice(s, at, s.n));
 
                 if (!length)
                         return false;

@@ -50,5 +50,7 @@ struct str str_whole(struct str);
 bool str_to_int(struct str, int64_t *out);
 /* Strict UTF-8 (RFC 3629) without NUL. */
 bool str_is_utf8(struct str);
+/* Bytes of the first character of a text that is not empty; 0: it is not such UTF-8. */
+size_t str_character(struct str);
 
 #endif

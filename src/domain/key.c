@@ -135,6 +135,21 @@ enum err key_create(struct tx *tx, const struct principal *by, const struct key_
         return tx_insert(tx, SQL_KEY_ADD, out);
 }
 
+enum err key_create_admin(struct tx *tx, void *arg)
+{
+        struct principal by = { .actor = STR("daemon:baton"),
+                                .origin = STR("daemon:boot"),
+                                .all_workspaces = true,
+                                .scopes = SCOPE_ALL };
+        struct key_spec spec = { .name = STR("admin"),
+                                 .actor_kind = STR("human"),
+                                 .ref = STR("admin"),
+                                 .scopes = SCOPE_ALL };
+        struct key key;
+
+        return key_create(tx, &by, &spec, &key, arg);
+}
+
 enum err key_find(struct tx *tx, struct str text, struct key *out)
 {
         unsigned char digest[32];

@@ -30,6 +30,8 @@ struct key_spec {
 /* Makes a key; *secret (in the arena) is the only copy of its text there will ever be. */
 enum err key_create(struct tx *, const struct principal *by, const struct key_spec *, struct key *,
                     struct str *secret) NODISCARD;
+/* The first start's: human:admin with every scope.  For store_run(); arg is the struct str *secret. */
+enum err key_create_admin(struct tx *, void *arg) NODISCARD;
 /* The live key of this text, or ERR_UNAUTHENTICATED. */
 enum err key_find(struct tx *, struct str text, struct key *) NODISCARD;
 enum err key_list(struct tx *, const struct principal *, int64_t before, int limit,

@@ -6,7 +6,7 @@
 #define BATON_HTTP_HEAD_H
 
 #include "core/scope.h"
-#include "http/server.h"
+#include "http/exchange.h"
 
 enum {
         HEAD_MAX = 16384,

@@ -1,36 +1,15 @@
 /*
- * HTTP server: N libevent loops, each a thread.  A connection is read by a strict reader of heads
- * (http/head.h) that also frames bodies and keeps deadlines.  This room knows no routes and no rules:
- * it hands a whole request to the handler and sends what it is given.
- *
- * An exchange belongs to one loop.  http_post() is the only way in from another thread.
+ * HTTP server: N libevent loops, each a thread with its share of the connections (http/exchange.h).
+ * This room knows no routes and no rules: it hands a whole request to the handler and sends what it is
+ * given.  http_post() is the only way in from another thread.
  */
 #ifndef BATON_HTTP_SERVER_H
 #define BATON_HTTP_SERVER_H
 
-#include "core/buf.h"
-#include "core/err.h"
-#include "core/scope.h"
-
-enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_PUT, HTTP_PATCH, HTTP_DELETE, HTTP_OTHER };
+#include "http/exchange.h"
 
 struct http_server;
 struct http_loop;
-struct exchange;
-
-struct http_peer {
-        bool local_socket; /* came through the Unix socket */
-        uint32_t uid, pid; /* of a local peer */
-};
-
-struct http_request {
-        enum http_method method;
-        struct str method_text;
-        struct str path;  /* percent-decoded, no query; starts with '/' */
-        struct str query; /* raw, without '?' */
-        struct str body;
-        struct http_peer peer;
-};
 
 struct http_options {
         const char *listen;      /* "127.0.0.1:7420"; port 0 = any */
@@ -75,39 +54,5 @@ void http_post(struct http_loop *, struct http_task *);
 void *http_loop_data(struct http_loop *);
 /* Runs `run` on this loop every `ms` until the loop ends; called on the loop. */
 void http_loop_every(struct http_loop *, int ms, void (*run)(void *arg), void *arg);
-
-/* ---- an exchange; all on its loop ---- */
-const struct http_request *exchange_request(const struct exchange *);
-struct http_loop *exchange_loop(const struct exchange *);
-/* A request header by lower-case name, absent if not sent. */
-struct str exchange_header(const struct exchange *, const char *name);
-/* Called on the loop if the client goes away before the reply; the exchange is dead afterwards. */
-void exchange_on_close(struct exchange *, void (*closed)(struct exchange *, void *arg), void *arg);
-
-/* The client has closed its side and the loop has not come to see it yet. */
-bool exchange_client_left(const struct exchange *);
-/* Ends the connection without a reply; on_close is told. */
-void exchange_close(struct exchange *);
-/*
- * For the next reply: calls delivered(arg, taken) once, on the loop.  taken is true when the client
- * went on (asked again, closed in order) or simply stayed, false when the connection broke or was
- * reset with the reply in it.
- */
-void exchange_on_delivery(struct exchange *, void (*delivered)(void *arg, bool taken), void *arg);
-
-/* Adds a response header (before the reply); the value is checked for CR and LF. */
-void exchange_add_header(struct exchange *, const char *name, struct str value);
-/* Sends and ends the exchange. An empty content_type sends none (204). */
-void exchange_reply(struct exchange *, int status, const char *content_type, struct str body);
-/* Sends a problem document from a fault (WWW-Authenticate, Allow, Retry-After as needed). */
-void exchange_fail(struct exchange *, const struct fault *);
-
-/* ---- streams: status 200, chunked, no length ---- */
-void exchange_stream_begin(struct exchange *, const char *content_type);
-/* Queues bytes.  Returns the bytes now waiting in the connection's output buffer. */
-size_t exchange_stream_write(struct exchange *, struct str bytes);
-/* Called on the loop each time the output buffer has drained below 16 KiB after being above it. */
-void exchange_stream_on_drain(struct exchange *, void (*drained)(struct exchange *, void *), void *);
-void exchange_stream_end(struct exchange *);
 
 #endif

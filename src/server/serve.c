@@ -150,21 +150,6 @@ static enum err read_vault(struct scope *scope, const struct server *s)
 
 /* ---- first start ---- */
 
-static enum err make_admin_key(struct tx *tx, void *arg)
-{
-        struct principal by = { .actor = STR("daemon:baton"),
-                                .origin = STR("daemon:boot"),
-                                .all_workspaces = true,
-                                .scopes = SCOPE_ALL };
-        struct key_spec spec = { .name = STR("admin"),
-                                 .actor_kind = STR("human"),
-                                 .ref = STR("admin"),
-                                 .scopes = SCOPE_ALL };
-        struct key key;
-
-        return key_create(tx, &by, &spec, &key, arg);
-}
-
 /* The file comes after the commit: a crash between the two makes one more key at the next start. */
 static enum err admin_key(struct scope *scope, struct server *s)
 {
@@ -173,7 +158,7 @@ static enum err admin_key(struct scope *scope, struct server *s)
 
         if (access(in_data(scope, s, "admin.key"), F_OK) == 0)
                 return ERR_OK;
-        e = store_run(s->store, scope, make_admin_key, &secret);
+        e = store_run(s->store, scope, key_create_admin, &secret);
         if (!e)
                 e = failpoint(scope, FAILPOINT_BOOT_KEY);
         return e ? e : write_file(scope, s, "admin.key", secret);

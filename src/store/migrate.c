@@ -56,23 +56,14 @@ static void checksum(const char *text, char hex[65])
 
 static enum err apply(struct tx *tx, int own, const struct migration *m)
 {
-        enum err e = engine_begin(tx->scope, tx->engine);
+        enum err e = engine_script(tx->scope, tx->engine, m->text);
         char sum[65];
 
-        if (e)
-                return e;
         checksum(m->text, sum);
-        e = engine_script(tx->scope, tx->engine, m->text);
         if (!e)
                 e = tx_exec(tx, own + MIGRATION_ADD, INT(m->number), INT(m->min_compatible),
                             TEXT(str_from(sum)), TEXT(str_from(m->name)), INT(tx->scope->now));
-        if (!e)
-                e = failpoint(tx->scope, FAILPOINT_BOOT_MIGRATION);
-        if (!e)
-                e = engine_commit(tx->scope, tx->engine);
-        if (e)
-                engine_rollback(tx->engine);
-        return e;
+        return e ? e : failpoint(tx->scope, FAILPOINT_BOOT_MIGRATION);
 }
 
 static enum err check(struct scope *scope, const struct list *rows, const struct migration *all,
@@ -107,14 +98,20 @@ static enum err check(struct scope *scope, const struct list *rows, const struct
 enum err migrate(struct tx *tx, int own, const struct migration *all, size_t n)
 {
         struct list rows = { 0 };
-        enum err e = engine_script(tx->scope, tx->engine, base);
+        enum err e = engine_begin(tx->scope, tx->engine);
 
+        if (!e)
+                e = engine_script(tx->scope, tx->engine, base);
         if (!e)
                 e = tx_rows(tx, own + MIGRATION_APPLIED, &rows, NULL, 0);
         if (!e)
                 e = check(tx->scope, &rows, all, n);
         for (size_t i = rows.n; !e && i < n; i++)
                 e = apply(tx, own, &all[i]);
+        if (!e)
+                e = engine_commit(tx->scope, tx->engine);
+        if (e)
+                engine_rollback(tx->engine);
         return e;
 }
 

@@ -4,7 +4,7 @@
 
 #include "store/engine.h"
 
-/* Applies what is missing, each in a transaction.  Refuses a database whose newest migration says
+/* Applies what is missing, all or nothing.  Refuses a database whose newest migration says
  * that this program is too old for it, and one whose applied text was changed. */
 enum err migrate(struct tx *, int own, const struct migration *, size_t n) NODISCARD;
 /* Reads the table of names into memory. */

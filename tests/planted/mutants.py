@@ -35,25 +35,25 @@ SUITES = {
 
 MUTANTS = [
     Mutant("an answer leaves before its commit", [
-        Edit("src/store/store.c", "return engine_commit(&store->scope, store->writer) ? BATCH_BROKEN : BATCH_DONE;",
+        Edit("src/store/writer.c", "return engine_commit(&store->scope, store->writer) ? BATCH_BROKEN : BATCH_DONE;",
              "return BATCH_DONE;"),
-        Edit("src/store/store.c", "        batch_finish(store, batch, n);\n        failpoint_pass",
+        Edit("src/store/writer.c", "        batch_finish(store, batch, n);\n        failpoint_pass",
              "        batch_finish(store, batch, n);\n"
              "        if (engine_commit(&store->scope, store->writer))\n"
              "                batch_fail(store, batch, 0);\n        failpoint_pass"),
     ], ["powercut", "sim"]),
     Mutant("a refused commit is acknowledged", [
-        Edit("src/store/store.c", "return engine_commit(&store->scope, store->writer) ? BATCH_BROKEN : BATCH_DONE;",
+        Edit("src/store/writer.c", "return engine_commit(&store->scope, store->writer) ? BATCH_BROKEN : BATCH_DONE;",
              "return engine_commit(&store->scope, store->writer) ? BATCH_DONE : BATCH_DONE;"),
     ], ["faults", "sim"]),
     Mutant("a commit does not wait for the disk (synchronous=NORMAL)", [
         Edit("src/store/sqlite.c", "PRAGMA synchronous=FULL;", "PRAGMA synchronous=NORMAL;"),
     ], ["powercut"]),
     Mutant("the file is not opened again after a failed commit", [
-        Edit("src/store/store.c", "        store->broken = true;\n", ""),
+        Edit("src/store/writer.c", "        store->broken = true;\n", ""),
     ], ["faults"]),
     Mutant("a name made by an undone call is remembered", [
-        Edit("src/store/store.c", "        names_forget(store->names, names);\n", "        (void)names;\n"),
+        Edit("src/store/writer.c", "        names_forget(store->names, names);\n", "        (void)names;\n"),
     ], ["store", "sim"]),
     Mutant("a heartbeat needs no token", [
         Edit("src/domain/claim.c", "                e = run_check_fence(tx, &run, fence);\n        if (e)\n"

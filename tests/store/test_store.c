@@ -305,6 +305,20 @@ static void a_newer_database_is_refused_unless_it_says_it_is_compatible(void **s
         assert_true(str_contains(f->scope.fault.detail, STR("newer baton")));
 }
 
+static void migrations_are_applied_together_or_not_at_all(void **state)
+{
+        struct fixture *f = *state;
+        const char *more = "CREATE TABLE more (a TEXT) STRICT;";
+        struct migration bad[] = { first, { 2, 1, "more", more }, { 3, 1, "again", more } };
+
+        store_close(f->store);
+        f->store = NULL;
+        assert_int_not_equal(open_it(f, bad, 3), ERR_OK);
+        bad[2].text = "CREATE TABLE else_ (a TEXT) STRICT;";
+        bad[1].text = "CREATE TABLE more (b INTEGER) STRICT;"; /* it would be refused had it stayed */
+        assert_int_equal(open_it(f, bad, 3), ERR_OK);
+}
+
 static enum err read_colored(struct tx *tx, void *arg)
 {
         int64_t number = *(int64_t *)arg;
@@ -465,6 +479,7 @@ int main(void)
                 ROW(a_name_made_by_an_undone_call_is_made_again),
                 ROW(what_was_committed_is_there_after_reopening),
                 ROW(a_changed_migration_is_refused),
+                ROW(migrations_are_applied_together_or_not_at_all),
                 ROW(a_newer_database_is_refused_unless_it_says_it_is_compatible),
                 ROW(an_old_queue_takes_no_more_work_but_what_a_lease_holder_asks),
                 ROW(what_waited_too_long_is_refused_instead_of_served_late),

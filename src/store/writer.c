@@ -1,0 +1,454 @@
+#include "store/writer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/failpoint.h"
+#include "core/log.h"
+#include "store/migrate.h"
+#include "store/reserve.h"
+
+enum {
+        BATCH_CALLS = 256,
+        CHECKPOINT_BYTES = 8 << 20,
+        IDLE_CHECKPOINT_BYTES = 64 << 10, /* more than the ticks of some seconds */
+};
+#define BATCH_US (20 * US_PER_MS) /* a batch that took longer goes on after its commit */
+#define IDLE_CHECKPOINT_US (500 * US_PER_MS)
+#define MEND_EVERY_US (250 * US_PER_MS)
+
+/* ---- a batch ---- */
+
+void writer_forget(struct store *store)
+{
+        store->tx.n_hints = 0;
+        names_forget(store->names, 0);
+        if (store->options.rolled_back)
+                store->options.rolled_back(store->options.hooks, true);
+}
+
+/* One call inside the open transaction. */
+static void call_run(struct store *store, struct call *call, int64_t now)
+{
+        struct tx *tx = &store->tx;
+
+        call->scope->now = now;
+        call->scope->ids = &store->ids;
+        call->scope->fault = (struct fault){ 0 };
+        call->keep = call->parked = false;
+        tx->scope = call->scope;
+        tx->writes = 0;
+        call->result = call->run(call, tx);
+        if (!call->result)
+                call->result = tx_flush(tx);
+        if (!call->result && tx->writes)
+                call->result = failpoint(call->scope, FAILPOINT_OPERATION_DONE);
+        call->scope->ids = NULL;
+}
+
+static bool must_roll_back(const struct store *store, const struct call *call)
+{
+        return call->result && !call->keep && store->tx.writes > 0;
+}
+
+/* The same call, with a savepoint that undoes it alone. */
+static enum err call_run_guarded(struct store *store, struct call *call, int64_t now)
+{
+        size_t hints = store->tx.n_hints, names = names_pending(store->names);
+        enum err e = engine_savepoint(&store->scope, store->writer);
+
+        if (e)
+                return e;
+        call_run(store, call, now);
+        e = engine_failure(store->writer);
+        if (!e && !must_roll_back(store, call)) {
+                if (store->options.kept)
+                        store->options.kept(store->options.hooks);
+                return engine_release(&store->scope, store->writer);
+        }
+        if (!e)
+                e = engine_rollback_to(&store->scope, store->writer);
+        store->tx.n_hints = hints;
+        names_forget(store->names, names);
+        if (store->options.rolled_back)
+                store->options.rolled_back(store->options.hooks, false);
+        return e;
+}
+
+enum batch_end { BATCH_DONE, BATCH_AGAIN, BATCH_BROKEN };
+
+/* Whether the batch may end before this call: never before one of a lease-holder or the tick. */
+static bool may_wait(const struct store *store, const struct call *call, int64_t began)
+{
+        return call->class != CALL_LEASE && store_boot_now(store) - began > BATCH_US;
+}
+
+/*
+ * Runs the batch without savepoints in the hope that none is needed; one call that wrote and then
+ * failed makes the whole batch run again with them.  What would make it last too long waits for the
+ * next one: *n says how many were run.
+ */
+static enum batch_end batch_run(struct store *store, struct call **batch, size_t *n, int64_t now,
+                                bool guarded)
+{
+        int64_t began = store_boot_now(store);
+
+        if (engine_begin(&store->scope, store->writer))
+                return BATCH_BROKEN;
+        for (size_t i = 0; i < *n; i++) {
+                if (i && may_wait(store, batch[i], began)) {
+                        *n = i;
+                        break;
+                }
+                if (guarded) {
+                        if (call_run_guarded(store, batch[i], now))
+                                return BATCH_BROKEN;
+                        continue;
+                }
+                call_run(store, batch[i], now);
+                if (engine_failure(store->writer)) { /* whatever the call made of it */
+                        store->scope.fault = batch[i]->scope->fault; /* for the log */
+                        return BATCH_BROKEN;
+                }
+                if (must_roll_back(store, batch[i]))
+                        return BATCH_AGAIN;
+        }
+        return engine_commit(&store->scope, store->writer) ? BATCH_BROKEN : BATCH_DONE;
+}
+
+/* ---- when the storage fails ---- */
+
+/*
+ * A commit or a checkpoint has failed.  A full disk gives up the reserve: what frees leases and
+ * cancels goes on in its space, what would make the file grow is refused until it is held again.
+ */
+static void broke(struct store *store, enum err trouble, const char *what)
+{
+        store->broken = true;
+        store->healthy = false;
+        store->trouble = trouble;
+        store->next_mend = 0;
+        if (trouble == ERR_STORAGE_FULL && store->options.reserve) {
+                reserve_give(store->options.reserve);
+                store->full = true;
+        }
+        log_write(LOG_ERROR, what, "detail",
+                  str_c(&store->scope.arena, store->scope.fault.detail), NULL);
+}
+
+/* After a failed commit nothing is known of the file: open it again and empty its log. */
+static void reopen(struct store *store)
+{
+        struct engine *fresh = NULL;
+        size_t n = store->options.n_statements + STORE_STATEMENTS;
+        enum err e = engine_open(&store->scope, store->options.path, ENGINE_WRITER, store->registry,
+                                 n, &fresh);
+
+        if (!e)
+                e = failpoint(&store->scope, FAILPOINT_REOPEN);
+        if (!e)
+                e = engine_checkpoint(&store->scope, fresh, true);
+        if (!e)
+                e = engine_prepare_all(&store->scope, fresh);
+        if (e) {
+                if (fresh)
+                        engine_close(fresh);
+                broke(store, e, "store_broken");
+                return;
+        }
+        engine_close(store->writer);
+        store->writer = store->tx.engine = fresh;
+        store->broken = false;
+        log_write(LOG_WARN, "store_reopened", NULL);
+}
+
+/* Tries, now and then, to get back what was lost: the file, then the reserve. */
+static void mend(struct store *store)
+{
+        int64_t now = store_boot_now(store);
+
+        if ((!store->broken && !store->full) || now < store->next_mend)
+                return;
+        if (store->broken)
+                reopen(store);
+        else if (reserve_take(store->options.reserve)) {
+                store->full = false;
+                log_write(LOG_WARN, "disk_has_room", NULL);
+        }
+        store->healthy = !store->broken && !store->full;
+        store->next_mend = now + MEND_EVERY_US;
+        if (store->healthy && store->options.mended)
+                store->options.mended(store->options.hooks);
+}
+
+/* ---- serving ---- */
+
+static void call_refuse(struct call *call, enum err trouble)
+{
+        call->result = fail(call->scope, trouble,
+                            trouble == ERR_STORAGE_FULL ?
+                                    "the disk that holds the database is full; free space and try again" :
+                                    "the database could not commit; it is being opened again");
+        call->scope->fault.retry_after = 1;
+        call->parked = false;
+}
+
+/* What ends work, and the tick, may use the space of the reserve. */
+static bool ends_work(const struct call *call)
+{
+        return call->class == CALL_LEASE || call->class == CALL_CANCEL;
+}
+
+static void batch_finish(struct store *store, struct call **batch, size_t n)
+{
+        struct store_options *o = &store->options;
+
+        for (size_t i = 0; i < n; i++) {
+                struct call *call = batch[i];
+
+                if (call->result)
+                        store->refused++;
+                if (call->parked && o->park)
+                        o->park(o->hooks, call);
+                else
+                        call->done(call);
+        }
+}
+
+/* Nothing of the batch has happened.  What may use the reserve that was given up just now is tried
+ * again in its space; the rest is refused. */
+static void batch_fail(struct store *store, struct call **batch, size_t n)
+{
+        enum err trouble = engine_failure(store->writer);
+        bool had_reserve = store->options.reserve && !store->full;
+
+        engine_rollback(store->writer);
+        writer_forget(store);
+        broke(store, trouble ? trouble : ERR_UNAVAILABLE, "commit_failed");
+        while (n-- > 0) {
+                if (had_reserve && store->full && ends_work(batch[n]) && !batch[n]->again) {
+                        batch[n]->again = true;
+                        store_resubmit(store, batch[n]);
+                } else {
+                        call_refuse(batch[n], store->trouble);
+                        batch_finish(store, &batch[n], 1);
+                }
+        }
+}
+
+/* Refuses what cannot be served now and returns how many calls are left. */
+static size_t batch_sift(struct store *store, struct call **batch, size_t n)
+{
+        size_t kept = 0;
+
+        for (size_t i = 0; i < n; i++) {
+                if (!store->broken && (!store->full || ends_work(batch[i]))) {
+                        batch[kept++] = batch[i];
+                        continue;
+                }
+                call_refuse(batch[i], store->broken ? store->trouble : ERR_STORAGE_FULL);
+                batch_finish(store, &batch[i], 1);
+        }
+        return kept;
+}
+
+/* What was taken and not run waits where it stood. */
+static void batch_put_back(struct store *store, struct call **batch, size_t n)
+{
+        if (!n)
+                return;
+        pthread_mutex_lock(&store->lock);
+        for (size_t i = n; i-- > 0;)
+                queue_push_front(&store->write_queue[batch[i]->class], batch[i]);
+        store->n_queued += n;
+        pthread_mutex_unlock(&store->lock);
+}
+
+/* How many of them were run. */
+static size_t batch_serve(struct store *store, struct call **batch, size_t taken)
+{
+        int64_t now = store->scope.now;
+        size_t n = taken;
+        enum batch_end ended = batch_run(store, batch, &n, now, false);
+
+        if (ended == BATCH_AGAIN) {
+                engine_rollback(store->writer);
+                writer_forget(store);
+                ended = batch_run(store, batch, &n, now, true);
+        }
+        if (ended == BATCH_BROKEN) {
+                batch_fail(store, batch, taken);
+                return taken;
+        }
+        failpoint_pass(FAILPOINT_AFTER_COMMIT);
+        store->commits++;
+        names_publish(store->names);
+        batch_put_back(store, batch + n, taken - n);
+        batch_finish(store, batch, n);
+        failpoint_pass(FAILPOINT_CALLS_ANSWERED);
+        if (store->options.committed)
+                store->options.committed(store->options.hooks, store->tx.hints,
+                                         store->tx.n_hints);
+        store->tx.n_hints = 0;
+        return n;
+}
+
+/*
+ * The next calls, by class; the tick, if it is due, stands behind those of lease-holders: a heartbeat
+ * in the queue counts.  *late becomes those that have waited too long to be served.
+ */
+static size_t batch_take(struct store *store, struct call *tick, struct call **batch,
+                         struct call **late)
+{
+        size_t n = 0, most = BATCH_CALLS;
+        int64_t now = store_boot_now(store);
+
+        *late = NULL;
+        pthread_mutex_lock(&store->lock);
+        for (int class = 0; class < CALL_CLASSES; class ++) {
+                struct queue *q = &store->write_queue[class];
+
+                q->turns++;
+                while (queue_is_late(q, now, QUEUE_PATIENCE_US)) {
+                        struct call *call = queue_pop(q);
+
+                        call->next = *late;
+                        *late = call;
+                        store->n_queued--;
+                }
+                while (n < most && q->first) {
+                        batch[n++] = queue_pop(q);
+                        store->n_queued--;
+                }
+                if (class == CALL_LEASE && tick) {
+                        batch[n++] = tick;
+                        most++;
+                }
+        }
+        pthread_mutex_unlock(&store->lock);
+        return n;
+}
+
+static void refuse_late(struct store *store, struct call *late)
+{
+        for (struct call *call = late, *next; call; call = next) {
+                next = call->next;
+                call->result = fail(call->scope, ERR_OVERLOADED,
+                                    "the request waited too long for its turn; try again");
+                store->refused++;
+                call->done(call);
+        }
+}
+
+struct tick_call {
+        struct call call;
+        struct store *store;
+        struct scope scope;
+};
+
+static enum err tick_run(struct call *call, struct tx *tx)
+{
+        struct store *store = ((struct tick_call *)call)->store;
+        enum err e = failpoint(call->scope, FAILPOINT_TICK);
+
+        return e ? e : store->options.tick(store->options.hooks, tx);
+}
+
+static void tick_done(struct call *call)
+{
+        if (call->result)
+                log_write(LOG_WARN, "tick_failed", "detail",
+                          str_c(&call->scope->arena, call->scope->fault.detail), NULL);
+}
+
+/* ---- turns ---- */
+
+static bool tick_due(struct store *store)
+{
+        int64_t now = store_boot_now(store);
+
+        if (!store->options.tick || now < store->next_tick)
+                return false;
+        store->next_tick = now + store->options.tick_ms * US_PER_MS;
+        return true;
+}
+
+static void checkpoint_if_due(struct store *store, bool idle)
+{
+        int64_t wal = engine_wal_bytes(store->writer);
+        bool quiet = idle && store_boot_now(store) - store->last_served > IDLE_CHECKPOINT_US;
+        enum err e;
+
+        if (wal >= CHECKPOINT_BYTES || (quiet && wal >= IDLE_CHECKPOINT_BYTES))
+                if ((e = engine_checkpoint(&store->scope, store->writer, false)))
+                        broke(store, e, "checkpoint_failed");
+}
+
+bool writer_turn(struct store *store)
+{
+        struct call *batch[BATCH_CALLS + 1], *late;
+        /* It is never put off, and never tried once more: the next one comes soon. */
+        struct tick_call tick = { .call = { .run = tick_run,
+                                            .done = tick_done,
+                                            .class = CALL_LEASE,
+                                            .again = true },
+                                  .store = store };
+        size_t taken, n, served;
+        bool ticks;
+
+        scope_reset(&store->scope);
+        mend(store);
+        ticks = tick_due(store) && !store->broken;
+        if (ticks) {
+                scope_init(&tick.scope, store->options.world);
+                tick.call.scope = &tick.scope;
+        }
+        taken = batch_take(store, ticks ? &tick.call : NULL, batch, &late);
+        if (taken > ticks)
+                failpoint_pass(FAILPOINT_BATCH_TAKEN);
+        refuse_late(store, late);
+        n = batch_sift(store, batch, taken);
+        served = taken - n + (n ? batch_serve(store, batch, n) : 0) - ticks;
+        if (ticks)
+                scope_done(&tick.scope);
+        if (served) /* the tick alone, which comes always, is rest */
+                store->last_served = store_boot_now(store);
+        store->calls += (int64_t)served;
+        store->last_batch = (int64_t)served;
+        if (!store->broken)
+                checkpoint_if_due(store, served == 0);
+        return served > 0;
+}
+
+/* Waits until there is something to do; false when it is time to stop. */
+static bool writer_wait(struct store *store)
+{
+        int64_t left = store->next_tick - store_boot_now(store);
+        bool go_on;
+
+        pthread_mutex_lock(&store->lock);
+        while (!store->n_queued && !store->stopping && !store->wake && left > 0) {
+                struct timespec until;
+                int64_t ns;
+
+                clock_gettime(CLOCK_MONOTONIC, &until);
+                ns = until.tv_nsec + left % US_PER_S * 1000;
+                until.tv_sec += left / US_PER_S + ns / 1000000000;
+                until.tv_nsec = ns % 1000000000;
+                pthread_cond_timedwait(&store->writer_ready, &store->lock, &until);
+                left = store->next_tick - store_boot_now(store);
+        }
+        store->wake = false;
+        go_on = !store->stopping || store->n_queued;
+        pthread_mutex_unlock(&store->lock);
+        return go_on;
+}
+
+void *writer_main(void *arg)
+{
+        struct store *store = arg;
+
+        while (writer_wait(store))
+                writer_turn(store);
+        return NULL;
+}
