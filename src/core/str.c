@@ -24,12 +24,17 @@ static char lower(char c)
         return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
 }
 
+bool str_eq_nocase(struct str a, struct str b)
+{
+        for (size_t i = 0; i < a.n && a.n == b.n; i++)
+                if (lower(a.p[i]) != lower(b.p[i]))
+                        return false;
+        return a.n == b.n;
+}
+
 bool str_is_nocase(struct str s, const char *c)
 {
-        for (size_t i = 0; i < s.n; i++, c++)
-                if (!*c || lower(s.p[i]) != lower(*c))
-                        return false;
-        return !*c;
+        return str_eq_nocase(s, str_from(c));
 }
 
 bool str_starts(struct str s, const char *prefix)

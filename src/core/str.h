@@ -26,7 +26,9 @@ struct arena;
 struct str str_from(const char *c_string);
 bool str_eq(struct str, struct str);
 bool str_is(struct str, const char *c_string);
-bool str_is_nocase(struct str, const char *c_string); /* letters of ASCII in either case */
+/* The same, letters of ASCII in either case. */
+bool str_eq_nocase(struct str, struct str);
+bool str_is_nocase(struct str, const char *c_string);
 bool str_starts(struct str, const char *prefix);
 bool str_ends(struct str, const char *suffix);
 int str_cmp(struct str, struct str);

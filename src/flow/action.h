@@ -37,9 +37,10 @@ enum param_type {
         PARAM_RISK,
         PARAM_METHOD,
         PARAM_USERNAME,
-        PARAM_SECRET, /* from here on they are written out: no input chooses a secret */
+        PARAM_SECRET, /* from here on they are written out: no input chooses a secret or a host */
         PARAM_SECRET_MAP,
         PARAM_SECRET_ENVIRONMENT,
+        PARAM_HOSTS,
         PARAM_JOIN, /* from here on they are what the definition's structure is made of */
         PARAM_JOIN_FAILURE,
         PARAM_SUB_FAILURE,

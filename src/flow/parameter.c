@@ -1,6 +1,7 @@
 /* Parameters of a step against the table of its action. */
 #include <math.h>
 
+#include "core/host_pattern.h"
 #include "domain/approval.h"
 #include "domain/secret.h"
 #include "flow/definition.h"
@@ -115,6 +116,15 @@ static bool is_secret_map(struct value v)
         return v.kind == VALUE_MAP;
 }
 
+static bool is_hosts(struct value v)
+{
+        for (size_t i = 0; v.kind == VALUE_LIST && i < v.list->n; i++)
+                if (v.list->items[i].kind != VALUE_STRING ||
+                    !host_pattern_is_valid(v.list->items[i].text))
+                        return false;
+        return v.kind == VALUE_LIST;
+}
+
 static const char *type_problem(enum param_type type, struct value v)
 {
         switch (type) {
@@ -181,6 +191,10 @@ static const char *type_problem(enum param_type type, struct value v)
                                NULL :
                                "must be an object of names of secrets, written out, by variables"
                                " of letters, digits and _";
+        case PARAM_HOSTS:
+                return is_hosts(v) ? NULL :
+                                     "must be a list of hosts, written out: name, *.name, either"
+                                     " with :port";
         case PARAM_ANY:
                 return NULL;
         }

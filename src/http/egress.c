@@ -2,9 +2,12 @@
 
 #include <arpa/inet.h>
 #include <curl/curl.h>
+#include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { ADDRESSES_MAX = 16, PRIVILEGED_PORTS = 1024 };
 
@@ -195,26 +198,34 @@ enum err egress_url(struct scope *scope, struct str text, struct egress_url *out
         return e;
 }
 
-/* ---- pinning ---- */
+/* ---- resolving ---- */
 
 static struct str bare(struct str host)
 {
         return host.n > 2 && host.p[0] == '[' ? str_slice(host, 1, host.n - 1) : host;
 }
 
+/* The addresses of the host, for freeaddrinfo(). */
+static enum err resolve(struct scope *scope, const struct egress_url *url, struct addrinfo **list)
+{
+        const struct addrinfo wanted = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM };
+        int wrong = getaddrinfo(str_c(&scope->arena, bare(url->host)), NULL, &wanted, list);
+
+        return wrong ? fail(scope, ERR_UNAVAILABLE, "url: " STR_FMT ": %s", STR_ARG(url->host),
+                            gai_strerror(wrong)) :
+                       ERR_OK;
+}
+
 enum err egress_pin(struct scope *scope, const struct egress *egress, const struct egress_url *url,
                     struct str *out)
 {
-        const struct addrinfo wanted = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM };
-        struct addrinfo *list = NULL;
+        struct addrinfo *list;
         struct str pins = STR_NONE;
         size_t n = 0;
-        enum err e = ERR_OK;
-        int wrong = getaddrinfo(str_c(&scope->arena, bare(url->host)), NULL, &wanted, &list);
+        enum err e = resolve(scope, url, &list);
 
-        if (wrong)
-                return fail(scope, ERR_UNAVAILABLE, "url: " STR_FMT ": %s", STR_ARG(url->host),
-                            gai_strerror(wrong));
+        if (e)
+                return e;
         for (const struct addrinfo *at = list; at && n < ADDRESSES_MAX; at = at->ai_next) {
                 char text[INET6_ADDRSTRLEN];
                 bool v6 = at->ai_family == AF_INET6;
@@ -233,5 +244,67 @@ enum err egress_pin(struct scope *scope, const struct egress *egress, const stru
         if (!e && url->host.p[0] != '[')
                 *out = arena_printf(&scope->arena, STR_FMT ":%d:" STR_FMT, STR_ARG(url->host),
                                     url->port, STR_ARG(pins));
+        return e;
+}
+
+/* ---- connecting ---- */
+
+static void set_port(struct sockaddr *address, int port)
+{
+        if (address->sa_family == AF_INET6)
+                ((struct sockaddr_in6 *)(void *)address)->sin6_port = htons((uint16_t)port);
+        else
+                ((struct sockaddr_in *)(void *)address)->sin_port = htons((uint16_t)port);
+}
+
+/* 0 = connected, ETIMEDOUT, ECANCELED when stopped, or why not. */
+static int connect_to(const struct addrinfo *to, int stop, int timeout_ms, int *fd)
+{
+        struct pollfd fds[] = { { .events = POLLOUT }, { .fd = stop, .events = POLLIN } };
+        socklen_t size = sizeof(int);
+        int error = 0, n;
+
+        *fd = socket(to->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (*fd < 0)
+                return errno;
+        fds[0].fd = *fd;
+        if (!connect(*fd, to->ai_addr, to->ai_addrlen))
+                return 0;
+        if (errno == EINPROGRESS) {
+                n = poll(fds, LENGTH(fds), timeout_ms);
+                error = n < 0 ? errno : n == 0 ? ETIMEDOUT : fds[1].revents ? ECANCELED : 0;
+                if (!error && getsockopt(*fd, SOL_SOCKET, SO_ERROR, &error, &size))
+                        error = errno;
+        } else {
+                error = errno;
+        }
+        if (error)
+                close(*fd);
+        return error;
+}
+
+enum err egress_connect(struct scope *scope, const struct egress *egress,
+                        const struct egress_url *url, int stop, int timeout_ms, int *fd)
+{
+        struct addrinfo *list;
+        bool allowed = false;
+        int error = -1;
+        enum err e = resolve(scope, url, &list);
+
+        if (e)
+                return e;
+        for (const struct addrinfo *at = list; at && error && error != ECANCELED; at = at->ai_next) {
+                if (!egress_allows(egress, at->ai_addr))
+                        continue;
+                allowed = true;
+                set_port(at->ai_addr, url->port);
+                error = connect_to(at, stop, timeout_ms, fd);
+        }
+        if (!allowed)
+                e = egress_refuse(scope, url->host, list->ai_addr);
+        else if (error)
+                e = fail(scope, error == ETIMEDOUT ? ERR_REQUEST_TIMEOUT : ERR_UNAVAILABLE,
+                         "url: " STR_FMT ": %s", STR_ARG(url->host), strerror(error));
+        freeaddrinfo(list);
         return e;
 }

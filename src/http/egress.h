@@ -40,6 +40,13 @@ enum err egress_url(struct scope *, struct str text, struct egress_url *) NODISC
  */
 enum err egress_pin(struct scope *, const struct egress *, const struct egress_url *,
                     struct str *out) NODISCARD;
+/*
+ * A connection to the host and port of the URL, at the first of its addresses that is allowed and
+ * answers; *fd does not block and is the caller's.  Gives up when `stop` becomes readable.
+ * ERR_PERMISSION_DENIED, ERR_REQUEST_TIMEOUT (of one address), ERR_UNAVAILABLE.
+ */
+enum err egress_connect(struct scope *, const struct egress *, const struct egress_url *, int stop,
+                        int timeout_ms, int *fd) NODISCARD;
 /* The refusal, in words. */
 enum err egress_refuse(struct scope *, struct str host, const struct sockaddr *);
 

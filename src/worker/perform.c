@@ -3,6 +3,7 @@
 
 #include "core/utf8.h"
 #include "domain/secret.h"
+#include "http/proxy.h"
 #include "worker/files.h"
 #include "worker/performer.h"
 #include "worker/redact.h"
@@ -257,6 +258,13 @@ static bool is_canceled(void *ctx)
         return slot_is_stopped(o->slot) || is_over_quota(o);
 }
 
+static void on_listener(void *ctx, int fd)
+{
+        struct output *o = ctx;
+
+        proxy_serve(o->slot->proxy, fd);
+}
+
 static struct str quota_message(struct slot *s, const struct output *o)
 {
         if (o->unreadable)
@@ -279,6 +287,7 @@ static void prepare(struct slot *s, const struct step_spec *step, struct spawn_s
         spec->stderr_cap = STDERR_KEPT;
         spec->on_output = on_output;
         spec->canceled = is_canceled;
+        spec->on_listener = on_listener;
         spec->ctx = o;
         /* One file cannot outgrow the quota between two looks. */
         if (s->workspace_quota - s->used < SPAWN_FILE_SIZE)
@@ -393,24 +402,65 @@ static size_t entries_of(struct value map)
         return map.kind == VALUE_MAP ? map.map->n : 0;
 }
 
+/* Who the programs of a command ask for what is outside. */
+static const char *const proxy_variables[] = {
+        "http_proxy=" NETWORK_PROXY_URL, "https_proxy=" NETWORK_PROXY_URL,
+        "HTTP_PROXY=" NETWORK_PROXY_URL, "HTTPS_PROXY=" NETWORK_PROXY_URL,
+        "no_proxy=localhost,127.0.0.1",  "NO_PROXY=localhost,127.0.0.1",
+};
+
 /* They reach the command by its environment, which bubblewrap is told by descriptor. */
 static enum err variables(struct slot *s, struct value env, struct value secrets, const char ***out)
 {
-        size_t n_env = entries_of(env), n_secrets = entries_of(secrets);
+        /* A trusted command has the host's network, where nobody answers at that address. */
+        bool proxied = s->proxy && !str_is(spawner_runtime(s->worker->options.spawner), "trusted");
+        size_t n = 0, n_proxy = proxied ? LENGTH(proxy_variables) : 0;
 
-        *out = arena_array(&s->scope.arena, const char *, n_env + n_secrets + 1);
-        for (size_t i = 0; i < n_env; i++)
-                (*out)[i] = variable(&s->scope, env.map->entries[i].key.text,
-                                     env.map->entries[i].value.text);
-        for (size_t i = 0; i < n_secrets; i++) {
+        *out = arena_array(&s->scope.arena, const char *,
+                           n_proxy + entries_of(env) + entries_of(secrets) + 1);
+        while (n < n_proxy) {
+                (*out)[n] = proxy_variables[n];
+                n++;
+        }
+        for (size_t i = 0; i < entries_of(env); i++)
+                (*out)[n++] = variable(&s->scope, env.map->entries[i].key.text,
+                                       env.map->entries[i].value.text);
+        for (size_t i = 0; i < entries_of(secrets); i++) {
                 struct str value;
                 enum err e = secret_find(s, secrets.map->entries[i].value.text, &value);
 
                 if (e)
                         return e;
-                (*out)[n_env + i] = variable(&s->scope, secrets.map->entries[i].key.text, value);
+                (*out)[n++] = variable(&s->scope, secrets.map->entries[i].key.text, value);
         }
         return ERR_OK;
+}
+
+static struct proxy *open_proxy(struct slot *s, struct value hosts)
+{
+        struct proxy *proxy;
+
+        if (hosts.kind != VALUE_LIST)
+                return NULL;
+        proxy = proxy_new(s->scope.world, s->worker->options.egress);
+        for (size_t i = 0; i < hosts.list->n; i++)
+                proxy_allow(proxy, hosts.list->items[i].text);
+        return proxy;
+}
+
+/* The hosts that were refused, as a list; null = there was none, or no proxy. */
+static struct value close_proxy(struct slot *s)
+{
+        struct value *hosts = arena_array(&s->scope.arena, struct value, PROXY_REFUSED_KEPT);
+        struct str lines = STR_NONE;
+        size_t n = 0;
+
+        if (s->proxy)
+                lines = proxy_stop(s->proxy, &s->scope.arena);
+        s->proxy = NULL;
+        while (lines.n)
+                hosts[n++] = value_text(slot_redact(s, str_cut(lines, '\n', &lines), false));
+        return n ? value_list_of(&s->scope, hosts, n) : (struct value){ .kind = VALUE_NULL };
 }
 
 static bool is_ok_exit(struct value codes, int code)
@@ -436,15 +486,22 @@ static struct performed execute_command(struct slot *s, const struct step_spec *
         const char **env;
         struct ended ended;
         struct performed done;
-        enum err e = variables(s, param(parameters, "env"), param(parameters, "secrets"), &env);
+        struct value closed;
+        enum err e;
 
+        s->proxy = open_proxy(s, param(parameters, "network"));
+        spec.network = s->proxy ? NETWORK_PROXY : NETWORK_NONE;
+        e = variables(s, param(parameters, "env"), param(parameters, "secrets"), &env);
         spec.env = env;
         if (!e)
                 e = run_command(s, step, &spec, COMMAND_SECONDS, &ended);
+        closed = close_proxy(s);
         if (e)
                 return refused(s, e);
         done = judge(s, &ended, is_ok_exit(param(parameters, "ok_exit_codes"), ended.r.exit_code));
-        done.output = command_output(s, &ended.r, 0);
+        done.output = command_output(s, &ended.r, 1);
+        if (closed.kind == VALUE_LIST)
+                value_put(done.output, STR("refused_hosts"), closed);
         return done;
 }
 

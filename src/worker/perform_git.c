@@ -229,7 +229,7 @@ static const char *const *arguments(struct slot *s, const char *script, const st
 static enum err run_remote(struct slot *s, const struct step_spec *step, const struct wish *w,
                            struct ended *out)
 {
-        struct spawn_spec spec = { .network = true };
+        struct spawn_spec spec = { .network = NETWORK_HOST };
         struct settings settings;
         struct egress_url url;
         int64_t fetched;

@@ -6,17 +6,14 @@
 #include <linux/capability.h>
 #include <linux/close_range.h>
 #include <linux/openat2.h>
-#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -31,53 +28,24 @@ enum { NO_COMMAND = 127, NOT_EXECUTABLE = 126, SIGNALED = 128 };
 
 /* ---- namespaces ---- */
 
-static bool write_file(const char *path, const char *text)
-{
-        int fd = open(path, O_WRONLY | O_CLOEXEC);
-        bool written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-
-        if (fd >= 0)
-                close(fd);
-        return written;
-}
-
-/* The user's own ids and no other. */
-static bool map_self(uid_t uid, gid_t gid)
-{
-        char uids[64], gids[64];
-
-        snprintf(uids, sizeof(uids), "%u %u 1\n", uid, uid);
-        snprintf(gids, sizeof(gids), "%u %u 1\n", gid, gid);
-        return write_file("/proc/self/setgroups", "deny") &&
-               write_file("/proc/self/uid_map", uids) && write_file("/proc/self/gid_map", gids);
-}
-
-static void raise_loopback(void)
-{
-        struct ifreq lo = { .ifr_name = "lo", .ifr_flags = IFF_UP };
-        int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-        if (fd < 0)
-                return;
-        (void)ioctl(fd, SIOCSIFFLAGS, &lo);
-        close(fd);
-}
-
 void plain_isolate(const struct sandbox *box, const struct sandbox_run *run)
 {
         static const char name[] = "sandbox";
-        int flags = CLONE_NEWIPC | CLONE_NEWUTS | (run->network ? 0 : CLONE_NEWNET);
+        bool own_network = run->network != NETWORK_HOST;
+        int flags = CLONE_NEWIPC | CLONE_NEWUTS | (own_network ? CLONE_NEWNET : 0);
         uid_t uid = getuid();
         gid_t gid = getgid();
 
         if (!box->namespaces)
                 return;
         if (unshare(flags | (box->root ? 0 : CLONE_NEWUSER)) ||
-            (!box->root && !map_self(uid, gid)) || sethostname(name, strlen(name)))
+            (!box->root && !network_map_self(uid, gid)) || sethostname(name, strlen(name)))
                 wire_die(run->control, ERR_UNAVAILABLE, "cannot make namespaces: %s",
                          strerror(errno));
-        if (!run->network)
-                raise_loopback();
+        if (own_network)
+                network_raise_loopback();
+        if (run->network == NETWORK_PROXY)
+                network_offer(run->control);
 }
 
 /* What is mounted becomes read-only, but for the workspace and a place for temporary files. */
@@ -332,7 +300,7 @@ void plain_exec(const struct sandbox *box, const struct sandbox_run *run, const 
         char tmp[PATH_MAX + 8];
         int code;
 
-        if (run->network && box->runtime == RUNTIME_LANDLOCK && !box->namespaces)
+        if (run->network != NETWORK_NONE && box->runtime == RUNTIME_LANDLOCK && !box->namespaces)
                 wire_die(run->control, ERR_UNAVAILABLE,
                          "Landlock without namespaces has no network to give; use bubblewrap");
         snprintf(tmp, sizeof(tmp), "%s", box->namespaces ? "/tmp/tmp" : "/nonexistent");

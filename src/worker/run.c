@@ -193,8 +193,10 @@ static bool read_piece(struct run *run, int stream)
 static void read_control(struct run *run)
 {
         struct wire_reply reply = { 0 };
-        int got =
-                wire_receive(run->fds[CONTROL].fd, &reply, sizeof(reply), MSG_DONTWAIT, NULL, NULL);
+        int fd = -1;
+        size_t n_fds = 1;
+        int got = wire_receive(run->fds[CONTROL].fd, &reply, sizeof(reply), MSG_DONTWAIT, &fd,
+                               &n_fds);
 
         if (got < 0)
                 return;
@@ -208,6 +210,8 @@ static void read_control(struct run *run)
                 run->reply = reply;
                 run->fault =
                         reply.err && reply.err < ERR_COUNT ? (enum err)reply.err : ERR_INTERNAL;
+        } else if (reply.kind == WIRE_LISTENER && n_fds == 1) {
+                run->spec->on_listener(run->spec->ctx, fd);
         } else if (reply.kind == WIRE_DONE) {
                 run->done = true;
                 if (!run->fault)
@@ -314,6 +318,9 @@ static const char *keeper(const struct run *run, enum cgroup_limit what)
 static struct str profile(const struct run *run)
 {
         const struct spawner_kind *kind = spawner_kind(run->spawner);
+        static const char *const networks[] = { [NETWORK_NONE] = "none",
+                                                [NETWORK_PROXY] = "proxy",
+                                                [NETWORK_HOST] = "host" };
         bool trusted = kind->runtime == RUNTIME_TRUSTED;
         struct buf text = BUF_INIT(1024);
         struct json_out j = { .out = &text };
@@ -325,7 +332,7 @@ static struct str profile(const struct run *run)
         json_key(&j, "uid");
         json_put_int(&j, spawner_uid(run->spawner, run->spec->uid));
         json_key(&j, "network");
-        json_put_text(&j, trusted || run->spec->network ? "host" : "none");
+        json_put_text(&j, networks[trusted ? NETWORK_HOST : run->spec->network]);
         json_key(&j, "seccomp");
         json_put_bool(&j, !trusted);
         json_key(&j, "namespaces");

@@ -365,7 +365,7 @@ static int arguments_fd(const struct sandbox_run *run, const char *workspace, co
 
         for (unsigned i = 0; i < LENGTH(fixed_args); i++)
                 arg(&args, fixed_args[i]);
-        if (!run->network)
+        if (run->network == NETWORK_NONE)
                 arg(&args, "--unshare-net");
         if (run->git_source) {
                 arg3(&args, "--ro-bind", source, SANDBOX_SOURCE);
@@ -528,6 +528,13 @@ static void check_kind(const struct sandbox *box, int control)
                          LANDLOCK_SCOPED, box->landlock);
 }
 
+/* Bubblewrap finds itself in a network that it has no power over. */
+static void offer_network(const struct sandbox *box, const struct sandbox_run *run)
+{
+        network_leave(box->root, run->control);
+        network_offer(run->control);
+}
+
 void sandbox_exec(const struct sandbox *box, const struct sandbox_run *run)
 {
         static char path_variable[] = "PATH=/usr/bin:/bin";
@@ -542,6 +549,8 @@ void sandbox_exec(const struct sandbox *box, const struct sandbox_run *run)
                 resolve_source(box, run->git_source, run->control, source);
         if (plain)
                 plain_isolate(box, run);
+        else if (run->network == NETWORK_PROXY)
+                offer_network(box, run);
         if (box->root || (plain && box->namespaces)) {
                 stage(box, run, source, workspace);
         } else if (run->workspace) {

@@ -40,7 +40,7 @@ struct sandbox_run {
         uint32_t uid;
         const char *cwd;        /* absolute, inside */
         const char *git_source; /* NULL = none */
-        bool network;           /* the host's instead of none */
+        enum network network;
         char *const *argv;      /* ends with NULL */
         char *const *env;
         int64_t file_size_cap, memory_cap, process_cap; /* memory: per process; 0 = none */

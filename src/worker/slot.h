@@ -41,6 +41,7 @@ struct slot {
         int64_t used, used_at; /* bytes of that workspace, and when they were counted */
         struct secrets secrets;    /* of that workspace, while a step is performed */
         struct redactor *redactor; /* of them; NULL when there are none */
+        struct proxy *proxy;       /* of the command that runs; NULL when it has no network */
         const struct definition *definition;
         struct str document; /* of a definition that the cache did not have */
         struct progress progress;

@@ -5,7 +5,7 @@
  * by SCM_RIGHTS.
  *
  * Under bubblewrap the workspace is /workspace (read and write), git_source is /source (read only)
- * and the command runs as uid 1000 without a network; worker/plain.h tells of the others.  When the
+ * and the command runs as uid 1000 without a network unless asked; worker/plain.h tells of the others.  When the
  * program was started as root, each workspace has a uid of its own on the host; otherwise everything
  * runs as the program's user.
  */
@@ -14,6 +14,7 @@
 
 #include "core/attr.h"
 #include "core/scope.h"
+#include "worker/network.h"
 
 struct spawner;
 
@@ -61,7 +62,7 @@ struct spawn_spec {
         const char *const *argv; /* ends with NULL; argv[0] is looked up in PATH */
         const char *const *env; /* NAME=value, beside the fixed ones; ends with NULL; may be NULL */
         struct str cwd;         /* relative to the workspace, "" = its root; /workspace/... too */
-        bool network;           /* the host's: for a program of ours that is told where to connect */
+        enum network network;
         struct str git_source;  /* a local repository to show read-only at /source, or absent */
         int64_t timeout_us;     /* 0 = none */
         int64_t stdout_cap, stderr_cap; /* bytes kept for the result */
@@ -73,6 +74,9 @@ struct spawn_spec {
         void (*on_output)(void *ctx, int stream, struct str bytes);
         /* Polled about every 100 ms; true = kill the tree.  May be NULL. */
         bool (*canceled)(void *ctx);
+        /* With NETWORK_PROXY: the listener, which is the callee's.  Not called by a runtime that keeps
+         * nobody apart ("trusted"): its commands have the host's network. */
+        void (*on_listener)(void *ctx, int fd);
         void *ctx;
 };
 

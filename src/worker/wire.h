@@ -15,6 +15,7 @@
 #include "core/buf.h"
 #include "core/err.h"
 #include "worker/cgroup.h"
+#include "worker/network.h"
 
 enum wire_op {
         WIRE_WORKSPACE,
@@ -47,7 +48,8 @@ enum {
 struct wire_request {
         uint32_t op, uid;
         uint32_t n_argv, n_env;
-        bool has_source, network;
+        bool has_source;
+        enum network network;
         bool processes_grouped; /* the spawner's own remark for the child */
         char workspace[72];
         int64_t cap; /* of a read; the quota of a write */
@@ -55,7 +57,8 @@ struct wire_request {
         int64_t caps[CGROUP_LIMITS]; /* 0 = none */
 };
 
-enum wire_kind { WIRE_FAULT, WIRE_FIGURES, WIRE_DONE, WIRE_HELLO };
+/* A listener comes with its descriptor. */
+enum wire_kind { WIRE_FAULT, WIRE_FIGURES, WIRE_DONE, WIRE_HELLO, WIRE_LISTENER };
 
 struct wire_reply {
         uint32_t kind;
