@@ -210,6 +210,7 @@ enum err task_decide(struct tx *tx, const struct principal *by, int64_t id, bool
                      struct str comment, struct task *task, struct run **run, bool *existing)
 {
         struct approval approval;
+        struct run *found;
         int64_t last;
         enum err e = task_get(tx, by, id, task);
 
@@ -229,11 +230,16 @@ enum err task_decide(struct tx *tx, const struct principal *by, int64_t id, bool
         if (!e)
                 e = task_get(tx, by, id, task);
         *run = NULL;
-        *existing = last && task->last_run_id == last;
+        *existing = false;
         if (e || !approve || !task->last_run_id)
                 return e;
-        *run = arena_new(&tx_scope(tx)->arena, struct run);
-        return run_load(tx, task->last_run_id, *run);
+        found = arena_new(&tx_scope(tx)->arena, struct run);
+        e = run_load(tx, task->last_run_id, found);
+        if (e || run_is_terminal(found->status))
+                return e;
+        *run = found;
+        *existing = found->id == last;
+        return ERR_OK;
 }
 
 enum err task_retry(struct tx *tx, const struct principal *by, int64_t id, struct str metadata,
