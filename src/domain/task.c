@@ -552,7 +552,9 @@ static enum err reset_approval(struct tx *tx, const struct task *task)
         if (!e)
                 e = tx_exec(tx, SQL_TASK_APPROVAL, INT(task->id), INT(task->approval_policy),
                             INT(task->approval_state), INT(task->updated_at));
-        return !e && task->approval_policy ? approval_open_task(tx, task) : e;
+        if (e || !task->approval_policy || task->status == TASK_CANCELED)
+                return e; /* nobody is asked about a canceled task */
+        return approval_open_task(tx, task);
 }
 
 static bool same_row(const struct task *a, const struct task *b)

@@ -27,3 +27,13 @@ def test_an_approval_that_starts_nothing_answers_without_a_run(api, capability):
         made = api.post(f"/v1/tasks/{task['id']}/approve")
         assert made["task"]["status"] == now and "run" not in made and made["existing_run"] is False
         assert len(api.get(f"/v1/tasks/{task['id']}/runs")["items"]) == 1
+
+
+
+def test_a_canceled_task_asks_for_no_approval_any_more(api):
+    task = api.task()
+    api.post(f"/v1/tasks/{task['id']}/cancel", {}, 200)
+    assert patch(api, task, {"approval_policy": "manual"})["status"] == "canceled"
+    assert api.get("/v1/approvals")["items"] == []
+    for verb in "approve", "reject":
+        api.problem("POST", f"/v1/tasks/{task['id']}/{verb}", 409, "invalid_transition", {})
