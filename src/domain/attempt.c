@@ -82,6 +82,21 @@ enum err attempt_again(struct tx *tx, struct task *task, const struct run *run,
         return attempt_add(tx, task, &spec, 0, events, &next);
 }
 
+/* wanted: a task that was blocked gets a run by itself, if there may be one more and nothing above it is canceled. */
+static enum err enqueue_or_project(struct tx *tx, struct task *task, int open, bool wanted,
+                                   struct events *events)
+{
+        bool canceled = true;
+        enum err e = ERR_OK;
+
+        if (wanted && open == RUN_NONE && task->status == TASK_BLOCKED &&
+            task->attempts < task->max_attempts)
+                e = task_look_above(tx, task, &canceled);
+        if (e)
+                return e;
+        return canceled ? task_project(tx, task, open, events) : task_enqueue(tx, task, events);
+}
+
 enum err task_follow(struct tx *tx, struct task *task, struct events *events)
 {
         struct run open = { .status = RUN_NONE };
@@ -92,10 +107,10 @@ enum err task_follow(struct tx *tx, struct task *task, struct events *events)
                                (open.hold & ~(HOLD_BLOCKED | HOLD_PAUSED)) | task_holds(task, true));
         if (e)
                 return e;
-        if (open.status == RUN_NONE && task->auto_enqueue_on_ready && task->attempts < task->max_attempts && task->status == TASK_BLOCKED &&
-            task_derive(task, RUN_NONE) == TASK_READY)
-                return task_enqueue(tx, task, events);
-        return task_project(tx, task, open.status, events);
+        return enqueue_or_project(tx, task, open.status,
+                                  task->auto_enqueue_on_ready &&
+                                          task_derive(task, RUN_NONE) == TASK_READY,
+                                  events);
 }
 
 static enum err new_attempt(struct tx *tx, const struct principal *by, struct task *task,
@@ -198,9 +213,8 @@ enum err task_decided(struct tx *tx, const struct principal *by, int64_t id, boo
                                 approval_state_names.text[task.approval_state]));
         if (!e)
                 e = attempt_open(tx, id, &open);
-        if (!e && approve && open.status == RUN_NONE && task.status == TASK_BLOCKED &&
-            task.attempts < task.max_attempts)
-                e = task_enqueue(tx, &task, &events);
+        if (!e && approve && open.status == RUN_NONE)
+                e = enqueue_or_project(tx, &task, RUN_NONE, true, &events);
         else if (!e)
                 e = task_follow(tx, &task, &events);
         return e ? e : events_append(tx, &events);

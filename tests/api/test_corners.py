@@ -1,6 +1,6 @@
 """Corners of the task domain that the model-based test (tests/model) has found."""
 from conftest import Client
-from test_graph import doer, patch
+from test_graph import child, depend, do, doer, patch, status
 from test_runs import holder
 
 
@@ -37,3 +37,23 @@ def test_a_canceled_task_asks_for_no_approval_any_more(api):
     assert api.get("/v1/approvals")["items"] == []
     for verb in "approve", "reject":
         api.problem("POST", f"/v1/tasks/{task['id']}/{verb}", 409, "invalid_transition", {})
+
+
+def test_below_a_canceled_task_nothing_is_started_by_itself(api, capability):
+    """What failed there may become ready or approved, but only ancestors that live have work done below them."""
+    root = api.task()
+    below = [child(api, root, max_attempts=1, auto_enqueue_on_ready=True, required_capabilities=[f"{capability}-{n}"])
+             for n in (1, 2)]
+    for n, task in enumerate(below, 1):
+        do(api, capability, n, task, "fail")
+    api.post(f"/v1/tasks/{root['id']}/cancel", {}, 200)
+    freed, approved = below
+    first = api.task()
+    depend(api, freed, first)
+    assert patch(api, freed, {"max_attempts": 2})["status"] == "blocked"
+    api.request("DELETE", f"/v1/tasks/{freed['id']}/dependencies/{first['id']}", status=200)
+    assert patch(api, approved, {"max_attempts": 2, "approval_policy": "manual"})["status"] == "blocked"
+    assert "run" not in api.post(f"/v1/tasks/{approved['id']}/approve")
+    for task in below:
+        assert status(api, task) == "ready"
+        assert len(api.get(f"/v1/tasks/{task['id']}/runs")["items"]) == 1
