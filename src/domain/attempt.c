@@ -57,6 +57,7 @@ enum err attempt_again(struct tx *tx, struct task *task, const struct run *run,
         struct task_retry policy;
         struct run next;
         uint32_t dice;
+        int64_t delay;
         struct run_spec spec = {
                 .kind = RUN_ROOT,
                 .executor = (enum executor)run->executor,
@@ -78,7 +79,8 @@ enum err attempt_again(struct tx *tx, struct task *task, const struct run *run,
         if (e)
                 return e;
         scope_random(scope, &dice, sizeof(dice));
-        spec.wake_at = tx_now(tx) + retry_delay_us(&policy, run->attempt, dice / 4294967296.0);
+        delay = retry_delay_us(&policy, run->attempt, dice / 4294967296.0);
+        spec.wake_at = delay ? tx_now(tx) + delay : 0;
         return attempt_add(tx, task, &spec, 0, events, &next);
 }
 

@@ -57,3 +57,11 @@ def test_below_a_canceled_task_nothing_is_started_by_itself(api, capability):
     for task in below:
         assert status(api, task) == "ready"
         assert len(api.get(f"/v1/tasks/{task['id']}/runs")["items"]) == 1
+
+
+def test_a_next_attempt_without_delay_is_there_at_once(api, capability):
+    made = api.started(retry={"delay_ms": 0}, required_capabilities=[capability])
+    claim = api.claim(capabilities=[capability])[0]
+    api.post(f"/v1/runs/{claim['run']['id']}/fail", holder(claim, error="no"), 200)
+    again = api.claim(capabilities=[capability])
+    assert [c["run"]["attempt"] for c in again] == [2] and again[0]["task"]["id"] == made["task"]["id"]
