@@ -65,3 +65,23 @@ def test_a_next_attempt_without_delay_is_there_at_once(api, capability):
     api.post(f"/v1/runs/{claim['run']['id']}/fail", holder(claim, error="no"), 200)
     again = api.claim(capabilities=[capability])
     assert [c["run"]["attempt"] for c in again] == [2] and again[0]["task"]["id"] == made["task"]["id"]
+
+
+def test_what_a_holder_sends_again_with_its_key_is_answered_as_before(api, capability):
+    """Without a key only an identical completion is; a heartbeat counts each time."""
+    claim = api.claimed(capability)
+    path = "/v1/runs/" + claim["run"]["id"]
+
+    def twice(verb, claim, **fields):
+        key = {"Idempotency-Key": f"{verb}-{claim['run']['epoch']}"}
+        answers = [api.request("POST", f"{path}/{verb}", holder(claim, **fields), 200, headers=dict(key)) for _ in range(2)]
+        assert answers[0].json() == answers[1].json()
+        return answers[0].json()
+
+    twice("start", claim)
+    assert twice("release", claim)["status"] == "queued"
+    again = api.claim(capabilities=[capability])[0]
+    assert twice("release", claim)["epoch"] == 1 and api.get(path)["status"] == "claimed"
+    assert twice("fail", again, error="no")["status"] == "failed"
+    api.problem("POST", path + "/fail", 409, "invalid_transition", holder(again, error="no"))
+    assert len(api.get(f"/v1/tasks/{claim['task']['id']}/runs")["items"]) == 1
