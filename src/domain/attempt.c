@@ -76,7 +76,7 @@ enum err attempt_again(struct tx *tx, struct task *task, const struct run *run,
             spec.attempt > task->max_attempts)
                 return ERR_OK;
         e = retry_parse(scope, task->retry, &policy);
-        if (e)
+        if (e || (policy.max_attempts && spec.attempt > policy.max_attempts))
                 return e;
         scope_random(scope, &dice, sizeof(dice));
         delay = retry_delay_us(&policy, run->attempt, dice / 4294967296.0);

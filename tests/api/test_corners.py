@@ -85,3 +85,22 @@ def test_what_a_holder_sends_again_with_its_key_is_answered_as_before(api, capab
     assert twice("fail", again, error="no")["status"] == "failed"
     api.problem("POST", path + "/fail", 409, "invalid_transition", holder(again, error="no"))
     assert len(api.get(f"/v1/tasks/{claim['task']['id']}/runs")["items"]) == 1
+
+
+def test_the_most_attempts_of_a_retry_policy_bound_what_is_tried_by_itself(api, capability):
+    made = api.started(retry={"delay_ms": 0, "max_attempts": 2}, required_capabilities=[capability])
+    for _ in range(2):
+        claim = api.claim(capabilities=[capability])[0]
+        api.post(f"/v1/runs/{claim['run']['id']}/fail", holder(claim, error="no"), 200)
+    assert api.claim(capabilities=[capability]) == []
+    task = api.get("/v1/tasks/" + made["task"]["id"])
+    assert task["status"] == "ready" and len(task["runs"]) == 2
+    assert api.post(f"/v1/tasks/{task['id']}/retry")["run"]["attempt"] == 3
+
+
+def test_a_claim_may_narrow_its_keys_capabilities_to_none(api, server, capability):
+    key = api.key_for(workspace_id=api.session.headers["X-Workspace-ID"], capabilities=[capability])
+    api.started(required_capabilities=[capability])
+    agent = Client(server, key["key"])
+    assert agent.claim(capabilities=[]) == []
+    assert len(agent.claim()) == 1

@@ -16,11 +16,17 @@ ROUTES = {
     "undepend": ("DELETE", "/v1/tasks/{on}/dependencies/{to}"), "enqueue": ("POST", "/v1/tasks/{on}/runs"),
     "claim": ("POST", "/v1/runs/claim"), "claim_run": ("POST", "/v1/runs/{on}/claim"),
     "run_start": ("POST", "/v1/runs/{on}/start"), "run_cancel": ("POST", "/v1/runs/{on}/cancel"),
-    "run_retry": ("POST", "/v1/runs/{on}/retry"),
+    "run_retry": ("POST", "/v1/runs/{on}/retry"), "decide": ("POST", "/v1/approvals/{on}/decide"),
+    "batch": ("POST", "/v1/tasks/batch"), "list": ("GET", "/v1/tasks?limit=500"),
+    "complete_many": ("POST", "/v1/runs/complete"), "heartbeat_many": ("POST", "/v1/runs/heartbeat"),
     **{verb: ("POST", "/v1/tasks/{on}/" + verb) for verb in
        ("publish", "start", "approve", "reject", "cancel", "pause", "resume", "retry")},
     **{verb: ("POST", "/v1/runs/{on}/" + verb) for verb in ("heartbeat", "complete", "fail", "release")},
 }
+
+
+# An id of the kind that such a name has, and that nothing has.
+NOBODY = {"/": "run_0000000000001", "!": "appr_0000000000001", "": "task_0000000000001"}
 
 
 class Disagreement(Exception):
@@ -93,8 +99,11 @@ def make_keys(address, admin_key):
     return keys
 
 
+REFS = {(a.kind, a.ref): name for name, a in ACTORS.items()}
+
+
 def actor_name(shown):
-    return next((n for n, a in ACTORS.items() if shown == {"kind": a.kind, "ref": a.ref}), shown and json.dumps(shown))
+    return shown and REFS.get((shown["kind"], shown["ref"]), json.dumps(shown))
 
 
 def differ(what, expected, seen):
@@ -136,7 +145,8 @@ class Sequence:
             self.agree("the answer of the first time", self.answers[answer.replayed][1], body)
         elif status < 300:
             self.learn(op, answer, body)
-        self.look(op)
+        if not op.get("quiet"):
+            self.look()
 
     def agree(self, what, expected, seen):
         if said := differ(what, expected, seen):
@@ -145,40 +155,61 @@ class Sequence:
     def ask(self, op):
         method, path = ROUTES[op["do"]]
         path = path.format(on=self.id_of(op.get("on")), to=self.id_of(op.get("to")))
-        body, extra = op.get("body"), self.space if ACTORS[op["by"]].here else ""
-        if body is not None and "token" in op:
-            body = {**body, "claim_token": self.tokens.get(op["token"], "nonsense")}
-        if op["do"] == "depend":
-            body = {**body, "depends_on_task_id": self.id_of(op["to"])}
+        path += "".join(f"&{k}={self.id_of(v) if k == 'parent_task_id' else v}" for k, v in op.get("where", {}).items())
+        body, extra = self.body_of(op), self.space if ACTORS[op["by"]].here else ""
         if "key" in op:
             extra += f"Idempotency-Key: {op['key']}\r\n"
         status, text = self.server.actors[op["by"]].ask(method, path, body, extra)
         return status, json.loads(text) if text else {}
 
+    def body_of(self, op):
+        body = op.get("body")
+        if op["do"] == "batch":
+            return {"items": [item["body"] for item in op["items"]]}
+        if "items" in op:
+            return {"items": [{**item.get("body", {}), "run_id": self.id_of(item["on"]), **self.token_of(item)}
+                              for item in op["items"]]}
+        if "token" in op:
+            return {**body, **self.token_of(op)}
+        return {**body, "depends_on_task_id": self.id_of(op["to"])} if op["do"] == "depend" else body
+
+    def token_of(self, op):
+        return {"claim_token": self.tokens.get(op["token"], "nonsense")} if op["token"] else {}
+
     def id_of(self, name):
-        return self.ids.get(name, "run_0000000000001" if "/" in (name or "") else "task_0000000000001")
+        return self.ids.get(name, next((id for mark, id in NOBODY.items() if mark in (name or "")), None))
 
     def learn(self, op, answer, body):
         """New ids and tokens; and what the answer itself shows must be what it says that it is."""
         if "as" in op:
-            made = body.get("task", body)["id"]
-            self.ids[op["as"]], self.names[made] = made, op["as"]
-        if "claims" in body:
+            self.name(op["as"], body.get("task", body)["id"])
+        if op["do"] == "list":
+            self.agree("the list", list(answer.items), [self.names.get(t["id"], "?") for t in body["items"]])
+        elif "items" in op:
+            self.agree("the batch", list(answer.items), [i.get("error", {}).get("code") for i in body["items"]])
+            for item, made in zip(op["items"], body["items"]):
+                if "as" in item and made["ok"]:
+                    self.name(item["as"], made["task"]["id"])
+        elif "claims" in body:
             for claim in body["claims"]:
                 self.tokens[f"{self.run_name(claim['run'])}@{claim['run']['epoch']}"] = claim["claim_token"]
             shown = [c["run"] for c in body["claims"]]
         else:
             shown = [r for r in [body.get("run", body)] if r.get("id", "").startswith("run_")]
-        self.agree("the answer's runs", list(answer.runs), [self.run_name(r) for r in shown])
+        if answer.runs or "items" not in body:
+            self.agree("the answer's runs", list(answer.runs), [self.run_name(r) for r in shown])
         if answer.existing is not None:
             self.agree("existing_run", answer.existing, body["existing_run"])
+
+    def name(self, name, id):
+        self.ids[name], self.names[id] = id, name
 
     def run_name(self, run):
         return f"{self.names.get(run['task_id'], '?')}/{run['attempt']}"
 
     # ---- what can be seen ----
 
-    def look(self, op):
+    def look(self):
         """Tasks and runs; the events of trees in which something happened; approvals when they changed."""
         grown = [root for root, events in self.model.events.items() if len(events) != self.read.get(root, 0)]
         approvals = self.model.approvals()
@@ -220,15 +251,27 @@ class Sequence:
         self.read[root] = before + len(items)
 
     def look_at_approvals(self, body):
-        expected, items = self.model.approvals(), json.loads(body)["items"]
+        expected, items, numbers = self.model.approvals(), json.loads(body)["items"], {}
+        for a in reversed(items):
+            task = self.names.get(a["task_id"], "?")
+            numbers[task] = numbers.get(task, -1) + 1
+            self.name(f"{task}!{numbers[task]}", a["id"])
         seen = [(self.names.get(a["task_id"], "?"), a["status"], actor_name(a["requested_by"]),
                  actor_name(a.get("decided_by"))) for a in reversed(items)]
         self.agree("approvals", [list(a) for a in expected], [list(a) for a in seen])
         self.approvals = expected
 
     def finish(self):
-        """What is not read after each operation: all approvals, dependencies, and that nobody from elsewhere sees it."""
+        """What is not read after each operation: why runs wait, trees, all approvals, dependencies, and that nobody from elsewhere sees it."""
         self.look_at_approvals(self.get([APPROVALS])[0])
+        runs = [r for t in self.model.all.values() for r in t.runs if r.status == "queued"]
+        for run, body in zip(runs, self.get([f"/v1/runs/{self.ids[r.name]}/explain" for r in runs])):
+            self.agree(f"why {run.name} waits", sorted(self.model.reasons(run)), sorted(
+                {r["code"] for r in json.loads(body)["reasons"]} - {"queued_behind", "no_claimer"}))
+        roots = [t for t in self.model.all.values() if t.children and not t.parent]
+        for root, body in zip(roots, self.get([f"/v1/tasks/{self.ids[t.name]}/tree?limit=500" for t in roots])):
+            self.agree(f"the tree of {root.name}", self.model.tree(root),
+                       [self.names.get(t["id"], "?") for t in json.loads(body)["items"]])
         tasks = [t for t in self.model.all.values() if t.needs]
         for task, body in zip(tasks, self.get([f"/v1/tasks/{self.ids[t.name]}/dependencies" for t in tasks])):
             self.agree(f"dependencies of {task.name}", self.model.dependencies(task), {
@@ -256,7 +299,7 @@ class Sequence:
 
     def run_record(self, r):
         name = self.run_name(r)
-        self.ids[name], self.names[r["id"]] = r["id"], name
+        self.name(name, r["id"])
         return name, {
             "task_id": self.names.get(r["task_id"]), "status": r["status"], "attempt": r["attempt"], "epoch": r["epoch"],
             "priority": r["priority"], "previous_run_id": self.names.get(r.get("previous_run_id"), r.get("previous_run_id")),

@@ -5,14 +5,15 @@ NAMES = ("a", "b", "c")
 OWNERS = [{"kind": "pool", "ref": "painters"}, {"kind": "pool", "ref": "smiths"}, {"kind": "human", "ref": "ann"},
           {"kind": "agent_session", "ref": "s-1"}]
 CHANNELS = ("red", "blue")
-KINDS = ("failed", "failed", "transient", "policy", "budget")
+KINDS = ("failed", "failed", "transient", "timed_out", "worker_lost", "policy", "budget", "no_provider")
 WRONG = [{"title": " "}, {"max_attempts": 0}, {"max_attempts": 11}, {"priority": "huge"}, {"color": 1}]
-RETRIES = [{"delay_ms": 0}, {"delay_ms": 3600000, "max_delay_ms": 3600000, "jitter": 0}]
+RETRIES = [{"delay_ms": 0}, {"delay_ms": 0, "max_attempts": 2}, {"delay_ms": 3600000, "max_delay_ms": 3600000}]
 
 # What a sequence is mostly about, and how often it does what.
 EVEN = {"create": 10, "child": 5, "patch": 5, "publish": 2, "start": 9, "approve": 3, "reject": 1, "cancel": 3, "pause": 2,
         "resume": 2, "retry": 3, "delete": 3, "depend": 9, "undepend": 2, "enqueue": 5, "claim": 14, "claim_run": 3,
-        "run_start": 5, "heartbeat": 1, "complete": 10, "fail": 7, "release": 3, "run_cancel": 3, "run_retry": 2}
+        "run_start": 5, "heartbeat": 1, "complete": 10, "fail": 7, "release": 3, "run_cancel": 3, "run_retry": 2,
+        "decide": 2, "batch": 1, "list": 2, "complete_many": 2, "heartbeat_many": 1}
 ABOUT = [
     {},
     {"depend": 25, "complete": 15, "fail": 10, "delete": 5},
@@ -31,6 +32,22 @@ class Generator:
         self.manual, self.linked = dice.random() < .5, dice.random() < .7
         self.keyed = []
 
+    def begin(self):
+        """What some sequences start with: as much as a limit allows, or nearly."""
+        def quiet(do, number, **op):
+            return {"do": do, "by": "ann", "body": {"title": "x"} if do != "depend" else {}, "quiet": True, **op,
+                    **({"as": f"b{number}"} if do != "depend" else {})}
+
+        first, kind = quiet("create", 0), self.dice.random()
+        if kind < .01:
+            return [first] + [quiet("child", n, on="b0") for n in range(1, self.dice.choice((64, 65)))]
+        if kind < .02:
+            return [first] + [op for n in range(1, self.dice.choice((32, 33))) for op in (
+                quiet("create", n), quiet("depend", n, on="b0", to=f"b{n}"))]
+        if kind < .06:
+            return [first] + [quiet("child", n, on=f"b{n - 1}") for n in range(1, self.dice.choice((6, 7, 8)))]
+        return []
+
     def chance(self, part):
         return self.dice.random() < part
 
@@ -47,9 +64,9 @@ class Generator:
                 break  # what nothing is fit for is asked for seldom
         if verb in ("create", "child"):
             op["as"] = f"t{number}"
-            if not ACTORS[op["by"]].here:
-                op["by"] = "ann"
-        if verb in ("patch", "delete", "undepend") or verb.startswith("claim"):
+        if verb in ("create", "child", "batch", "list") and not ACTORS[op["by"]].here:
+            op["by"] = "ann"  # elsewhere nothing is made
+        if verb in ("patch", "delete", "undepend", "list"):
             return op
         if self.chance(.12):
             op["key"] = f"k{self.dice.randrange(4)}"
@@ -59,10 +76,10 @@ class Generator:
     def again(self):
         """Asks what was asked before, now and then with another body or by somebody else."""
         op = dict(self.dice.choice(self.keyed))
-        if self.chance(.2):
+        if self.chance(.2) and "body" in op:
             op["body"] = {**op["body"], "metadata": {"x": 1}}
             if op["do"] not in ("create", "start", "enqueue", "cancel", "pause"):
-                op["body"].pop("metadata")
+                del op["body"]["metadata"]
         return op
 
     # ---- what it is about ----
@@ -90,6 +107,43 @@ class Generator:
         return sorted(self.dice.sample(NAMES, self.dice.choice((0, 0, 0, 1, most))))
 
     # ---- one for each verb ----
+
+    def batch(self, op, model):
+        op["items"] = []
+        for n in range(self.dice.randrange(1, 5)):
+            item = {"body": {}}
+            self.create(item, model)
+            op["items"].append({**item, "as": f"t{model.done}.{n}"})
+        del op["body"]
+
+    def list(self, op, model):
+        where = op["where"] = {}
+        for name, part, values in (
+                ("status", .4, ("draft", "blocked", "ready", "in_progress", *ENDED)), ("include_drafts", .3, ("1",)),
+                ("priority", .3, PRIORITIES), ("approval_state", .15, ("pending", "approved", "not_required")),
+                ("network_channel", .15, CHANNELS), ("owner_kind", .1, ("pool", "human"))):
+            if self.chance(part):
+                where[name] = self.dice.choice(values)
+        if self.chance(.15):
+            where["parent_task_id"] = self.task(model, lambda t: t.children)
+        del op["body"]
+
+    def decide(self, op, model):
+        approval = self.some([a for a in model.asked if a.status == "pending" or self.chance(.2)], None)
+        self.missed |= not approval
+        op["on"] = f"{approval.task.name}!{approval.number}" if approval else "t0!0"
+        op["body"]["decision"] = self.dice.choice(("approve", "approve", "deny"))
+
+    def complete_many(self, op, model):
+        """Runs that somebody holds, most of them the asker's."""
+        held = [r for t in model.all.values() for r in t.runs
+                if r.status in LEASED and (r.claimed_by == op["by"] or self.chance(.1))][:5]
+        self.missed |= not held
+        op["items"] = [{"on": r.name, "token": "nonsense" if self.chance(.1) else r.token} for r in held] or [
+            {"on": "t0/1", "token": "t0/1@1"}]
+        del op["body"]
+
+    heartbeat_many = complete_many
 
     def create(self, op, model):
         body = op["body"]
@@ -185,7 +239,7 @@ class Generator:
 
     def claim(self, op, model):
         body = op["body"]
-        if op["by"] != "pat":
+        if op["by"] != "pat" or self.chance(.1):
             body["capabilities"] = self.dice.choice((["a", "b", "c"], ["a", "b", "c"], ["a", "b"], ["c"], []))
             for name, part, values in (("session_id", .25, ("s-1", "s-2")), ("agent_name", .3, ("painters", "smiths"))):
                 if self.chance(part):
@@ -210,6 +264,8 @@ class Generator:
         op.update(on=run.name, token=run.token or f"{run.name}@{run.epoch}", by=run.claimed_by or op["by"])
         if self.chance(.07):
             op["token"] = self.dice.choice((f"{run.name}@{run.epoch - 1}", f"{run.task.name}/{run.attempt - 1}@1", "nonsense"))
+        elif self.chance(.03):
+            op["token"] = None
         elif self.chance(.05):
             op["by"] = self.dice.choice(("ann", "bot", "pat", "tom"))
 

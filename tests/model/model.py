@@ -49,6 +49,7 @@ class Answer(NamedTuple):
     runs: tuple = ()      # the claimed runs in order, or the run that the answer shows
     existing: bool = None
     replayed: int = None  # the number of the operation whose answer this is once more
+    items: tuple = ()     # of a batch: the code of each, None where it was done; of a list: the names
 
 
 @dataclass
@@ -165,7 +166,8 @@ class Task:
 
 @dataclass
 class Approval:
-    task: str
+    task: object
+    number: int              # among those of its task
     asked_by: str
     status: str = "pending"
     decided_by: str = None
@@ -192,14 +194,15 @@ class Model:
             return Answer(no.status, no.code)
 
     def may(self, op):
-        scope = {"approve": APPROVE, "reject": APPROVE, "decide": APPROVE}.get(
-            op["do"], CLAIM if op["do"] in HOLDERS or op["do"].startswith("claim") else WRITE)
-        if scope not in ACTORS[op["by"]].scopes:
+        """What is looked at before anything is looked up: the key's scopes, the body's shape."""
+        if SCOPES.get(op["do"], WRITE) not in ACTORS[op["by"]].scopes:
             raise Refused(403, "permission_denied")
+        for body in [op.get("body", {})] + [item.get("body", {}) for item in op.get("items", ())]:
+            self.check_shape(body, op["do"] == "patch")
 
     def once(self, op, number):
         """With an Idempotency-Key what was done is not done again; what was refused left nothing."""
-        if "key" not in op or op["do"] == "heartbeat":
+        if "key" not in op or op["do"] in ("heartbeat", "claim", "claim_run", "complete_many", "heartbeat_many"):
             return getattr(self, op["do"])(op)
         place = op["by"], op["do"], op["key"]
         asked = {k: v for k, v in op.items() if k not in ("as", "key")}
@@ -299,7 +302,7 @@ class Model:
             self.follow(task)
 
     def pending(self, task):
-        return next((a for a in self.asked if a.task == task.name and a.status == "pending"), None)
+        return next((a for a in self.asked if a.task is task and a.status == "pending"), None)
 
     def void_approval(self, task):
         if approval := self.pending(task):
@@ -310,7 +313,7 @@ class Model:
         task.approval_policy = policy
         task.approval_state = "pending" if policy == "manual" else "not_required"
         if policy == "manual" and task.status != "canceled":
-            self.asked.append(Approval(task.name, task.created_by))
+            self.asked.append(Approval(task, sum(a.task is task for a in self.asked), task.created_by))
 
     # ---- tasks ----
 
@@ -318,7 +321,6 @@ class Model:
         return self.made(op, None)
 
     def child(self, op):
-        self.check_body(op["body"])
         parent = self.find(op)
         if parent.below_canceled:
             raise Refused(409, "invalid_transition")
@@ -326,20 +328,18 @@ class Model:
             raise Refused(409, "graph_limit_exceeded")
         return self.made(op, parent)
 
-    def check_body(self, body, patch=False):
+    def check_shape(self, body, patch):
         for name, value in body.items():
-            if name == "color" or (patch and name in ("start", "draft", "status")):
+            if name == "color" or (patch and name in ("start", "draft")):
                 raise Refused(400, "unknown_field")
             if patch and name in IMMUTABLE:
                 raise Refused(400, "immutable_field")
-            if ((name == "title" and not (value and value.strip())) or (name == "max_attempts" and not 1 <= value <= 10) or
-                    (name == "priority" and value not in PRIORITIES)):
+            if (name == "max_attempts" and not 1 <= value <= 10) or (name == "priority" and value not in PRIORITIES):
                 raise Refused(400, "validation_failed")
 
     def made(self, op, parent):
         body = {k: v for k, v in op["body"].items() if k not in ("start", "draft", "approval_policy")}
-        self.check_body(op["body"])
-        if op["body"].get("draft") and op["body"].get("start"):
+        if (op["body"].get("draft") and op["body"].get("start")) or not op["body"]["title"].strip():
             raise Refused(400, "validation_failed")
         task = Task(op["as"], self.tick(), op["by"], parent, **body)
         self.all[task.name] = task
@@ -356,9 +356,8 @@ class Model:
         return Answer(201, runs=(run.name,) if run else ())
 
     def patch(self, op):
-        self.check_body(op["body"], patch=True)
         task, body = self.find(op), dict(op["body"])
-        if not body:
+        if not body or not body.get("title", "x").strip():
             raise Refused(400, "validation_failed")
         policy, changed = body.pop("approval_policy", task.approval_policy), False
         if policy != task.approval_policy or ("approval_policy" in op["body"] and task.approval_state == "rejected"):
@@ -433,6 +432,21 @@ class Model:
         self.settle(self.decided(op, self.find(op), "rejected"))
         return Answer(200)
 
+    def decide(self, op):
+        """The same by the approval's name: its task's with its number among those of that task ("t3!0")."""
+        task, _, number = op["on"].partition("!")
+        task = self.find(op, task)
+        approval = next((a for a in self.asked if a.task is task and str(a.number) == number), None)
+        if not approval:
+            raise Refused(404, "not_found")
+        if approval.status != "pending":
+            raise Refused(409, "already_decided")
+        if op["body"]["decision"] == "approve":
+            self.approve({"by": op["by"], "on": task.name})
+        else:
+            self.reject({"by": op["by"], "on": task.name})
+        return Answer(200)
+
     def decided(self, op, task, state):
         approval = self.pending(task)
         if not approval:
@@ -480,7 +494,7 @@ class Model:
             task.parent.children.remove(task)
         else:
             del self.events[task.name]
-        self.asked = [a for a in self.asked if a.task != task.name]
+        self.asked = [a for a in self.asked if a.task is not task]
         for other in waiting:
             del other.needs[task]
             self.tell(other, "task.dependency_removed")
@@ -488,6 +502,25 @@ class Model:
         if task.parent:
             self.tell(task, "task.deleted")
         return Answer(204)
+
+    def batch(self, op):
+        """Each by itself, and nothing of one that is refused; but a wrong shape of one refuses the whole."""
+        return Answer(200, items=tuple(self.outcome(self.create, {"by": op["by"], **item}) for item in op["items"]))
+
+    def outcome(self, act, op):
+        try:
+            act(op)
+        except Refused as no:
+            return no.code
+
+    def list(self, op):
+        """Newest first, without drafts unless they are asked for."""
+        wants, here = op["where"], ACTORS[op["by"]].here
+        shown = [(t.name, {**self.shown(t), **{"owner_kind": t.owner and t.owner["kind"]}}) for t in self.all.values() if here]
+        return Answer(200, items=tuple(
+            name for name, t in reversed(shown)
+            if all(t[k] == v for k, v in wants.items() if k != "include_drafts") and
+            (not t["draft"] or "include_drafts" in wants or wants.get("status") == "draft")))
 
     # ---- dependencies ----
 
@@ -537,6 +570,11 @@ class Model:
     def criteria(self, op):
         """What the claimer has: its key, which the body may only narrow."""
         actor, body = ACTORS[op["by"]], op["body"]
+        for mine, asked in (actor.session, "session_id"), (actor.agent, "agent_name"):
+            if mine and body.get(asked, mine) != mine:
+                raise Refused(403, "permission_denied")
+        if actor.capabilities is not None and not set(body.get("capabilities", ())) <= set(actor.capabilities):
+            raise Refused(403, "permission_denied")
         return {"session": body.get("session_id", actor.session), "agent": body.get("agent_name", actor.agent),
                 "capabilities": set(body.get("capabilities", actor.capabilities or ())),
                 "least": PRIORITIES.index(body.get("priority_min", "low")), "channel": body.get("channel")}
@@ -574,7 +612,7 @@ class Model:
         return Answer(200, runs=taken) if taken else Answer(204)
 
     def claim_run(self, op):
-        run, has = self.find_run(op), self.criteria(op)
+        has, run = self.criteria(op), self.find_run(op)
         self.check_session(op, has)
         if run.status != "queued":
             raise Refused(409, "conflict" if run.status in LEASED else "invalid_transition")
@@ -589,7 +627,7 @@ class Model:
     def held(self, op, repeats=None):
         """The run, if the token is its present one and is in the hands that it was given to."""
         run = self.find_run(op)
-        if op["token"] != run.token:
+        if not run.token or op["token"] != run.token:
             raise Refused(409, "stale_claim_token")
         if run.claimed_by != op["by"]:
             raise Refused(403, "foreign_run")
@@ -623,10 +661,20 @@ class Model:
         run, task = self.held(op), None
         task, kind = run.task, op["body"].get("kind", "failed")
         self.end(run, "failed", kind, op["body"]["error"])
-        if task.retry is not None and kind in RETRIED and not task.spent:
+        most = (task.retry or {}).get("max_attempts", task.max_attempts)
+        if task.retry is not None and kind in RETRIED and not task.spent and task.attempts < most:
             self.queue(task, previous=run, channel=run.channel, backoff=task.retry.get("delay_ms", 0) > 0)
         self.settle(task)
         return Answer(200, runs=(run.name,))
+
+    def complete_many(self, op):
+        return self.many(op, self.complete)
+
+    def heartbeat_many(self, op):
+        return self.many(op, self.heartbeat)
+
+    def many(self, op, act):
+        return Answer(200, items=tuple(self.outcome(act, {"by": op["by"], "body": {}, **item}) for item in op["items"]))
 
     def release(self, op):
         run = self.held(op)
@@ -682,10 +730,29 @@ class Model:
         } for t in self.all.values() for r in t.runs}
 
     def approvals(self):
-        return [(a.task, a.status, a.asked_by, a.decided_by) for a in self.asked]
+        return [(a.task.name, a.status, a.asked_by, a.decided_by) for a in self.asked]
+
+    def reasons(self, run):
+        """Why it does not run, as far as that is for the model to say."""
+        task = run.task
+        if run.status != "queued":
+            return {"running"} if run.status in LEASED else {"terminal"}
+        return {code for code, holds in (
+            ("blocked_by_dependency", task.unmet), ("paused", task.paused_by), ("backoff", run.backoff),
+            ("awaiting_approval", task.approval_policy == "manual" and task.approval_state != "approved")) if holds}
+
+    def tree(self, root):
+        """Level by level, each in the order of birth."""
+        level, out = [root], []
+        while level:
+            out += [t.name for t in level]
+            level = sorted((c for t in level for c in t.children), key=lambda t: t.born)
+        return out
 
     def dependencies(self, task):
         return {other.name: (how, task.met(other)) for other, how in task.needs.items()}
 
 
 HOLDERS = ("run_start", "heartbeat", "complete", "fail", "release")
+SCOPES = {**dict.fromkeys(("approve", "reject", "decide"), APPROVE), "list": READ,
+          **dict.fromkeys((*HOLDERS, "complete_many", "heartbeat_many", "claim", "claim_run"), CLAIM)}

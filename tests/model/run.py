@@ -55,9 +55,12 @@ class Baton:
 
 def generate(seed, length):
     """The operations of a seed: what the model would do with each decides what comes next, and nothing else."""
-    model, generator, ops = Model(), Generator(random.Random(seed)), []
-    for number in range(length):
-        ops.append(json.loads(json.dumps(generator.next(model, number))))
+    model, generator = Model(), Generator(random.Random(seed))
+    ops = generator.begin()
+    for op in ops:
+        model.apply(op)
+    for _ in range(length):
+        ops.append(json.loads(json.dumps(generator.next(model, len(ops)))))
         model.apply(ops[-1])
     return ops
 
