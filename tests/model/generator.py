@@ -30,7 +30,7 @@ class Generator:
         weights = {**EVEN, **dice.choice(ABOUT)}
         self.verbs, self.weights = list(weights), list(weights.values())
         self.manual, self.linked = dice.random() < .5, dice.random() < .7
-        self.keyed = []
+        self.keyed, self.pressed, self.missed = [], None, False
 
     def begin(self):
         """What some sequences start with: as much as a limit allows, or nearly."""
@@ -38,14 +38,16 @@ class Generator:
             return {"do": do, "by": "ann", "body": {"title": "x"} if do != "depend" else {}, "quiet": True, **op,
                     **({"as": f"b{number}"} if do != "depend" else {})}
 
-        first, kind = quiet("create", 0), self.dice.random()
+        first, kind, n = quiet("create", 0), self.dice.random(), self.dice.randrange(2)
         if kind < .01:
-            return [first] + [quiet("child", n, on="b0") for n in range(1, self.dice.choice((64, 65)))]
+            self.pressed = {"do": "child", "on": "b0"}
+            return [first] + [quiet("child", i, on="b0") for i in range(1, 64 + n)]
         if kind < .02:
-            return [first] + [op for n in range(1, self.dice.choice((32, 33))) for op in (
-                quiet("create", n), quiet("depend", n, on="b0", to=f"b{n}"))]
+            self.pressed = {"do": "depend", "on": "b0"}
+            return [first] + [op for i in range(1, 32 + n) for op in (quiet("create", i), quiet("depend", i, on="b0", to=f"b{i}"))]
         if kind < .06:
-            return [first] + [quiet("child", n, on=f"b{n - 1}") for n in range(1, self.dice.choice((6, 7, 8)))]
+            self.pressed = {"do": "child", "on": f"b{6 + n}"}
+            return [first] + [quiet("child", i, on=f"b{i - 1}") for i in range(1, 7 + n)]
         return []
 
     def chance(self, part):
@@ -55,6 +57,10 @@ class Generator:
         """The next operation; the model says what there is."""
         if self.keyed and self.chance(.04):
             return self.again()
+        if self.pressed and self.chance(.15):
+            if self.pressed["do"] == "child":
+                return {**self.pressed, "by": "bot", "body": {"title": "x"}, "as": f"t{number}"}
+            return {**self.pressed, "by": "bot", "body": {}, "to": self.task(model, lambda t: t.name[0] != "b")}
         for _ in range(6):
             self.missed = False
             verb = "create" if number < 2 else self.dice.choices(self.verbs, self.weights)[0]
@@ -159,7 +165,7 @@ class Generator:
                 body[name] = chosen
         if body.get("start") and self.chance(.8):
             body.pop("draft", None), body.pop("approval_policy", None)
-        if self.chance(.02):
+        if self.chance(.04):
             body.update(self.dice.choice(WRONG))
 
     def child(self, op, model):

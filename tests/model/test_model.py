@@ -143,6 +143,42 @@ def test_a_seed_gives_the_same_operations_each_time():
     assert run.generate(7, 30) == run.generate(7, 30) != run.generate(8, 30)
 
 
+# What the operations of 600 seeds must come to; what they do not come to is not tested.
+REACHED = {
+    *(("approve", c) for c in (None, "invalid_transition", "already_decided", "self_approval_denied", "permission_denied")),
+    *(("cancel", c) for c in (None, "invalid_transition", "not_found", "idempotency_mismatch")),
+    *(("child", c) for c in (None, "invalid_transition", "graph_limit_exceeded", "validation_failed", "permission_denied")),
+    *(("claim", c) for c in (None, "active_lease_exists", "permission_denied")),
+    *(("claim_run", c) for c in (None, "active_lease_exists", "permission_denied", "conflict", "invalid_transition")),
+    *(("complete", c) for c in (None, "stale_claim_token", "foreign_run", "invalid_transition", "not_found")),
+    *(("create", c) for c in (None, "validation_failed", "unknown_field", "idempotency_mismatch")),
+    *(("decide", c) for c in (None, "already_decided", "self_approval_denied", "not_found")),
+    *(("delete", c) for c in (None, "validation_failed", "not_found")),
+    *(("depend", c) for c in (None, "cycle_detected", "graph_limit_exceeded", "validation_failed", "not_found")),
+    *((verb, c) for verb in ("fail", "release", "run_start", "heartbeat") for c in (None, "stale_claim_token", "invalid_transition")),
+    *((verb, c) for verb in ("start", "enqueue", "publish", "reject", "retry", "run_retry", "run_cancel")
+      for c in (None, "invalid_transition")),
+    *(("patch", c) for c in (None, "immutable_field", "unknown_field", "validation_failed")),
+    *(("pause", c) for c in (None, "reason_required", "invalid_transition")), ("resume", None), ("undepend", None),
+    ("undepend", "not_found"), ("list", None), ("batch", None), ("complete_many", None), ("heartbeat_many", None),
+}
+
+
+def test_random_operations_come_to_every_kind_of_answer():
+    seen, replayed, waits, waits_for = set(), 0, set(), set()
+    for seed in range(600):
+        model = run.Model()
+        for op in run.generate(seed, 30):
+            answer = model.apply(op)
+            seen.add((op["do"], answer.code))
+            replayed += answer.replayed is not None
+        waits |= {code for t in model.all.values() for r in t.runs for code in model.reasons(r)}
+        waits_for |= {(how, other.status) for t in model.all.values() for other, how in t.needs.items()}
+    assert REACHED - seen == set() and replayed > 100
+    assert waits == {"blocked_by_dependency", "awaiting_approval", "paused", "backoff", "running", "terminal"}
+    assert waits_for >= {(how, end) for how in ("block", "proceed", "cancel") for end in ("completed", "failed", "canceled")}
+
+
 def test_the_model_is_small_and_does_no_input_or_output():
     text = (HERE / "model.py").read_text()
     assert len(text.splitlines()) <= 900
