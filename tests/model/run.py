@@ -102,7 +102,7 @@ def simplify(server, ops, said):
                 op.pop("key", None)
             if "body" not in ops[at]:
                 del op["body"]
-            if op == ops[at] or member in ("title", "error"):
+            if op == ops[at] or member in ("title", "error", "decision"):
                 continue
             fewer = [*ops[:at], op, *ops[at + 1:]]
             again = fails(server, fewer)
@@ -115,6 +115,7 @@ def begin(address, admin_key, keys):
     global server
     server = Server(address, admin_key, keys)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def one(job):
@@ -137,6 +138,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1))
     parser.add_argument("--replay", help="operations, as a failure prints them")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not without stopping the server
     baton, began, failed, done = Baton(args.baton), time.monotonic(), 0, 0
     try:
         keys = make_keys(baton.address, baton.key)
