@@ -57,7 +57,7 @@ class Connection:
         """Status and body of the next one."""
         line, length = self.file.readline(), 0
         if not line:
-            raise Disagreement("the server closed the connection")
+            raise ConnectionError("the server closed the connection")
         while (field := self.file.readline()) != b"\r\n":
             if field[:15].lower() == b"content-length:":
                 length = int(field[15:])
@@ -262,7 +262,7 @@ class Sequence:
         self.approvals = expected
 
     def finish(self):
-        """What is not read after each operation: why runs wait, trees, all approvals, dependencies, and that nobody from elsewhere sees it."""
+        """What is not read after each operation; and that nobody from elsewhere sees it."""
         self.look_at_approvals(self.get([APPROVALS])[0])
         runs = [r for t in self.model.all.values() for r in t.runs if r.status == "queued"]
         for run, body in zip(runs, self.get([f"/v1/runs/{self.ids[r.name]}/explain" for r in runs])):
@@ -284,7 +284,8 @@ class Sequence:
     def task_record(self, t):
         name = self.names.get(t["id"], t["id"])
         return name, {
-            "title": t["title"], "metadata": t.get("metadata"), "status": t["status"], "draft": t["draft"], "priority": t["priority"],
+            "title": t["title"], "metadata": t.get("metadata"), "status": t["status"], "draft": t["draft"],
+            "priority": t["priority"],
             "max_attempts": t["max_attempts"], "auto_enqueue_on_ready": t["auto_enqueue_on_ready"],
             "approval_policy": t["approval_policy"], "approval_state": t["approval_state"], "owner": t.get("owner"),
             "network_channel": t.get("network_channel"), "required_capabilities": t.get("required_capabilities", []),

@@ -44,7 +44,8 @@ class Generator:
             return [first] + [quiet("child", i, on="b0") for i in range(1, 64 + n)]
         if kind < .02:
             self.pressed = {"do": "depend", "on": "b0"}
-            return [first] + [op for i in range(1, 32 + n) for op in (quiet("create", i), quiet("depend", i, on="b0", to=f"b{i}"))]
+            return [first] + [op for i in range(1, 32 + n) for op in (
+                quiet("create", i), quiet("depend", i, on="b0", to=f"b{i}"))]
         if kind < .06:
             self.pressed = {"do": "child", "on": f"b{6 + n}"}
             return [first] + [quiet("child", i, on=f"b{i - 1}") for i in range(1, 7 + n)]
@@ -269,7 +270,8 @@ class Generator:
             return
         op.update(on=run.name, token=run.token or f"{run.name}@{run.epoch}", by=run.claimed_by or op["by"])
         if self.chance(.07):
-            op["token"] = self.dice.choice((f"{run.name}@{run.epoch - 1}", f"{run.task.name}/{run.attempt - 1}@1", "nonsense"))
+            before = f"{run.name}@{run.epoch - 1}", f"{run.task.name}/{run.attempt - 1}@1"
+            op["token"] = self.dice.choice((*before, "nonsense"))
         elif self.chance(.03):
             op["token"] = None
         elif self.chance(.05):

@@ -371,7 +371,8 @@ class Model:
         self.tell(task, "task.updated")
         if task.open_run and task.open_run.status == "queued":
             run = task.open_run
-            run.priority, run.required, run.preferred = task.priority, task.required_capabilities, task.preferred_capabilities
+            run.priority = task.priority
+            run.required, run.preferred = task.required_capabilities, task.preferred_capabilities
             if "network_channel" in body:
                 run.channel = task.network_channel
         self.settle(task)
@@ -387,11 +388,13 @@ class Model:
         self.settle(task)
         return Answer(200, runs=(run.name,), existing=False)
 
-    def new_run(self, task, **more):
-        """A further attempt, if one is allowed."""
+    def new_run(self, task, previous=None, channel=None):
+        """A further attempt, if one is allowed; somebody asked for it, after a previous one or not."""
         if task.status == "draft" or not self.may_queue(task):
             raise Refused(409, "invalid_transition")
-        run = self.queue(task, **more)
+        run = self.queue(task, previous, previous.channel if previous else channel)
+        if previous:
+            self.tell(task, "run.operator_retry")
         self.settle(task)
         return run
 
@@ -409,16 +412,7 @@ class Model:
         last = task.runs[-1] if task.runs else None
         if not last or last.status not in ("failed", "canceled"):
             raise Refused(409, "invalid_transition")
-        return Answer(201, runs=(self.again(task, last).name,))
-
-    def again(self, task, previous):
-        """A further attempt that somebody asked for."""
-        if task.status == "draft" or not self.may_queue(task):
-            raise Refused(409, "invalid_transition")
-        run = self.queue(task, previous=previous, channel=previous.channel)
-        self.tell(task, "run.operator_retry")
-        self.settle(task)
-        return run
+        return Answer(201, runs=(self.new_run(task, last).name,))
 
     def approve(self, op):
         task = self.decided(op, self.find(op), "approved")
@@ -450,7 +444,8 @@ class Model:
     def decided(self, op, task, state):
         approval = self.pending(task)
         if not approval:
-            raise Refused(409, "already_decided" if task.approval_state in ("approved", "rejected") else "invalid_transition")
+            decided = task.approval_state in ("approved", "rejected")
+            raise Refused(409, "already_decided" if decided else "invalid_transition")
         if state == "approved" and approval.asked_by == op["by"] and ACTORS[op["by"]].kind != "human":
             raise Refused(403, "self_approval_denied")
         approval.status, approval.decided_by = {"approved": "approved", "rejected": "denied"}[state], op["by"]
@@ -515,8 +510,8 @@ class Model:
 
     def list(self, op):
         """Newest first, without drafts unless they are asked for."""
-        wants, here = op["where"], ACTORS[op["by"]].here
-        shown = [(t.name, {**self.shown(t), **{"owner_kind": t.owner and t.owner["kind"]}}) for t in self.all.values() if here]
+        wants = op["where"]
+        shown = [(t.name, {**self.shown(t), "owner_kind": t.owner and t.owner["kind"]}) for t in self.all.values()]
         return Answer(200, items=tuple(
             name for name, t in reversed(shown)
             if all(t[k] == v for k, v in wants.items() if k != "include_drafts") and
@@ -698,7 +693,7 @@ class Model:
         run = self.find_run(op)
         if run.status not in ("failed", "canceled") or run is not run.task.runs[-1]:
             raise Refused(409, "invalid_transition")
-        return Answer(201, runs=(self.again(run.task, run).name,))
+        return Answer(201, runs=(self.new_run(run.task, run).name,))
 
     # ---- what everybody sees ----
 
@@ -708,7 +703,8 @@ class Model:
     def shown(self, t):
         by, active = t.paused_by, next((r for r in t.runs if r.status in LEASED), None)
         return {
-            "title": t.title, "metadata": t.metadata, "status": t.status, "draft": t.status == "draft", "priority": t.priority,
+            "title": t.title, "metadata": t.metadata, "status": t.status, "draft": t.status == "draft",
+            "priority": t.priority,
             "max_attempts": t.max_attempts, "auto_enqueue_on_ready": t.auto_enqueue_on_ready,
             "approval_policy": t.approval_policy, "approval_state": t.approval_state, "owner": t.owner,
             "network_channel": t.network_channel, "required_capabilities": t.required_capabilities,

@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import pathlib
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -38,8 +39,8 @@ class Baton:
         self.home = tempfile.TemporaryDirectory(prefix="baton-model-", dir=TMPFS if there else None)
         self.data = pathlib.Path(self.home.name) / "data"
         self.log = open(os.path.join(self.home.name, "log"), "w+")
-        self.process = subprocess.Popen([program, "serve", "--data", self.data, "--listen", "127.0.0.1:0", "--concurrency", "0"],
-                                        stdout=self.log, stderr=self.log)
+        command = [program, "serve", "--data", self.data, "--listen", "127.0.0.1:0", "--concurrency", "0"]
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + PATIENCE
         while not (self.data / "listen").exists():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -72,6 +73,8 @@ def fails(server, ops):
         sequence.run(ops)
     except Disagreement as said:
         return len(sequence.answers) - 1, str(said)
+    except (LookupError, TypeError, ValueError) as odd:  # an answer without what belongs into it
+        return len(sequence.answers) - 1, repr(odd)
     return None
 
 
@@ -122,11 +125,14 @@ def one(job):
     """A sequence's failure as a line, or None."""
     seed, length = job
     ops = generate(seed, length)
-    said = fails(server, ops)
-    if not said:
-        return None
-    ops, said = shrink(server, ops, said)
-    return f"seed {seed}: operation {said[0] + 1} of {len(ops)}: {said[1]} --replay '{json.dumps(ops)}'"
+    try:
+        said = fails(server, ops)
+        if not said:
+            return None
+        ops, said = shrink(server, ops, said)
+    except OSError as lost:
+        said = len(ops) - 1, f"the server is gone: {lost}"
+    return f"seed {seed}: operation {said[0] + 1} of {len(ops)}: {said[1]} --replay {shlex.quote(json.dumps(ops))}"
 
 
 def main():

@@ -102,8 +102,9 @@ LIES = ([(TASKS, f"{k} of a task", change(k, v)) for k, v in TASK_LIES.items()] 
             (TASKS, "parent_task_id"), (TASKS, "paused_by_task_id"), (RUNS, "ended_at"), (RUNS, "previous_run_id"))] +
         [(path, f"the last of {path}", last_is_lost) for path in (TASKS, RUNS, APPROVALS, "/timeline", "/dependencies")] +
         [("/timeline", "the order of events", two_change_places), ("/timeline", "a type of an event", change("type", "x")),
-         ("/timeline", "a number of an event", change("sequence", 99)), (APPROVALS, "status of an approval", change("status", "x")),
-         (APPROVALS, "who asked", change("requested_by", None)), ("/dependencies", "on_failure", change("on_failure", "cancel")),
+         ("/timeline", "a number of an event", change("sequence", 99)),
+         (APPROVALS, "status of an approval", change("status", "x")), (APPROVALS, "who asked", change("requested_by", None)),
+         ("/dependencies", "on_failure", change("on_failure", "cancel")),
          ("/dependencies", "met", change("met", False))])
 
 
@@ -155,7 +156,8 @@ REACHED = {
     *(("decide", c) for c in (None, "already_decided", "self_approval_denied", "not_found")),
     *(("delete", c) for c in (None, "validation_failed", "not_found")),
     *(("depend", c) for c in (None, "cycle_detected", "graph_limit_exceeded", "validation_failed", "not_found")),
-    *((verb, c) for verb in ("fail", "release", "run_start", "heartbeat") for c in (None, "stale_claim_token", "invalid_transition")),
+    *((verb, c) for verb in ("fail", "release", "run_start", "heartbeat")
+      for c in (None, "stale_claim_token", "invalid_transition")),
     *((verb, c) for verb in ("start", "enqueue", "publish", "reject", "retry", "run_retry", "run_cancel")
       for c in (None, "invalid_transition")),
     *(("patch", c) for c in (None, "immutable_field", "unknown_field", "validation_failed")),
