@@ -290,6 +290,8 @@ static enum err to_queue(struct tx *tx, struct run *run, const struct run_change
         back.hold = task_holds(&task, run->kind == RUN_ROOT);
         e = run_move(tx, run, &back, &events);
         if (!e && run->kind == RUN_ROOT)
+                e = run_follow(tx, &task, false, run); /* owner and priority may be others by now */
+        if (!e && run->kind == RUN_ROOT)
                 e = task_project(tx, &task, RUN_QUEUED, &events);
         return e ? e : events_append(tx, &events);
 }

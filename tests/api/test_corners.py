@@ -104,3 +104,13 @@ def test_a_claim_may_narrow_its_keys_capabilities_to_none(api, server, capabilit
     agent = Client(server, key["key"])
     assert agent.claim(capabilities=[]) == []
     assert len(agent.claim()) == 1
+
+
+def test_a_run_that_is_given_back_is_for_whom_its_task_is_for_by_now(api):
+    made, other = api.started(priority="low"), api.started()
+    claim = api.post(f"/v1/runs/{made['run']['id']}/claim", {}, 200)["claims"][0]
+    patch(api, made["task"], {"owner": {"kind": "pool", "ref": "painters"}, "priority": "urgent"})
+    assert api.post(f"/v1/runs/{made['run']['id']}/release", holder(claim), 200)["priority"] == "urgent"
+    assert [c["run"]["id"] for c in api.claim(max=5)] == [other["run"]["id"]]
+    api.problem("POST", f"/v1/runs/{made['run']['id']}/claim", 403, "permission_denied", {})
+    assert [c["run"]["id"] for c in api.claim(agent_name="painters")] == [made["run"]["id"]]

@@ -77,6 +77,11 @@ class Run:
     def name(self):
         return f"{self.task.name}/{self.attempt}"
 
+    def follow(self):
+        """Queued, it is what its task is by now; its channel may be its own."""
+        self.priority, self.required = self.task.priority, self.task.required_capabilities
+        self.preferred = self.task.preferred_capabilities
+
 
 @dataclass
 class Task:
@@ -371,8 +376,7 @@ class Model:
         self.tell(task, "task.updated")
         if task.open_run and task.open_run.status == "queued":
             run = task.open_run
-            run.priority = task.priority
-            run.required, run.preferred = task.required_capabilities, task.preferred_capabilities
+            run.follow()
             if "network_channel" in body:
                 run.channel = task.network_channel
         self.settle(task)
@@ -674,6 +678,7 @@ class Model:
     def release(self, op):
         run = self.held(op)
         run.status, run.claimed_by, run.session, run.token, run.started = "queued", None, None, None, False
+        run.follow()
         self.tell(run.task, "run.released")
         self.settle(run.task)
         return Answer(200, runs=(run.name,))
