@@ -154,7 +154,7 @@ class Task:
         return self.unmet > 0 or (self.approval_policy == "manual" and self.approval_state != "approved")
 
     def derived(self):
-        """Spec 2.1, where a canceled run is skipped."""
+        """The status that the rows tell; a canceled run tells nothing."""
         if self.status in ("canceled", "draft"):
             return self.status
         if any(r.status in ("starting", "running") for r in self.runs):

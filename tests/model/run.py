@@ -28,6 +28,7 @@ from model import Model
 
 PATIENCE = 30        # seconds for the server to begin
 FAILURES = 10        # sequences that may fail before the rest is left out
+ROUND = 500          # sequences that a server is asked: each leaves a workspace with lanes, which claims look through
 TMPFS, ROOM = pathlib.Path("/dev/shm"), 4 << 30
 
 
@@ -135,6 +136,27 @@ def one(job):
     return f"seed {seed}: operation {said[0] + 1} of {len(ops)}: {said[1]} --replay {shlex.quote(json.dumps(ops))}"
 
 
+def replay(program, ops):
+    baton = Baton(program)
+    try:
+        said = fails(Server(baton.address, baton.key, make_keys(baton.address, baton.key)), ops)
+    finally:
+        baton.stop()
+    print(f"operation {said[0] + 1}: {said[1]}" if said else "both agree")
+    return said is not None
+
+
+def ask(program, jobs, processes):
+    """A line for each sequence, asked of a server of their own."""
+    baton = Baton(program)
+    try:
+        keys = make_keys(baton.address, baton.key)
+        with multiprocessing.Pool(processes, begin, (baton.address, baton.key, keys)) as pool:
+            yield from pool.imap_unordered(one, jobs, chunksize=8)
+    finally:
+        baton.stop()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--baton", default="build/baton")
@@ -145,26 +167,20 @@ def main():
     parser.add_argument("--replay", help="operations, as a failure prints them")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not without stopping the server
-    baton, began, failed, done = Baton(args.baton), time.monotonic(), 0, 0
-    try:
-        keys = make_keys(baton.address, baton.key)
-        if args.replay:
-            said = fails(Server(baton.address, baton.key, keys), json.loads(args.replay))
-            print(f"operation {said[0] + 1}: {said[1]}" if said else "both agree")
-            return int(said is not None)
-        seed = args.seed if args.seed is not None else random.SystemRandom().randrange(10**9)
-        print(f"seed {seed}", flush=True)
-        jobs = ((seed + i, args.operations) for i in range(args.sequences))
-        with multiprocessing.Pool(args.jobs, begin, (baton.address, baton.key, keys)) as pool:
-            for line in pool.imap_unordered(one, jobs, chunksize=8):
-                done += 1
-                if line:
-                    failed += 1
-                    print(line, flush=True)
-                if failed >= FAILURES:
-                    break
-    finally:
-        baton.stop()
+    if args.replay:
+        return int(replay(args.baton, json.loads(args.replay)))
+    seed = args.seed if args.seed is not None else random.SystemRandom().randrange(10**9)
+    began, failed, done = time.monotonic(), 0, 0
+    print(f"seed {seed}", flush=True)
+    while done < args.sequences and failed < FAILURES:
+        seeds = range(seed + done, seed + min(done + ROUND, args.sequences))
+        for line in ask(args.baton, [(one_seed, args.operations) for one_seed in seeds], args.jobs):
+            done += 1
+            if line:
+                failed += 1
+                print(line, flush=True)
+            if failed == FAILURES:
+                break
     print(f"{done * args.operations} operations in {time.monotonic() - began:.0f} s")
     print(f"{done - failed} passed, {failed} failed")
     print("ledger", json.dumps({"suite": "model", "seed": seed, "cycles": done, "operations": done * args.operations,
