@@ -2,9 +2,9 @@
 BUILD ?= build
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all setup run serve test crash-test failpoint-test clock-test restart-test faults powercut powercut-fs sim planted-test \
-	stream-test slow-test overload-test campaign cel-conformance bench asan tsan valgrind analyze fuzz fuzz-smoke fuzz-build lint \
-	openapi-lint format install clean help
+.PHONY: all setup run serve test crash-test failpoint-test clock-test restart-test faults powercut powercut-fs sim \
+	model-test planted-test stream-test slow-test overload-test campaign cel-conformance bench asan tsan valgrind \
+	analyze fuzz fuzz-smoke fuzz-build lint openapi-lint format install clean help
 
 all: setup ## build; leaves build/baton
 	@ninja -C $(BUILD) --quiet
@@ -51,6 +51,9 @@ powercut-fs: all ## cut a real ext4 off under the server (root); CUTS=20 SEED=â€
 
 sim: all ## the domain, planner and writer in a simulated world; SEEDS=1..200 OPS=5000
 	@$(BUILD)/tests/sim/sim --seeds $(or $(SEEDS),$(if $(SEED),$(SEED),1..200)) --ops $(or $(OPS),5000)
+
+model-test: all ## random operations, asked of a real server and of a model of the domain; N=5000 SEED=â€¦
+	@$(PYTHON) tests/model/run.py --baton $(BUILD)/baton --sequences $(or $(N),5000) $(if $(SEED),--seed $(SEED))
 
 planted-test: setup ## bugs of one line, planted on purpose: every one must be found; ONLY=word
 	$(PYTHON) tests/planted/run.py $(if $(ONLY),--only "$(ONLY)")

@@ -31,6 +31,7 @@ SUITES = [
     ("stream", "stream-test", []),
     ("powercut", "powercut", ["N=20000"]),
     ("sim", "sim", ["SEEDS={seed}00..{seed}99", "OPS=5000"]),
+    ("model", "model-test", ["N=20000"]),
     ("planted", "planted-test", []),
     ("fuzz", "fuzz-smoke", []),
 ]

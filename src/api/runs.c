@@ -14,6 +14,7 @@ struct claim_body {
         struct str session_id, agent_name, capabilities, channel, workspace_id;
         int priority_min;
         int64_t lease_seconds, max, wait_seconds;
+        uint64_t given;
 };
 #define AT(member) offsetof(struct claim_body, member)
 static const struct field claim_fields[] = {
@@ -28,8 +29,10 @@ static const struct field claim_fields[] = {
         { "max", FIELD_INT, FIELD_WIRE, AT(max), NULL, 1, 100 },
         { "wait_seconds", FIELD_INT, FIELD_WIRE, AT(wait_seconds), NULL, 0, 60 },
 };
+enum { GIVEN_CAPABILITIES = 1 << 3 }; /* none at all is less than what the key allows */
 static const struct record claim_body = { "Claim", claim_fields, LENGTH(claim_fields),
-                                          sizeof(struct claim_body), -1 };
+                                          sizeof(struct claim_body),
+                                          offsetof(struct claim_body, given) };
 
 static const struct field claim_reply_fields[] = {
 #undef AT
@@ -79,7 +82,7 @@ static enum err criteria(struct request *r, struct claim_criteria *out)
                 .executor = EXECUTOR_AGENT,
                 .session_id = b->session_id.p ? b->session_id : by->session_id,
                 .agent_name = b->agent_name.p ? b->agent_name : by->agent_name,
-                .capabilities = b->capabilities.p ? b->capabilities : by->capabilities,
+                .capabilities = b->given & GIVEN_CAPABILITIES ? b->capabilities : by->capabilities,
                 .channel = b->channel,
                 .priority_min = b->priority_min,
         };
@@ -537,16 +540,16 @@ const struct route run_routes[] = {
           &explanation_record, get_explain, 0, "Why a run is not running" },
         { HTTP_POST, "/v1/runs/{run}/claim", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &claim_body,
           &claim_reply, post_claim_run, CALL_CLAIM, "Claim this run" },
-        { HTTP_POST, "/v1/runs/{run}/start", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &token_body,
-          &run_record, start_run, CALL_LEASE, "Say that work has begun" },
+        { HTTP_POST, "/v1/runs/{run}/start", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &token_body, &run_record, start_run, CALL_LEASE, "Say that work has begun" },
         { HTTP_POST, "/v1/runs/{run}/heartbeat", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &heartbeat_body,
           &heartbeat_reply, heartbeat_run, CALL_LEASE, "Prolong the lease" },
-        { HTTP_POST, "/v1/runs/{run}/complete", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &complete_body,
-          &run_record, complete_run, CALL_LEASE, "Complete a run" },
-        { HTTP_POST, "/v1/runs/{run}/fail", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &fail_body,
-          &run_record, fail_run, CALL_LEASE, "Fail a run" },
-        { HTTP_POST, "/v1/runs/{run}/release", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &release_body,
-          &run_record, release_run, CALL_LEASE, "Give a run back" },
+        { HTTP_POST, "/v1/runs/{run}/complete", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &complete_body, &run_record, complete_run, CALL_LEASE, "Complete a run" },
+        { HTTP_POST, "/v1/runs/{run}/fail", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &fail_body, &run_record, fail_run, CALL_LEASE, "Fail a run" },
+        { HTTP_POST, "/v1/runs/{run}/release", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &release_body, &run_record, release_run, CALL_LEASE, "Give a run back" },
         { HTTP_POST, "/v1/runs/{run}/cancel", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &cancel_body_record, &run_record, cancel_one, CALL_CANCEL, "Cancel a run" },
         { HTTP_POST, "/v1/runs/{run}/retry", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,

@@ -57,6 +57,7 @@ enum err attempt_again(struct tx *tx, struct task *task, const struct run *run,
         struct task_retry policy;
         struct run next;
         uint32_t dice;
+        int64_t delay;
         struct run_spec spec = {
                 .kind = RUN_ROOT,
                 .executor = (enum executor)run->executor,
@@ -75,11 +76,27 @@ enum err attempt_again(struct tx *tx, struct task *task, const struct run *run,
             spec.attempt > task->max_attempts)
                 return ERR_OK;
         e = retry_parse(scope, task->retry, &policy);
-        if (e)
+        if (e || (policy.max_attempts && spec.attempt > policy.max_attempts))
                 return e;
         scope_random(scope, &dice, sizeof(dice));
-        spec.wake_at = tx_now(tx) + retry_delay_us(&policy, run->attempt, dice / 4294967296.0);
+        delay = retry_delay_us(&policy, run->attempt, dice / 4294967296.0);
+        spec.wake_at = delay ? tx_now(tx) + delay : 0;
         return attempt_add(tx, task, &spec, 0, events, &next);
+}
+
+/* wanted: a task that was blocked gets a run by itself, if there may be one more and nothing above it is canceled. */
+static enum err enqueue_or_project(struct tx *tx, struct task *task, int open, bool wanted,
+                                   struct events *events)
+{
+        bool canceled = true;
+        enum err e = ERR_OK;
+
+        if (wanted && open == RUN_NONE && task->status == TASK_BLOCKED &&
+            task->attempts < task->max_attempts)
+                e = task_look_above(tx, task, &canceled);
+        if (e)
+                return e;
+        return canceled ? task_project(tx, task, open, events) : task_enqueue(tx, task, events);
 }
 
 enum err task_follow(struct tx *tx, struct task *task, struct events *events)
@@ -92,10 +109,10 @@ enum err task_follow(struct tx *tx, struct task *task, struct events *events)
                                (open.hold & ~(HOLD_BLOCKED | HOLD_PAUSED)) | task_holds(task, true));
         if (e)
                 return e;
-        if (open.status == RUN_NONE && task->auto_enqueue_on_ready && task->attempts < task->max_attempts && task->status == TASK_BLOCKED &&
-            task_derive(task, RUN_NONE) == TASK_READY)
-                return task_enqueue(tx, task, events);
-        return task_project(tx, task, open.status, events);
+        return enqueue_or_project(tx, task, open.status,
+                                  task->auto_enqueue_on_ready &&
+                                          task_derive(task, RUN_NONE) == TASK_READY,
+                                  events);
 }
 
 static enum err new_attempt(struct tx *tx, const struct principal *by, struct task *task,
@@ -198,9 +215,8 @@ enum err task_decided(struct tx *tx, const struct principal *by, int64_t id, boo
                                 approval_state_names.text[task.approval_state]));
         if (!e)
                 e = attempt_open(tx, id, &open);
-        if (!e && approve && open.status == RUN_NONE && task.status == TASK_BLOCKED &&
-            task.attempts < task.max_attempts)
-                e = task_enqueue(tx, &task, &events);
+        if (!e && approve && open.status == RUN_NONE)
+                e = enqueue_or_project(tx, &task, RUN_NONE, true, &events);
         else if (!e)
                 e = task_follow(tx, &task, &events);
         return e ? e : events_append(tx, &events);
@@ -210,6 +226,7 @@ enum err task_decide(struct tx *tx, const struct principal *by, int64_t id, bool
                      struct str comment, struct task *task, struct run **run, bool *existing)
 {
         struct approval approval;
+        struct run *found;
         int64_t last;
         enum err e = task_get(tx, by, id, task);
 
@@ -229,11 +246,16 @@ enum err task_decide(struct tx *tx, const struct principal *by, int64_t id, bool
         if (!e)
                 e = task_get(tx, by, id, task);
         *run = NULL;
-        *existing = last && task->last_run_id == last;
+        *existing = false;
         if (e || !approve || !task->last_run_id)
                 return e;
-        *run = arena_new(&tx_scope(tx)->arena, struct run);
-        return run_load(tx, task->last_run_id, *run);
+        found = arena_new(&tx_scope(tx)->arena, struct run);
+        e = run_load(tx, task->last_run_id, found);
+        if (e || run_is_terminal(found->status))
+                return e;
+        *run = found;
+        *existing = found->id == last;
+        return ERR_OK;
 }
 
 enum err task_retry(struct tx *tx, const struct principal *by, int64_t id, struct str metadata,

@@ -19,7 +19,7 @@ enum err task_start(struct tx *, const struct principal *, int64_t id,
 enum err task_publish(struct tx *, const struct principal *, int64_t id, struct task *,
                       struct run **) NODISCARD;
 /* Decides the task's open approval; approved, it has a run: *run, or NULL where none was due
- * (a draft, no attempts left).  *existing: it waited already. */
+ * (a draft, a task that has ended, no attempts left).  *existing: it waited already. */
 enum err task_decide(struct tx *, const struct principal *, int64_t id, bool approve,
                      struct str comment, struct task *, struct run **run, bool *existing) NODISCARD;
 /* What follows from the decision; called by approval_decide(). */

@@ -121,7 +121,8 @@ static enum err find_candidates(struct tx *tx, const struct claim_request *reque
         return e;
 }
 
-static enum err session_is_free(struct tx *tx, struct str session)
+/* Sessions are named within a workspace: what another tenant's session of that name holds is no matter. */
+static enum err session_is_free(struct tx *tx, struct str workspace, struct str session)
 {
         int64_t name, run;
         enum err e = session.p ? tx_name_find(tx, session, &name) : ERR_EMPTY;
@@ -129,7 +130,7 @@ static enum err session_is_free(struct tx *tx, struct str session)
         /* Not made here: a claim that finds nothing shall write nothing. */
         if (!e)
                 e = name ? tx_number(tx, SQL_RUN_SESSION_LEASE, &run, INT(name),
-                                     INT(lease_now(tx_context(tx)))) :
+                                     INT(lease_now(tx_context(tx))), NAME(workspace)) :
                            ERR_EMPTY;
         if (e == ERR_EMPTY)
                 return ERR_OK;
@@ -178,6 +179,8 @@ static enum err claim_this(struct tx *tx, const struct principal *by,
         enum err e = run_get(tx, by, request->run, run);
         const struct lane *lane;
 
+        if (!e)
+                e = session_is_free(tx, run->workspace_id, request->criteria.session_id);
         if (e)
                 return e;
         if (run->status != RUN_QUEUED)
@@ -201,10 +204,11 @@ enum err claim_next(struct tx *tx, const struct principal *by, const struct clai
         struct scope *scope = tx_scope(tx);
         struct candidates found = { 0 };
         struct claim *claims;
-        enum err e = session_is_free(tx, request->criteria.session_id);
+        enum err e;
 
-        if (!e && request->run)
+        if (request->run)
                 return claim_this(tx, by, request, out);
+        e = session_is_free(tx, by->workspace, request->criteria.session_id);
         if (!e)
                 e = find_candidates(tx, request, &found);
         if (e)
@@ -285,6 +289,8 @@ static enum err to_queue(struct tx *tx, struct run *run, const struct run_change
                 return e;
         back.hold = task_holds(&task, run->kind == RUN_ROOT);
         e = run_move(tx, run, &back, &events);
+        if (!e && run->kind == RUN_ROOT)
+                e = run_follow(tx, &task, false, run); /* owner and priority may be others by now */
         if (!e && run->kind == RUN_ROOT)
                 e = task_project(tx, &task, RUN_QUEUED, &events);
         return e ? e : events_append(tx, &events);

@@ -152,6 +152,7 @@ static enum err try_again(struct tx *tx, const struct advance *a, struct run *ru
         struct run parent, next;
         struct task task;
         uint32_t dice;
+        int64_t delay;
         struct run_spec spec = { .kind = (enum run_kind)run->kind,
                                  .executor = (enum executor)run->executor,
                                  .attempt = run->attempt + 1,
@@ -173,7 +174,8 @@ static enum err try_again(struct tx *tx, const struct advance *a, struct run *ru
         if (e)
                 return e;
         scope_random(tx_scope(tx), &dice, sizeof(dice));
-        spec.wake_at = tx_now(tx) + retry_delay_us(&a->retry, run->attempt, dice / 4294967296.0);
+        delay = retry_delay_us(&a->retry, run->attempt, dice / 4294967296.0);
+        spec.wake_at = delay ? tx_now(tx) + delay : 0;
         return run_create(tx, &task, &spec, events, &next);
 }
 

@@ -338,16 +338,27 @@ enum err task_create(struct tx *tx, const struct principal *by, const struct tas
         return e;
 }
 
-enum err task_check_above(struct tx *tx, const struct task *task)
+enum err task_look_above(struct tx *tx, const struct task *task, bool *canceled)
 {
-        int64_t canceled;
+        int64_t found;
         enum err e = task->parent_task_id || task->status == TASK_CANCELED ?
-                             tx_number(tx, SQL_TASK_ABOVE_CANCELED, &canceled, INT(task->id)) :
+                             tx_number(tx, SQL_TASK_ABOVE_CANCELED, &found, INT(task->id)) :
                              ERR_EMPTY;
 
-        if (e)
-                return e == ERR_EMPTY ? ERR_OK : e;
-        return fail(tx_scope(tx), ERR_INVALID_TRANSITION, "the task or one above it is canceled");
+        if (e && e != ERR_EMPTY)
+                return e;
+        *canceled = !e;
+        return ERR_OK;
+}
+
+enum err task_check_above(struct tx *tx, const struct task *task)
+{
+        bool canceled;
+        enum err e = task_look_above(tx, task, &canceled);
+
+        return e || !canceled ? e :
+                                fail(tx_scope(tx), ERR_INVALID_TRANSITION,
+                                     "the task or one above it is canceled");
 }
 
 static enum err child_check(struct scope *scope, const struct principal *by,
@@ -552,7 +563,9 @@ static enum err reset_approval(struct tx *tx, const struct task *task)
         if (!e)
                 e = tx_exec(tx, SQL_TASK_APPROVAL, INT(task->id), INT(task->approval_policy),
                             INT(task->approval_state), INT(task->updated_at));
-        return !e && task->approval_policy ? approval_open_task(tx, task) : e;
+        if (e || !task->approval_policy || task->status == TASK_CANCELED)
+                return e; /* nobody is asked about a canceled task */
+        return approval_open_task(tx, task);
 }
 
 static bool same_row(const struct task *a, const struct task *b)

@@ -103,6 +103,8 @@ enum err task_create(struct tx *, const struct principal *, const struct task_sp
 /* Below another task: it lives in that one's tree and workspace (below a global one in any). */
 enum err task_create_child(struct tx *, const struct principal *, int64_t parent,
                            struct task_spec *, struct task *, struct run **run) NODISCARD;
+/* *canceled: it or one above it is; below such a task nothing new is created or started. */
+enum err task_look_above(struct tx *, const struct task *, bool *canceled) NODISCARD;
 /* Refuses new work below a task that was canceled. */
 enum err task_check_above(struct tx *, const struct task *) NODISCARD;
 /* The task and its descendants, level by level, after one of them. */

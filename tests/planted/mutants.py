@@ -30,6 +30,8 @@ SUITES = {
     "store": Suite(["tests/store/test_store"], ["{build}/tests/store/test_store"]),
     "faults": Suite(["tests/faults/test_faults"], ["{build}/tests/faults/test_faults"]),
     "powercut": Suite(["tests/faults/test_powercut"], ["{build}/tests/faults/test_powercut", "600", "1"]),
+    "model": Suite(["src/server/baton"], ["python3", "tests/model/run.py", "--baton", "{build}/src/server/baton",
+                                          "--sequences", "400", "--seed", "1"]),
     "fuzz": Suite(["fuzz/fuzz_api"], ["{build}/fuzz/fuzz_api", "fuzz/corpus/api", "fuzz/found/api"]),
 }
 
@@ -115,4 +117,11 @@ MUTANTS = [
     Mutant("an expired lease is not counted", [
         Edit("src/domain/claim.c", "        run->recoveries += !boot;\n", ""),
     ], ["sim"]),
+    Mutant("a run that is given back forgets what holds it", [
+        Edit("src/domain/claim.c", "back.hold = task_holds(&task, run->kind == RUN_ROOT);", "back.hold = 0;"),
+    ], ["model", "sim"]),
+    Mutant("a failure that may be passed is not", [
+        Edit("src/domain/dependency.c", "(on_failure == ON_FAILURE_PROCEED && ended_badly(status))",
+             "(on_failure == ON_FAILURE_PROCEED && status == TASK_CANCELED)"),
+    ], ["model"]),
 ]
