@@ -1,0 +1,26 @@
+-- The scheduler's pause, of the whole server, and the drains that wait for its last claim to end.
+
+-- A row iff it is paused.
+CREATE TABLE scheduler_pause (
+        one           INTEGER PRIMARY KEY DEFAULT 1 CHECK (one = 1),
+        paused_by     INTEGER NOT NULL,
+        paused_at     INTEGER NOT NULL,
+        paused_reason TEXT
+) STRICT;
+
+CREATE TABLE drain (
+        id               INTEGER PRIMARY KEY,
+        started_at       INTEGER NOT NULL,
+        due_at           INTEGER NOT NULL,
+        completed_at     INTEGER,
+        completed        INTEGER NOT NULL,
+        timed_out        INTEGER NOT NULL,
+        remaining_claims INTEGER NOT NULL
+) STRICT;
+CREATE INDEX drain_open ON drain (due_at) WHERE completed_at IS NULL;
+
+-- What the backlog and the status count: only rows that are out of the ordinary are in these.
+CREATE INDEX run_held ON run (priority DESC, queued_at, id, hold, workspace_id, status)
+        WHERE status = 0 AND hold <> 0;
+CREATE INDEX run_needs_attention ON run (workspace_id) WHERE attention IS NOT NULL;
+CREATE INDEX task_paused ON task (workspace_id) WHERE paused = 1;
