@@ -130,6 +130,12 @@ static const struct cli_option backlog_options[] = {
         { "include-paused", NULL, "runs of paused tasks too", 0 },
         { 0 }
 };
+static const struct cli_option workspace_update_options[] = {
+        { "name", "NAME", "its name", 0 },
+        { "slug", "SLUG", "its short name", 0 },
+        { "quota", "BYTES", "what its files may take", 0 },
+        { 0 }
+};
 static const struct cli_option workspace_create_options[] = {
         { "slug", "SLUG", "its short name", 0 }, { 0 }
 };
@@ -215,6 +221,10 @@ static const struct command commands[] = {
         { "workspace list", "", "list workspaces", page_options, command_workspace_list, 0, 0,
           NULL },
         { "workspace get", "ID", "show a workspace", NULL, command_workspace_get, 1, 1, NULL },
+        { "workspace update", "ID", "change name, slug or quota", workspace_update_options,
+          command_workspace_update, 1, 1, NULL },
+        { "workspace delete", "ID", "delete a workspace in which nothing is open", NULL,
+          command_workspace_delete, 1, 1, NULL },
         { "scheduler status", "", "whether runs are handed out, and what waits", NULL,
           command_scheduler_status, 0, 0, NULL },
         { "scheduler pause", "", "hand out no run any more; what runs goes on", pause_options,

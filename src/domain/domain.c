@@ -13,6 +13,7 @@
 #include "domain/idempotency.h"
 #include "domain/join.h"
 #include "domain/lane_record.h"
+#include "domain/purge.h"
 #include "domain/scheduler.h"
 #include "domain/sql.h"
 #include "domain/workspace.h"
@@ -301,5 +302,7 @@ enum err domain_tick(struct domain *d, struct tx *tx)
                 e = expire_approvals(tx);
         if (!e)
                 e = drains_settle(tx, &d->daemon);
+        if (!e)
+                e = purge_piece(tx);
         return e ? e : trim(tx, d);
 }

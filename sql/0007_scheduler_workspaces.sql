@@ -1,4 +1,4 @@
--- The scheduler's pause, of the whole server, and the drains that wait for its last claim to end.
+-- The scheduler's pause, of the whole server, the drains that wait for its last claim to end; workspaces that were deleted.
 
 -- A row iff it is paused.
 CREATE TABLE scheduler_pause (
@@ -24,3 +24,9 @@ CREATE INDEX run_held ON run (priority DESC, queued_at, id, hold, workspace_id, 
         WHERE status = 0 AND hold <> 0;
 CREATE INDEX run_needs_attention ON run (workspace_id) WHERE attention IS NOT NULL;
 CREATE INDEX task_paused ON task (workspace_id) WHERE paused = 1;
+
+-- The row of a deleted workspace stays: its uid is never given to another.
+ALTER TABLE workspace ADD COLUMN deleted_at INTEGER;
+ALTER TABLE workspace ADD COLUMN purged_at INTEGER; -- nothing of it is left
+CREATE INDEX workspace_purge ON workspace (deleted_at) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
+CREATE INDEX definition_workspace ON definition (workspace_id);
