@@ -27,6 +27,8 @@ CREATE INDEX task_paused ON task (workspace_id) WHERE paused = 1;
 
 -- The row of a deleted workspace stays: its uid is never given to another.
 ALTER TABLE workspace ADD COLUMN deleted_at INTEGER;
-ALTER TABLE workspace ADD COLUMN purged_at INTEGER; -- nothing of it is left
+ALTER TABLE workspace ADD COLUMN purged_at INTEGER; -- no row of it is left
+ALTER TABLE workspace ADD COLUMN swept_at INTEGER;  -- nor a file
 CREATE INDEX workspace_purge ON workspace (deleted_at) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
+CREATE INDEX workspace_sweep ON workspace (purged_at) WHERE purged_at IS NOT NULL AND swept_at IS NULL;
 CREATE INDEX definition_workspace ON definition (workspace_id);

@@ -87,6 +87,16 @@ enum err purge_piece(struct tx *tx)
         return e == ERR_EMPTY ? ERR_OK : e ? e : purge(tx, &w);
 }
 
+enum err sweep_next(struct tx *tx, struct workspace *out)
+{
+        return tx_row(tx, SQL_SWEEP_NEXT, out, NULL, 0);
+}
+
+enum err sweep_done(struct tx *tx, struct str workspace)
+{
+        return tx_exec(tx, SQL_SWEEP_DONE, NAME(workspace), INT(tx_now(tx)));
+}
+
 static enum err nothing_is_open(struct tx *tx, const struct workspace *w)
 {
         int64_t open[2];

@@ -12,5 +12,8 @@
 enum err workspace_delete(struct tx *, const struct principal *, struct str id) NODISCARD;
 /* A piece of what is left of the workspace that was deleted first, if there is one. */
 enum err purge_piece(struct tx *) NODISCARD;
+/* The workspace whose rows were gone first and whose files are not, for who removes them; or ERR_EMPTY. */
+enum err sweep_next(struct tx *, struct workspace *) NODISCARD;
+enum err sweep_done(struct tx *, struct str workspace) NODISCARD;
 
 #endif

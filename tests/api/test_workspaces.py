@@ -4,7 +4,7 @@ import time
 
 import pytest
 from conftest import Client, wait_until
-from flows import completed, define, noop
+from flows import action, command, completed, define, noop
 
 
 @pytest.fixture
@@ -194,3 +194,13 @@ def test_a_large_workspace_goes_in_pieces_and_a_restart_does_not_stop_it(own_ser
     assert admin.started()["run"]["status"] == "queued"  # the others are served meanwhile
     wait_until(lambda: not any(rows(own_server, space).values()), 60)
     assert events_of(own_server, root) == 0
+
+
+def test_the_files_of_a_deleted_workspace_are_removed(server, admin, inside, space):
+    root = server.data / "workspaces" / space["id"]
+    completed(inside, action("write_file", path="artifacts/a.txt", content="text"),
+              command("mkdir -p tasks/closed/below && touch tasks/closed/below/x && ln -s / tasks/away && chmod 0 tasks/closed"))
+    assert (root / "artifacts" / "a.txt").read_text() == "text"
+    delete(admin, space)
+    wait_until(lambda: not list(root.iterdir()), 30)
+    assert server.process.poll() is None and (server.data / "baton.db").exists()
