@@ -124,6 +124,10 @@ static const struct statement invariants[] = {
         { "no step is under way in a run that has ended",
           "SELECT count(*) FROM step JOIN run ON run.id = run_id WHERE step.ended_at IS NULL"
           " AND step.started_at IS NOT NULL AND run.ended_at IS NOT NULL" },
+        { "nothing is left of a workspace that was purged",
+          "SELECT count(*) FROM workspace WHERE purged_at IS NOT NULL AND (EXISTS (SELECT 1 FROM task"
+          " WHERE workspace_id = workspace.id) OR EXISTS (SELECT 1 FROM run WHERE workspace_id ="
+          " workspace.id) OR EXISTS (SELECT 1 FROM key WHERE workspace_id = workspace.id))" },
         { "pieces of a log follow each other",
           "SELECT count(*) FROM log_line AS a WHERE position <> (SELECT coalesce(sum(length("
           "CAST(text AS BLOB))), 0) FROM log_line AS b WHERE b.run_id = a.run_id AND b.position <"
