@@ -1,5 +1,6 @@
 """Workspaces are changed and deleted, by who may, with all that is theirs."""
 import sqlite3
+import threading
 import time
 
 import pytest
@@ -44,6 +45,12 @@ def rows(server, workspace):
         tables = "task run definition approval idempotency key secret".split()
         return {t: db.execute(f"SELECT count(*) FROM {t} WHERE workspace_id = ?", (number,)).fetchone()[0]
                 for t in tables}
+
+
+def purged(server, workspace):
+    with sqlite3.connect(f"file:{server.data}/baton.db?mode=ro", uri=True) as db:
+        return db.execute("SELECT purged_at FROM workspace WHERE slug = 'deleted:' || (SELECT id FROM name"
+                          " WHERE text = ?)", (workspace["id"],)).fetchone()[0]
 
 
 def events_of(server, task):
@@ -204,3 +211,23 @@ def test_the_files_of_a_deleted_workspace_are_removed(server, admin, inside, spa
     delete(admin, space)
     wait_until(lambda: not list(root.iterdir()), 30)
     assert server.process.poll() is None and (server.data / "baton.db").exists()
+
+
+def test_requests_that_race_with_the_deletion_leave_nothing_behind(server, admin, space):
+    key = admin.key_for(workspace_id=space["id"])["key"]
+
+    def work():
+        bound = Client(server, key)
+        while (made := bound.request("POST", "/v1/tasks", {"title": "t", "start": True})).status_code == 201:
+            bound.request("POST", f"/v1/tasks/{made.json()['task']['id']}/cancel", {})
+        refusals.append(made.status_code)
+
+    refusals, threads = [], [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: admin.request("DELETE", path(space)).status_code == 204, 30, every=0)
+    for thread in threads:
+        thread.join()
+    assert refusals == [401] * 4
+    wait_until(lambda: purged(server, space), 30)
+    assert not any(rows(server, space).values())
