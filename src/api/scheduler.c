@@ -1,6 +1,6 @@
+#include "domain/scheduler.h"
 #include "api/request.h"
 #include "domain/run.h"
-#include "domain/scheduler.h"
 #include "domain/workspace.h"
 
 /* It is the whole server's: who is bound to one workspace sees its numbers and moves nothing. */
@@ -64,8 +64,9 @@ static const struct record drain_body = { "DrainRequest", drain_fields, LENGTH(d
                                           offsetof(struct drain_body, given) };
 
 /*
- * Begun by the first turn, then parked until its end sends it back.  It is known again by the id that the
- * call waits for; a turn that was undone has left no drain under it, and the next one begins anew.
+ * Begun by the first turn, then parked until its end sends it back.  It is known again by the id
+ * that the call waits for; a turn that was undone has left no drain under it, and the next one
+ * begins anew.
  */
 static enum err post_drain(struct request *r, struct tx *tx)
 {
@@ -95,7 +96,8 @@ static enum err post_drain(struct request *r, struct tx *tx)
 static enum err get_backlog(struct request *r, struct tx *tx)
 {
         struct backlog *out = arena_new(&r->scope.arena, struct backlog);
-        struct str flag = request_query(r, "include_paused"), chosen = request_query(r, "workspace");
+        struct str flag = request_query(r, "include_paused"),
+                   chosen = request_query(r, "workspace");
         struct str workspace = counted_workspace(r);
         const struct backlog_item *item;
         int64_t limit = 50;
@@ -136,8 +138,8 @@ const struct route scheduler_routes[] = {
         { HTTP_POST, "/v1/scheduler/resume", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &cancel_body_record, &scheduler_pause_record, post_resume, CALL_CANCEL,
           "Hand out runs again" },
-        { HTTP_POST, "/v1/scheduler/drain", SCOPE_ADMIN, ROUTE_WRITE, 0, &drain_body,
-          &drain_record, post_drain, CALL_CANCEL, "Pause, and wait until no claim is active" },
+        { HTTP_POST, "/v1/scheduler/drain", SCOPE_ADMIN, ROUTE_WRITE, 0, &drain_body, &drain_record,
+          post_drain, CALL_CANCEL, "Pause, and wait until no claim is active" },
         { HTTP_GET, "/v1/scheduler/backlog", SCOPE_ADMIN, ROUTE_READ, 0, NULL, &backlog_record,
           get_backlog, 0, "Queued runs with their tasks, most urgent first" },
         { HTTP_GET, "/v1/scheduler/events", SCOPE_ADMIN, ROUTE_READ, 0, NULL, &event_record,

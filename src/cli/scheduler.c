@@ -2,7 +2,8 @@
 #include "cli/connect.h"
 #include "cli/reply.h"
 
-enum { DRAIN_SECONDS = 60, DRAIN_PATIENCE = 30 }; /* the server's default; what its answer may take */
+/* The server's default; what its answer may take. */
+enum { DRAIN_SECONDS = 60, DRAIN_PATIENCE = 30 };
 
 enum err command_scheduler_status(struct cli *cli)
 {

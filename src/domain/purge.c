@@ -105,8 +105,8 @@ static enum err nothing_is_open(struct tx *tx, const struct workspace *w)
         if (e || (!open[0] && !open[1]))
                 return e;
         return fail(tx_scope(tx), ERR_CONFLICT,
-                    "tasks of the workspace that have not ended: %lld%s, open runs: %lld%s; cancel or delete"
-                    " them first",
+                    "tasks of the workspace that have not ended: %lld%s, open runs: %lld%s;"
+                    " cancel or delete them first",
                     (long long)open[0], open[0] == 1000 ? " or more" : "", (long long)open[1],
                     open[1] == 1000 ? " or more" : "");
 }

@@ -86,7 +86,8 @@ enum err scheduler_status(struct tx *tx, struct str workspace, struct scheduler 
         if (!e)
                 e = count_active(tx, workspace, &out->active_claim_count);
         if (!e)
-                e = tx_numbers(tx, SQL_SCHEDULER_COUNTS, counts, LENGTH(counts), args, LENGTH(args));
+                e = tx_numbers(tx, SQL_SCHEDULER_COUNTS, counts, LENGTH(counts), args,
+                               LENGTH(args));
         if (e)
                 return e;
         out->queued_run_count = counts[0];

@@ -21,10 +21,10 @@ struct scheduler {
         struct str paused_by;
         int64_t paused_at;
         struct str paused_reason;
-        int64_t active_claim_count;  /* claimed, starting or running */
-        int64_t queued_run_count;    /* held ones too */
-        int64_t starved_run_count;   /* nothing but a claimer is missing, for STARVED_AFTER */
-        int64_t paused_task_count;   /* by a pause of their own */
+        int64_t active_claim_count; /* claimed, starting or running */
+        int64_t queued_run_count;   /* held ones too */
+        int64_t starved_run_count;  /* nothing but a claimer is missing, for STARVED_AFTER */
+        int64_t paused_task_count;  /* by a pause of their own */
         int64_t needs_attention_run_count;
         int64_t as_of;
 };
@@ -38,7 +38,8 @@ enum err scheduler_status(struct tx *, struct str workspace, struct scheduler *)
 /* The pause into memory, at boot. */
 enum err scheduler_load(struct tx *) NODISCARD;
 
-/* Both are done once: again, they change nothing and leave no event.  A resume also ends the drains. */
+/* Both are done once: again, they change nothing and leave no event.  A resume also ends the
+ * drains. */
 enum err scheduler_pause(struct tx *, const struct principal *, struct str reason,
                          struct str metadata, struct scheduler *) NODISCARD;
 enum err scheduler_resume(struct tx *, const struct principal *, struct str reason,

@@ -6,7 +6,7 @@
 
 /* A second or two of a slow disk: who keeps leases has no more to spare. */
 enum { ENTRIES = 5000 };
-#define LOOK_EVERY (5 * US_PER_S)
+#define LOOK_EVERY    (5 * US_PER_S)
 #define AFTER_FAILURE (60 * US_PER_S)
 
 struct sweep_call {
@@ -37,7 +37,8 @@ void sweep(const struct worker_options *o, struct scope *scope, int64_t *next)
         scope_reset(scope);
         if (store_call(o->store, &c.call))
                 return; /* nothing to do, or no time for it */
-        e = files_clear(scope, o->spawner, c.workspace.id, (uint32_t)c.workspace.uid, ENTRIES, &left);
+        e = files_clear(scope, o->spawner, c.workspace.id, (uint32_t)c.workspace.uid, ENTRIES,
+                        &left);
         if (e && e != ERR_NOT_FOUND) { /* that would be a workspace in which nothing ever ran */
                 log_write(LOG_WARN, "files of a deleted workspace stay", "workspace",
                           str_c(&scope->arena, c.workspace.id), "detail",
