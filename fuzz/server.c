@@ -9,6 +9,7 @@
 #include "domain/key.h"
 #include "domain/log_line.h"
 #include "domain/migrations.h"
+#include "domain/scheduler.h"
 #include "domain/sql.h"
 #include "flow/plan.h"
 #include "fuzz.h"
@@ -20,15 +21,16 @@ enum { TURNS_MAX = 10000, LEASE = 90, INPUTS_MAX = 500 };
 static const struct statement emptying[] = {
         { "tables that are unknown here",
           "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT IN ('approval',"
-          " 'definition', 'dependency', 'definition_reference', 'definition_version', 'event', 'idempotency',"
+          " 'definition', 'dependency', 'definition_reference', 'definition_version', 'drain', 'event', 'idempotency',"
           " 'join_point', 'key', 'lane', 'log_line', 'migration', 'name', 'ready', 'run', "
           "'setting',"
-          " 'secret', 'step', 'task', 'workspace')" },
+          " 'scheduler_pause', 'secret', 'step', 'task', 'workspace')" },
         { "approval", "DELETE FROM approval" },
         { "definition", "DELETE FROM definition" },
         { "dependency", "DELETE FROM dependency" },
         { "definition_reference", "DELETE FROM definition_reference" },
         { "definition_version", "DELETE FROM definition_version" },
+        { "drain", "DELETE FROM drain" },
         { "event", "DELETE FROM event" },
         { "idempotency", "DELETE FROM idempotency" },
         { "join_point", "DELETE FROM join_point" },
@@ -37,6 +39,7 @@ static const struct statement emptying[] = {
         { "log_line", "DELETE FROM log_line" },
         { "ready", "DELETE FROM ready" },
         { "run", "DELETE FROM run" },
+        { "scheduler_pause", "DELETE FROM scheduler_pause" },
         { "secret", "DELETE FROM secret" },
         { "step", "DELETE FROM step" },
         { "task", "DELETE FROM task" },
@@ -51,7 +54,7 @@ static enum err empty(struct tx *tx, void *arg)
         MUST(!tx_number(tx, SQL_COUNT, &unknown) && unknown == 0);
         for (int i = 1; i < (int)LENGTH(emptying); i++)
                 MUST(!tx_write(tx, SQL_COUNT + i, NULL, NULL, 0));
-        return ERR_OK;
+        return scheduler_load(tx);
 }
 
 /* ---- invariants ---- */
@@ -69,7 +72,7 @@ static const struct statement invariants[] = {
           " OR max(seq) <> count(*))" },
         { "a tree has events, and events have a tree or end with its deletion",
           "SELECT count(*) + (SELECT count(*) FROM event AS last WHERE tree_id NOT IN (SELECT tree_id"
-          " FROM task) AND type <> 44 AND seq = (SELECT max(seq) FROM event WHERE tree_id ="
+          " FROM task) AND tree_id <> 0 AND type <> 44 AND seq = (SELECT max(seq) FROM event WHERE tree_id ="
           " last.tree_id)) FROM task WHERE tree_id NOT IN (SELECT tree_id FROM event)" },
         { "a task knows its newest attempt",
           "SELECT count(*) FROM task WHERE last_run_id IS NOT (SELECT max(id) FROM run WHERE"
@@ -121,6 +124,10 @@ static const struct statement invariants[] = {
         { "no step is under way in a run that has ended",
           "SELECT count(*) FROM step JOIN run ON run.id = run_id WHERE step.ended_at IS NULL"
           " AND step.started_at IS NOT NULL AND run.ended_at IS NOT NULL" },
+        { "nothing is left of a workspace that was purged",
+          "SELECT count(*) FROM workspace WHERE purged_at IS NOT NULL AND (EXISTS (SELECT 1 FROM task"
+          " WHERE workspace_id = workspace.id) OR EXISTS (SELECT 1 FROM run WHERE workspace_id ="
+          " workspace.id) OR EXISTS (SELECT 1 FROM key WHERE workspace_id = workspace.id))" },
         { "pieces of a log follow each other",
           "SELECT count(*) FROM log_line AS a WHERE position <> (SELECT coalesce(sum(length("
           "CAST(text AS BLOB))), 0) FROM log_line AS b WHERE b.run_id = a.run_id AND b.position <"

@@ -1,4 +1,5 @@
 #include "api/request.h"
+#include "domain/scheduler.h"
 
 static enum err get_live(struct request *r, struct tx *tx)
 {
@@ -33,9 +34,12 @@ static enum err get_version(struct request *r, struct tx *tx)
 static enum err get_metrics(struct request *r, struct tx *tx)
 {
         const struct api_options *o = api_options(r->api);
+        struct scheduler scheduler;
         struct store_stats s;
+        enum err e = scheduler_get(tx, &scheduler);
 
-        (void)tx;
+        if (e)
+                return e;
         store_stats(o->store, &s);
         r->status = 200;
         r->text_type = "text/plain; version=0.0.4";
@@ -52,9 +56,12 @@ static enum err get_metrics(struct request *r, struct tx *tx)
                 "# HELP baton_subscriptions Open event streams.\n"
                 "# TYPE baton_subscriptions gauge\nbaton_subscriptions %lld\n"
                 "# HELP baton_store_healthy 1 if the database can commit.\n"
-                "# TYPE baton_store_healthy gauge\nbaton_store_healthy %d\n",
+                "# TYPE baton_store_healthy gauge\nbaton_store_healthy %d\n"
+                "# HELP baton_scheduler_paused 1 if no run is handed out.\n"
+                "# TYPE baton_scheduler_paused gauge\nbaton_scheduler_paused %d\n",
                 (long long)s.commits, (long long)s.calls, (long long)s.refused,
-                (long long)s.queued, (long long)hub_count(o->hub), s.healthy);
+                (long long)s.queued, (long long)hub_count(o->hub), s.healthy,
+                scheduler.paused);
         return ERR_OK;
 }
 

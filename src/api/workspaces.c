@@ -1,5 +1,6 @@
 #include "api/request.h"
 #include "domain/key.h"
+#include "domain/purge.h"
 #include "domain/sql.h"
 #include "domain/workspace.h"
 
@@ -13,6 +14,16 @@ static const struct field spec_fields[] = {
 };
 static const struct record spec_body = { "WorkspaceCreate", spec_fields, LENGTH(spec_fields),
                                          sizeof(struct workspace_spec), -1 };
+
+static const struct field patch_fields[] = {
+        { "name", FIELD_STR, FIELD_WIRE, AT(name), NULL, 1, 200 },
+        { "slug", FIELD_STR, FIELD_WIRE, AT(slug), NULL, 1, 64 },
+        { "quota_bytes", FIELD_INT, FIELD_WIRE, AT(quota_bytes), NULL, 1, INT64_MAX },
+        { "id", FIELD_STR, FIELD_WIRE | FIELD_FIXED, 0 },
+        { "created_at", FIELD_STR, FIELD_WIRE | FIELD_FIXED, 0 },
+};
+static const struct record patch_body = { "WorkspacePatch", patch_fields, LENGTH(patch_fields),
+                                          sizeof(struct workspace_spec), -1 };
 
 static enum err post_workspace(struct request *r, struct tx *tx)
 {
@@ -54,6 +65,20 @@ static enum err get_workspace(struct request *r, struct tx *tx)
         return e ? e : request_reply(r, 200, &workspace_record, w);
 }
 
+static enum err patch_workspace(struct request *r, struct tx *tx)
+{
+        struct workspace *w = arena_new(&r->scope.arena, struct workspace);
+        enum err e = workspace_patch(tx, &r->by, r->params[0], r->body, w);
+
+        return e ? e : request_reply(r, 200, &workspace_record, w);
+}
+
+static enum err delete_workspace(struct request *r, struct tx *tx)
+{
+        r->status = 204;
+        return workspace_delete(tx, &r->by, r->params[0]);
+}
+
 struct usage_reply {
         int64_t bytes, quota_bytes, files, tasks, runs_active;
 };
@@ -90,6 +115,10 @@ const struct route workspace_routes[] = {
           list_workspaces, 0, "List workspaces" },
         { HTTP_GET, "/v1/workspaces/{workspace}", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
           &workspace_record, get_workspace, 0, "Get a workspace" },
+        { HTTP_PATCH, "/v1/workspaces/{workspace}", SCOPE_ADMIN, ROUTE_WRITE, 0, &patch_body,
+          &workspace_record, patch_workspace, CALL_CREATE, "Change a workspace" },
+        { HTTP_DELETE, "/v1/workspaces/{workspace}", SCOPE_ADMIN, ROUTE_WRITE, 0, NULL, NULL,
+          delete_workspace, CALL_CANCEL, "Delete a workspace in which nothing is open" },
         { HTTP_GET, "/v1/workspaces/{workspace}/usage", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
           &usage_record, get_usage, 0, "What a workspace uses" },
         { 0 },

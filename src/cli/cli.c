@@ -119,6 +119,23 @@ static const struct cli_option key_create_options[] = {
         { "expires-at", "TIME", "end of its validity, as 2026-12-31T00:00:00Z", 0 },
         { 0 }
 };
+static const struct cli_option pause_options[] = { { "reason", "TEXT", "why; shown to who asks", 0 }, { 0 } };
+static const struct cli_option drain_options[] = {
+        { "timeout", "SECONDS", "wait at most so long, 0 to 86400 (60)", 0 },
+        { "reason", "TEXT", "why; shown to who asks", 0 },
+        { 0 }
+};
+static const struct cli_option backlog_options[] = {
+        { "limit", "N", "at most so many, 1 to 500", 0 },
+        { "include-paused", NULL, "runs of paused tasks too", 0 },
+        { 0 }
+};
+static const struct cli_option workspace_update_options[] = {
+        { "name", "NAME", "its name", 0 },
+        { "slug", "SLUG", "its short name", 0 },
+        { "quota", "BYTES", "what its files may take", 0 },
+        { 0 }
+};
 static const struct cli_option workspace_create_options[] = {
         { "slug", "SLUG", "its short name", 0 }, { 0 }
 };
@@ -204,6 +221,22 @@ static const struct command commands[] = {
         { "workspace list", "", "list workspaces", page_options, command_workspace_list, 0, 0,
           NULL },
         { "workspace get", "ID", "show a workspace", NULL, command_workspace_get, 1, 1, NULL },
+        { "workspace update", "ID", "change name, slug or quota", workspace_update_options,
+          command_workspace_update, 1, 1, NULL },
+        { "workspace delete", "ID", "delete a workspace in which nothing is open", NULL,
+          command_workspace_delete, 1, 1, NULL },
+        { "scheduler status", "", "whether runs are handed out, and what waits", NULL,
+          command_scheduler_status, 0, 0, NULL },
+        { "scheduler pause", "", "hand out no run any more; what runs goes on", pause_options,
+          command_scheduler_pause, 0, 0, NULL },
+        { "scheduler resume", "", "hand out runs again", pause_options, command_scheduler_resume, 0,
+          0, NULL },
+        { "scheduler drain", "", "pause, and wait until no claim is active", drain_options,
+          command_scheduler_drain, 0, 0,
+          "The scheduler stays paused, also when this command is interrupted.\n"
+          "Exit status: 0 no claim is active, 1 the time was over or the scheduler was resumed." },
+        { "scheduler backlog", "", "list queued runs, most urgent first", backlog_options,
+          command_scheduler_backlog, 0, 0, NULL },
         { "secret set", "NAME", "make or replace a secret; its value comes from standard input", NULL,
           command_secret_set, 1, 1,
           "On a terminal the value is asked for and not shown. A line end at its end is left out." },

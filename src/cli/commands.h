@@ -48,6 +48,12 @@ enum err command_key_create(struct cli *);
 enum err command_key_list(struct cli *);
 enum err command_key_revoke(struct cli *);
 
+enum err command_scheduler_status(struct cli *);
+enum err command_scheduler_pause(struct cli *);
+enum err command_scheduler_resume(struct cli *);
+enum err command_scheduler_drain(struct cli *);
+enum err command_scheduler_backlog(struct cli *);
+
 enum err command_secret_set(struct cli *);
 enum err command_secret_list(struct cli *);
 enum err command_secret_delete(struct cli *);
@@ -57,5 +63,7 @@ enum err command_completion(struct cli *);
 enum err command_workspace_create(struct cli *);
 enum err command_workspace_list(struct cli *);
 enum err command_workspace_get(struct cli *);
+enum err command_workspace_update(struct cli *);
+enum err command_workspace_delete(struct cli *);
 
 #endif

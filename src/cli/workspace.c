@@ -36,3 +36,40 @@ enum err command_workspace_get(struct cli *cli)
 
         return e ? e : show_get(cli, path_of(cli, "/v1/workspaces/", cli->args[0], NULL));
 }
+
+enum err command_workspace_update(struct cli *cli)
+{
+        struct http_call call = { .method = "PATCH",
+                                  .path = path_of(cli, "/v1/workspaces/", cli->args[0], NULL) };
+        struct http_response response;
+        struct body body;
+        json_t *reply;
+        enum err e = connect_server(cli);
+
+        if (e)
+                return e;
+        body_begin(&body);
+        body_text(&body, "name", cli_option(cli, "name"));
+        body_text(&body, "slug", cli_option(cli, "slug"));
+        e = body_int(cli, &body, "quota_bytes", "quota");
+        call.body = body_end(cli, &body);
+        if (!e)
+                e = send_json(cli, &call, &response, &reply);
+        if (!e)
+                show_object(cli, &response, reply);
+        return e;
+}
+
+enum err command_workspace_delete(struct cli *cli)
+{
+        const struct http_call call = { .method = "DELETE",
+                                        .path = path_of(cli, "/v1/workspaces/", cli->args[0], NULL) };
+        struct http_response response;
+        enum err e = connect_server(cli);
+
+        if (!e)
+                e = send_call(cli, &call, &response);
+        if (!e && cli->format == OUTPUT_TABLE)
+                fprintf(cli->err.to, "deleted\n");
+        return e;
+}

@@ -80,14 +80,14 @@ static void take_turns(struct tx *tx, struct domain *domain, struct candidates *
                     tx_name(tx, c->items[i].workspace, &id))
                         continue;
                 workspace = c->items[i].workspace;
-                if (id > domain->last_workspace && (!chosen || id < chosen))
+                if (id > domain->now.last_workspace && (!chosen || id < chosen))
                         chosen = id;
                 if (!first || id < first)
                         first = id;
         }
         if (!chosen)
                 chosen = first;
-        domain->last_workspace = chosen;
+        domain->now.last_workspace = chosen;
         workspace = tx_name_text(tx, chosen);
         for (size_t i = 0; i < c->n; i++)
                 if (str_eq(c->items[i].workspace, workspace)) {
@@ -189,6 +189,9 @@ static enum err claim_this(struct tx *tx, const struct principal *by,
         if (run->hold)
                 return fail(scope, ERR_INVALID_TRANSITION,
                             "the run is held back (blocked, paused or waiting to be tried again)");
+        if (domain->now.paused)
+                return fail(scope, ERR_INVALID_TRANSITION,
+                            "the scheduler is paused: no run is handed out until it is resumed");
         lane = lane_get(domain->lanes, run->lane);
         if (!lane || !lane_allows(lane, &request->criteria))
                 return fail(scope, ERR_PERMISSION_DENIED,
@@ -202,12 +205,15 @@ enum err claim_next(struct tx *tx, const struct principal *by, const struct clai
                     struct list *out)
 {
         struct scope *scope = tx_scope(tx);
+        const struct domain *domain = tx_context(tx);
         struct candidates found = { 0 };
         struct claim *claims;
         enum err e;
 
         if (request->run)
                 return claim_this(tx, by, request, out);
+        if (domain->now.paused)
+                return ERR_EMPTY;
         e = session_is_free(tx, by->workspace, request->criteria.session_id);
         if (!e)
                 e = find_candidates(tx, request, &found);

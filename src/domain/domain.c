@@ -13,6 +13,8 @@
 #include "domain/idempotency.h"
 #include "domain/join.h"
 #include "domain/lane_record.h"
+#include "domain/purge.h"
+#include "domain/scheduler.h"
 #include "domain/sql.h"
 #include "domain/workspace.h"
 
@@ -42,21 +44,21 @@ void domain_free(struct domain *d)
 void domain_committed(struct domain *d)
 {
         lanes_committed(d->lanes);
-        d->served_workspace = d->kept_workspace = d->last_workspace;
+        d->committed = d->kept = d->now;
 }
 
 void domain_kept(struct domain *d)
 {
         lanes_kept(d->lanes);
-        d->kept_workspace = d->last_workspace;
+        d->kept = d->now;
 }
 
 void domain_rolled_back(struct domain *d, bool whole)
 {
         lanes_rolled_back(d->lanes, whole);
         if (whole)
-                d->kept_workspace = d->served_workspace;
-        d->last_workspace = d->kept_workspace;
+                d->kept = d->committed;
+        d->now = d->kept;
 }
 
 struct lane_table *lane_table_of(struct tx *tx)
@@ -172,12 +174,14 @@ enum err domain_boot(struct tx *tx, void *context)
         if (!e)
                 e = lanes_load(tx, d->lanes);
         if (!e)
+                e = scheduler_load(tx);
+        if (!e)
                 e = failpoint(tx_scope(tx), FAILPOINT_BOOT_RECOVER);
         if (!e)
                 e = recover(tx);
         if (!e)
                 e = failpoint(tx_scope(tx), FAILPOINT_BOOT_RECOVERED);
-        lanes_committed(d->lanes);
+        domain_committed(d);
         return e;
 }
 
@@ -296,5 +300,9 @@ enum err domain_tick(struct domain *d, struct tx *tx)
                 e = time_out_runs(tx);
         if (!e)
                 e = expire_approvals(tx);
+        if (!e)
+                e = drains_settle(tx, &d->daemon);
+        if (!e)
+                e = purge_piece(tx);
         return e ? e : trim(tx, d);
 }

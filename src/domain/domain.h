@@ -13,6 +13,12 @@
  * LEASE_GRACE after it starts or was stopped for over 2 s. */
 #define LEASE_GRACE (10 * US_PER_S)
 
+/* What a batch may change and a rollback of it must restore. */
+struct domain_state {
+        int64_t last_workspace; /* served last by a claimer of all workspaces */
+        bool paused;            /* no run is handed out: see scheduler.h */
+};
+
 struct domain {
         const struct world *world;
         struct lane_table *lanes;
@@ -24,9 +30,7 @@ struct domain {
         _Atomic int64_t lease_seen;   /* lease clock at the last tick */
         int64_t lease_saved;          /* high-water mark in the database */
         int64_t next_trim;
-        int64_t last_workspace;       /* served last by a claimer of all workspaces */
-        int64_t kept_workspace;       /* the same as of domain_kept() */
-        int64_t served_workspace;     /* the same as of the last commit */
+        struct domain_state now, kept, committed; /* kept: as of domain_kept() */
         struct doomed *doomed;        /* tasks that an operation under way will cancel, or NULL */
         struct principal daemon;      /* the server itself, as an actor */
 };

@@ -2,6 +2,7 @@
 
 #include "domain/dependency.h"
 #include "domain/domain.h"
+#include "domain/scheduler.h"
 #include "domain/sql.h"
 
 static const struct field reason_fields[] = {
@@ -86,20 +87,31 @@ static enum err explain_blocked(struct tx *tx, const struct run *run, struct lis
         return e;
 }
 
+static void say_scheduler_paused(struct tx *tx, struct str reason, struct list *reasons)
+{
+        say(reasons, "scheduler_paused",
+            arena_printf(&tx_scope(tx)->arena, "no run is handed out until the scheduler is resumed%s" STR_FMT,
+                         reason.n ? ": " : "", STR_ARG(reason)),
+            0);
+}
+
 static enum err explain_queued(struct tx *tx, const struct run *run, struct list *reasons)
 {
+        struct scheduler scheduler;
         int64_t ahead = 0;
-        enum err e = ERR_OK;
+        enum err e = scheduler_get(tx, &scheduler);
 
+        if (!e && scheduler.paused)
+                say_scheduler_paused(tx, scheduler.paused_reason, reasons);
         for (size_t i = 0; i < LENGTH(holds); i++)
                 if (run->hold & holds[i].hold)
                         say(reasons, holds[i].code, str_from(holds[i].detail),
                             holds[i].hold == HOLD_BACKOFF ? run->wake_at : 0);
-        if (run->hold & HOLD_PAUSED)
+        if (!e && run->hold & HOLD_PAUSED)
                 e = explain_paused(tx, run, reasons);
         if (!e && run->hold & HOLD_BLOCKED)
                 e = explain_blocked(tx, run, reasons);
-        if (e || run->hold)
+        if (e || run->hold || scheduler.paused)
                 return e;
         e = tx_number(tx, SQL_READY_AHEAD, &ahead, INT(run->lane), INT(run->queued_at),
                       INT(run->id));

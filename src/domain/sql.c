@@ -9,6 +9,7 @@
 #include "domain/join.h"
 #include "domain/lane_record.h"
 #include "domain/log_line.h"
+#include "domain/scheduler.h"
 #include "domain/secret.h"
 #include "domain/step.h"
 #include "domain/task.h"

@@ -654,12 +654,23 @@ enum err task_cancel(struct tx *tx, const struct principal *by, int64_t id, stru
         return e ? e : cancel_tree(tx, by, out, reason, metadata);
 }
 
-enum err task_delete(struct tx *tx, const struct principal *by, int64_t id)
+enum err task_erase(struct tx *tx, const struct principal *by, const struct task *task)
 {
         static const enum sql rows[] = { SQL_TASK_DELETE_STEPS,          SQL_TASK_DELETE_JOINS,
                                          SQL_TASK_DELETE_LOGS,           SQL_TASK_DELETE_STEP_APPROVALS,
                                          SQL_TASK_DELETE_APPROVALS,      SQL_TASK_DELETE_RUNS,
                                          SQL_TASK_DELETE };
+        enum err e = dependencies_drop(tx, by, task);
+
+        for (size_t i = 0; !e && i < LENGTH(rows); i++)
+                e = tx_exec(tx, rows[i], INT(task->id));
+        if (!e && task->parent_task_id)
+                e = tx_exec(tx, SQL_TASK_CHILD_COUNT, INT(task->parent_task_id), INT(-1));
+        return e;
+}
+
+enum err task_delete(struct tx *tx, const struct principal *by, int64_t id)
+{
         struct events events = { .by = by };
         struct list open;
         struct task task;
@@ -672,11 +683,7 @@ enum err task_delete(struct tx *tx, const struct principal *by, int64_t id)
         if (!e && open.n)
                 e = fail(tx_scope(tx), ERR_VALIDATION, "the task has an open run; cancel it first");
         if (!e)
-                e = dependencies_drop(tx, by, &task);
-        for (size_t i = 0; !e && i < LENGTH(rows); i++)
-                e = tx_exec(tx, rows[i], INT(id));
-        if (!e && task.parent_task_id)
-                e = tx_exec(tx, SQL_TASK_CHILD_COUNT, INT(task.parent_task_id), INT(-1));
+                e = task_erase(tx, by, &task);
         events.tree = task.tree_id;
         if (e)
                 return e;

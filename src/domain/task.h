@@ -148,6 +148,8 @@ enum err task_patch(struct tx *, const struct principal *, int64_t id, const str
 /* With everything of it but its history, which ends with task.deleted.  Refused while it has
  * children or an open run. */
 enum err task_delete(struct tx *, const struct principal *, int64_t id) NODISCARD;
+/* Its rows, and what follows for those that waited for it; no event of its own. */
+enum err task_erase(struct tx *, const struct principal *, const struct task *) NODISCARD;
 /* Ends the task, its descendants and all their open runs. */
 enum err task_cancel(struct tx *, const struct principal *, int64_t id, struct str reason,
                      struct str metadata, struct task *) NODISCARD;

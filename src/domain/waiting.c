@@ -78,6 +78,8 @@ void waiting_lane(struct waiting *w, int64_t id)
 {
         const struct lane *lane = lane_get(w->domain->lanes, id);
 
+        if (w->domain->now.paused) /* all look again when it is resumed */
+                return;
         /* One run, one waiter: the first in line that may take it and is still there. */
         for (struct claim_call *c = w->first, *next; lane && c; c = next) {
                 next = c->next;
@@ -107,11 +109,23 @@ void waiting_tree(struct waiting *w, int64_t tree)
         }
 }
 
+/* Each goes back to the front of the store's queue: the last in line first, so that they stay in line. */
 void waiting_again(struct waiting *w)
 {
+        struct claim_call *backwards = NULL;
+
         for (struct claim_call *c = w->first, *next; c; c = next) {
                 next = c->next;
-                leave(w, c);
+                c->next = backwards;
+                backwards = c;
+        }
+        w->first = NULL;
+        w->last = &w->first;
+        w->n = 0;
+        for (struct claim_call *c = backwards, *next; c; c = next) {
+                next = c->next;
+                failpoint_pass(FAILPOINT_CLAIM_WOKEN);
+                store_resubmit(*w->store, &c->call);
         }
 }
 

@@ -40,8 +40,8 @@ void waiting_park(struct waiting *, struct claim_call *);
 void waiting_lane(struct waiting *, int64_t lane);
 /* After a commit: something happened in a tree. */
 void waiting_tree(struct waiting *, int64_t tree);
-/* After the storage had failed: one that was woken may have been refused, and its run is still there,
- * so all look once more. */
+/* All look once more: after a resume of the scheduler, and after the storage had failed, for one that was
+ * woken may have been refused while its run is still there. */
 void waiting_again(struct waiting *);
 /* Sends back those whose time is over or whose client has left. */
 void waiting_tick(struct waiting *, int64_t boot_now);

@@ -12,6 +12,7 @@ static const struct field workspace_fields[] = {
         { "uid", FIELD_INT, FIELD_COLUMN, AT(uid) },
         { "quota_bytes", FIELD_INT, FIELD_COLUMN | FIELD_WIRE | FIELD_ALWAYS, AT(quota_bytes) },
         { "created_at", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE, AT(created_at) },
+        { "deleted_at", FIELD_TIME, FIELD_COLUMN, AT(deleted_at) },
 };
 const struct record workspace_record = { "Workspace", workspace_fields, LENGTH(workspace_fields),
                                          sizeof(struct workspace), -1 };
@@ -59,24 +60,40 @@ static struct str slug_of(struct scope *scope, struct str name)
         return (struct str){ out, n };
 }
 
+static enum err check_name(struct scope *scope, struct str name)
+{
+        return name.n && name.n <= 200 ? ERR_OK :
+                                         fail_field(scope, "name", ERR_VALIDATION,
+                                                    "name must have 1 to 200 bytes");
+}
+
+static enum err check_slug(struct tx *tx, struct str slug)
+{
+        int64_t taken;
+
+        if (!slug_is_valid(slug))
+                return fail_field(tx_scope(tx), "slug", ERR_VALIDATION,
+                                  "slug must be 1 to 64 of a-z, 0-9 and inner dashes");
+        if (tx_number(tx, SQL_WORKSPACE_BY_SLUG, &taken, TEXT(slug)) != ERR_EMPTY)
+                return fail_field(tx_scope(tx), "slug", ERR_CONFLICT,
+                                  "a workspace with the slug " STR_FMT " exists already",
+                                  STR_ARG(slug));
+        return ERR_OK;
+}
+
 enum err workspace_create(struct tx *tx, const struct workspace_spec *spec, struct workspace *out)
 {
         struct scope *scope = tx_scope(tx);
         struct workspace w = { .name = str_trim(spec->name), .slug = spec->slug };
-        int64_t taken;
-        enum err e;
+        enum err e = check_name(scope, w.name);
 
-        if (!w.name.n || w.name.n > 200)
-                return fail_field(scope, "name", ERR_VALIDATION, "name must have 1 to 200 bytes");
+        if (e)
+                return e;
         if (!w.slug.p)
                 w.slug = slug_of(scope, w.name);
-        if (!slug_is_valid(w.slug))
-                return fail_field(scope, "slug", ERR_VALIDATION,
-                                  "slug must be 1 to 64 of a-z, 0-9 and inner dashes");
-        if (tx_number(tx, SQL_WORKSPACE_BY_SLUG, &taken, TEXT(w.slug)) != ERR_EMPTY)
-                return fail_field(scope, "slug", ERR_CONFLICT,
-                                  "a workspace with the slug " STR_FMT " exists already",
-                                  STR_ARG(w.slug));
+        e = check_slug(tx, w.slug);
+        if (e)
+                return e;
         e = tx_numbers(tx, SQL_WORKSPACE_LAST_UID, &w.uid, 1, NULL, 0);
         if (e && e != ERR_EMPTY)
                 return e;
@@ -104,6 +121,40 @@ enum err workspace_get(struct tx *tx, const struct principal *by, struct str id,
         if (!e)
                 *out = w;
         return e;
+}
+
+enum err workspace_for_change(struct tx *tx, const struct principal *by, struct str id,
+                              struct workspace *out)
+{
+        enum err e = workspace_get(tx, by, id, out);
+
+        if (!e && !by->all_workspaces)
+                e = fail(tx_scope(tx), ERR_PERMISSION_DENIED, "this key is bound to the workspace");
+        if (!e && str_is(out->id, SYSTEM_WORKSPACE))
+                e = fail(tx_scope(tx), ERR_CONFLICT, "the system workspace stays as it is");
+        return e;
+}
+
+enum err workspace_patch(struct tx *tx, const struct principal *by, struct str id,
+                         const struct workspace_spec *spec, struct workspace *w)
+{
+        struct scope *scope = tx_scope(tx);
+        enum err e = workspace_for_change(tx, by, id, w);
+        bool new_slug = !e && spec->slug.p && !str_eq(spec->slug, w->slug);
+
+        if (new_slug && str_is(w->slug, "default"))
+                e = fail_field(scope, "slug", ERR_CONFLICT,
+                               "the slug of the default workspace is what keys find it by");
+        else if (new_slug)
+                e = check_slug(tx, spec->slug);
+        if (!e && spec->name.p)
+                e = check_name(scope, w->name = str_trim(spec->name));
+        if (e)
+                return e;
+        w->slug = spec->slug.p ? spec->slug : w->slug;
+        w->quota_bytes = spec->quota_bytes ? spec->quota_bytes : w->quota_bytes;
+        return tx_exec(tx, SQL_WORKSPACE_SET, NAME(w->id), TEXT(w->name), TEXT(w->slug),
+                       INT(w->quota_bytes));
 }
 
 enum err workspace_list(struct tx *tx, const struct principal *by, struct list *out)

@@ -13,6 +13,7 @@ struct workspace {
         struct str id; /* UUID */
         struct str name, slug;
         int64_t uid, quota_bytes, created_at;
+        int64_t deleted_at; /* the row stays, so that its uid is never another's */
 };
 extern const struct record workspace_record;
 
@@ -25,6 +26,12 @@ enum err workspace_create(struct tx *, const struct workspace_spec *, struct wor
 /* By UUID or slug, as far as the principal may see it. */
 enum err workspace_get(struct tx *, const struct principal *, struct str id,
                        struct workspace *) NODISCARD;
+/* The same for who may change it: ERR_PERMISSION_DENIED with a key that is bound to it. */
+enum err workspace_for_change(struct tx *, const struct principal *, struct str id,
+                              struct workspace *) NODISCARD;
+/* Absent texts and 0 stay as they are. */
+enum err workspace_patch(struct tx *, const struct principal *, struct str id,
+                         const struct workspace_spec *, struct workspace *) NODISCARD;
 enum err workspace_list(struct tx *, const struct principal *, struct list *out) NODISCARD;
 /* Creates the default and the system workspace in a fresh database. */
 enum err workspace_boot(struct tx *) NODISCARD;

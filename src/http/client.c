@@ -142,7 +142,7 @@ static CURLcode exchange(struct scope *scope, struct http_client *client,
 {
         struct curl_slist *list = credentials(scope, client);
         CURL *curl = client->call;
-        int seconds = client->options.timeout_seconds;
+        int seconds = call->timeout_seconds ? call->timeout_seconds : client->options.timeout_seconds;
         CURLcode code;
 
         buf_clear(body);

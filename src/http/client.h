@@ -39,6 +39,7 @@ struct http_call {
         const char *content_type;    /* NULL = application/json */
         const char *idempotency_key; /* or NULL */
         const char *if_match;        /* or NULL */
+        int timeout_seconds;         /* 0 = that of the client */
 };
 
 /*

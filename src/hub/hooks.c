@@ -27,6 +27,8 @@ static void committed(void *context, const struct hint *hints, size_t n)
                         waiting_tree(h->waiting, hints[i].key);
                 } else if (hints[i].kind == HINT_LANE) {
                         waiting_lane(h->waiting, hints[i].key);
+                } else if (hints[i].kind == HINT_RESUMED) {
+                        waiting_again(h->waiting);
                 } else if (h->keys_changed) {
                         h->keys_changed(h->keys);
                 }

@@ -135,3 +135,18 @@ enum err files_usage(struct scope *scope, struct spawner *spawner, struct str wo
         *count = figures.b;
         return ERR_OK;
 }
+
+enum err files_clear(struct scope *scope, struct spawner *spawner, struct str workspace_uuid,
+                     uint32_t uid, int64_t most, bool *left)
+{
+        struct wire_request q;
+        struct wire_reply figures = { 0 };
+        enum err e = spawner_request(scope, &q, WIRE_CLEAR, workspace_uuid, uid);
+
+        if (e)
+                return e;
+        q.cap = most;
+        e = work(scope, spawner, &q, STR(""), STR(""), NULL, &figures);
+        *left = figures.b != 0;
+        return e;
+}

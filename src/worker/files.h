@@ -40,5 +40,8 @@ enum err files_mkdir(struct scope *, struct spawner *, struct str workspace_uuid
  * ERR_PERMISSION_DENIED: a directory in it cannot be read by its owner. */
 enum err files_usage(struct scope *, struct spawner *, struct str workspace_uuid, uint32_t uid,
                      int64_t *bytes, int64_t *count) NODISCARD;
+/* Removes up to `most` entries of the workspace, for it was deleted; its empty root stays. */
+enum err files_clear(struct scope *, struct spawner *, struct str workspace_uuid, uint32_t uid,
+                     int64_t most, bool *left) NODISCARD;
 
 #endif

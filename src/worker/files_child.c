@@ -173,6 +173,34 @@ static void usage(const struct helper *h, int64_t *bytes, int64_t *count)
         fts_close(walk);
 }
 
+/* What is in a directory goes before it; one that its owner has closed to itself is opened. */
+static void clear(const struct helper *h, int64_t most, int64_t *removed, int64_t *left)
+{
+        static char here[] = ".";
+        char *const roots[] = { here, NULL };
+        FTS *walk;
+        FTSENT *entry;
+
+        if (fchdir(h->root) || !(walk = fts_open(roots, FTS_PHYSICAL | FTS_XDEV, NULL)))
+                refuse(h, "walk");
+        while ((entry = fts_read(walk))) {
+                bool directory = entry->fts_info == FTS_DP;
+
+                if (entry->fts_info == FTS_D)
+                        (void)chmod(entry->fts_accpath, 0700);
+                if (entry->fts_info == FTS_D || entry->fts_level == FTS_ROOTLEVEL)
+                        continue;
+                *left = *removed == most;
+                if (*left)
+                        break;
+                if (unlinkat(AT_FDCWD, entry->fts_accpath, directory ? AT_REMOVEDIR : 0))
+                        wire_die(h->control, ERR_INTERNAL, "cannot remove %s: %s", entry->fts_path,
+                                 strerror(errno));
+                ++*removed;
+        }
+        fts_close(walk);
+}
+
 static void read_file(const struct helper *h, int64_t cap) NORETURN;
 static void read_file(const struct helper *h, int64_t cap)
 {
@@ -369,6 +397,9 @@ void files_child_work(const struct sandbox *box, const struct wire_request *q,
                 break;
         case WIRE_USAGE:
                 usage(&h, &a, &b);
+                break;
+        case WIRE_CLEAR:
+                clear(&h, q->cap, &a, &b);
                 break;
         case WIRE_WORKSPACE:
         case WIRE_RUN:

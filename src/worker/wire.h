@@ -25,6 +25,7 @@ enum wire_op {
         WIRE_LIST,
         WIRE_MKDIR,
         WIRE_USAGE,
+        WIRE_CLEAR,
         WIRE_OPS
 };
 
@@ -52,7 +53,7 @@ struct wire_request {
         enum network network;
         bool processes_grouped; /* the spawner's own remark for the child */
         char workspace[72];
-        int64_t cap; /* of a read; the quota of a write */
+        int64_t cap; /* of a read; the quota of a write; entries to clear */
         int64_t file_size_cap;
         int64_t caps[CGROUP_LIMITS]; /* 0 = none */
 };

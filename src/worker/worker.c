@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "worker/slot.h"
+#include "worker/sweep.h"
 
 enum { STACK = 1 << 20, KEEPER_MS = 1000 };
 
@@ -80,11 +81,14 @@ static void *keeper_main(void *arg)
                                          .tv_nsec = KEEPER_MS % 1000 * 1000000L };
         struct worker *w = arg;
         struct scope scope;
+        int64_t next_sweep = 0;
 
         scope_init(&scope, w->options.world);
         while (!w->over) {
                 for (int i = 0; i < w->n_started; i++)
                         beat(w, &w->slots[i], &scope);
+                if (!w->draining)
+                        sweep(&w->options, &scope, &next_sweep);
                 nanosleep(&moment, NULL);
         }
         scope_done(&scope);

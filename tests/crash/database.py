@@ -58,6 +58,10 @@ EVENT_TYPE = {
     42: "task.dependency_removed",
     43: "task.dependency_failed",
     44: "task.deleted",
+    60: "scheduler.paused",
+    61: "scheduler.resumed",
+    62: "scheduler.drain_started",
+    63: "scheduler.drain_completed",
 }
 HOLD_BACKOFF = 4
 

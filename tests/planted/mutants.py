@@ -36,6 +36,9 @@ SUITES = {
 }
 
 MUTANTS = [
+    Mutant("a resume of the scheduler wakes no claim that waits", [
+        Edit("src/domain/scheduler.c", "        tx_hint(tx, HINT_RESUMED, 0, 0);\n", ""),
+    ], ["sim"]),
     Mutant("an answer leaves before its commit", [
         Edit("src/store/writer.c", "return engine_commit(&store->scope, store->writer) ? BATCH_BROKEN : BATCH_DONE;",
              "return BATCH_DONE;"),

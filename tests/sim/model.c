@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "domain/scheduler.h"
 #include "sim.h"
 
 #define GAP (2 * US_PER_S)
@@ -418,6 +419,8 @@ static void moved(struct sim *s, struct run_fact *r, const struct stored_event *
                 taken_by_tick(s, r, e);
         r->status = m->to;
         if (m->to == RUN_CLAIMED) {
+                if (s->scheduler_paused)
+                        violation(s, "run %lld is handed out while the scheduler is paused", (long long)r->id);
                 if (number_in(e, "epoch") != ++r->epoch)
                         violation(s, "I12: run %lld is claimed in epoch %lld after %lld",
                                   (long long)r->id, (long long)number_in(e, "epoch"),
@@ -490,7 +493,7 @@ static void approval_resolved(struct sim *s, struct run_fact *r, const struct st
 
 static void numbered(struct sim *s, const struct stored_event *e)
 {
-        struct tree_fact *tree = map_get(&s->trees, e->tree);
+        struct tree_fact *tree = e->tree == SCHEDULER_TREE ? &s->scheduler : map_get(&s->trees, e->tree);
 
         if (!tree) {
                 tree = xcalloc(1, sizeof(*tree));
@@ -526,12 +529,33 @@ static bool is_asked(const struct op *op)
                       op->kind == OP_RETRY);
 }
 
+static void scheduler_event(struct sim *s, const struct stored_event *e)
+{
+        if (e->type == EVENT_SCHEDULER_PAUSED || e->type == EVENT_SCHEDULER_RESUMED)
+                s->scheduler_paused = e->type == EVENT_SCHEDULER_PAUSED;
+        if (e->type != EVENT_SCHEDULER_DRAIN_COMPLETED)
+                return;
+        if (says(e, "\"timed_out\":true"))
+                reached(s, DRAIN_LATE);
+        if (!says(e, "\"completed\":true"))
+                return;
+        reached(s, DRAINED);
+        for (size_t i = 0; i < s->n_leased; i++)
+                if (is_leased(s->leased[i]))
+                        violation(s, "a drain says that it is completed, and run %lld is held",
+                                  (long long)s->leased[i]->id);
+}
+
 void model_event(struct sim *s, const struct stored_event *e, const struct op *op)
 {
         struct run_fact *r;
 
         s->suspect = e->run ? e->run : e->task;
         numbered(s, e);
+        if (e->tree == SCHEDULER_TREE) {
+                scheduler_event(s, e);
+                return;
+        }
         if (e->type <= EVENT_TASK_STATUS_CHANGED) {
                 task_event(s, e);
                 return;
@@ -777,7 +801,7 @@ void model_all(struct sim *s)
                         violation(s, "I31: a reader of tree %lld sleeps at %lld and was not woken",
                                   (long long)f->tree, (long long)f->cursor);
         }
-        for (const struct op *op = s->waiters; op && !s->failed; op = op->next)
+        for (const struct op *op = s->waiters; op && !s->failed && !s->scheduler_paused; op = op->next)
                 if ((op->kind == OP_TAKE || (op->kind == OP_CLAIM && !op->session)) &&
                     rows_takeable(s->rows, op->kind == OP_TAKE ? EXECUTOR_WORKER : EXECUTOR_AGENT))
                         violation(s, "I22: a claim waits although there is a run that it may take");

@@ -6,6 +6,7 @@
 #include "domain/cancel.h"
 #include "domain/idempotency.h"
 #include "domain/attempt.h"
+#include "domain/scheduler.h"
 #include "sim.h"
 
 enum { GIVEN_UP_KEEP = 3, FOLLOW_PAGE = 20 };
@@ -124,6 +125,8 @@ enum err op_claim(struct op *op, struct tx *tx)
         if (op->claim.call.parked) {
                 op->was_parked = true;
                 reached(op->sim, PARKED);
+                if (op->sim->scheduler_paused)
+                        reached(op->sim, SCHEDULER_PAUSED);
         }
         return e;
 }
@@ -186,6 +189,22 @@ static enum err run_release(struct op *op, struct tx *tx)
 static enum err run_archive(struct op *op, struct tx *tx)
 {
         return definition_archive(tx, op->by, STR("doomed"));
+}
+
+static enum err run_pause(struct op *op, struct tx *tx)
+{
+        struct scheduler scheduler;
+        struct drain drain;
+
+        return op->lease ? scheduler_drain(tx, op->by, STR_NONE, op->lease, &drain) :
+                           scheduler_pause(tx, op->by, STR_NONE, STR_NONE, &scheduler);
+}
+
+static enum err run_resume(struct op *op, struct tx *tx)
+{
+        struct scheduler scheduler;
+
+        return scheduler_resume(tx, op->by, STR_NONE, STR_NONE, &scheduler);
 }
 
 static enum err run_follow_tree(struct op *op, struct tx *tx)
@@ -1010,6 +1029,17 @@ void follower_read(struct sim *s, struct follower *f)
         f->woken = false;
         f->reading = true;
         op_submit(op);
+}
+
+static bool fill_pause(struct op *op)
+{
+        op->lease = one_in(&op->sim->w, 2) ? 1 + roll(&op->sim->w, 60) : 0;
+        return one_in(&op->sim->w, 5);
+}
+
+static bool fill_resume(struct op *op)
+{
+        return op->sim->scheduler_paused;
 }
 
 static bool fill_archive(struct op *op)

@@ -209,7 +209,8 @@ struct sim {
         bool ticked;
         int64_t tick_wall, tick_boot, slow, still_until; /* the lease clock as it must at least run */
         int restarts, wall_epoch;
-        bool archived;
+        bool archived, scheduler_paused;
+        struct tree_fact scheduler; /* events of the scheduler: its tree's number is no key of a map */
 };
 
 #define reached(sim, name) ((sim)->reached[REACH_##name]++)
