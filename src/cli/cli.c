@@ -127,6 +127,10 @@ static const struct cli_option workspace_create_options[] = {
         "Exit status: 0 the run completed, 1 it failed, 3 it was canceled, 4 it timed out;\n" \
         "2 bad input, 6 no server, 130 after Ctrl-C (the run goes on)."
 
+#define FORCE_NOTES                                                                           \
+        "Up to 50 runs, each on its own. The tokens of their holders are void afterwards.\n" \
+        "Exit status with several: 0 all were done, 1 one was refused."
+
 static const struct command commands[] = {
         { "serve", "[options]", "run the server", NULL, NULL, 0, 0, NULL },
         { "run", "FILE", "run a definition from a file, follow it, print its result", run_options,
@@ -189,6 +193,10 @@ static const struct command commands[] = {
         { "runs cancel", "ID", "cancel a run", reason_options, command_runs_cancel, 1, 1, NULL },
         { "runs retry", "ID", "a new run after one that ended badly", NULL, command_runs_retry, 1,
           1, NULL },
+        { "runs force-release", "ID...", "take claimed runs from their holders", reason_options,
+          command_runs_force_release, 1, 50, FORCE_NOTES },
+        { "runs force-fail", "ID... --reason TEXT", "end runs, whatever they do", reason_options,
+          command_runs_force_fail, 1, 50, FORCE_NOTES },
         { "runs explain", "ID", "why it does not go on", NULL, command_runs_explain, 1, 1, NULL },
         { "approvals list", "", "list approvals", approvals_list_options, command_approvals_list, 0,
           0, NULL },

@@ -259,6 +259,26 @@ enum err show_list(struct cli *cli, struct path *path, const struct column *colu
         return ERR_OK;
 }
 
+enum err show_post_items(struct cli *cli, const char *path, struct str body,
+                         const struct column *columns, size_t n)
+{
+        struct http_response response;
+        json_t *reply, *item;
+        size_t i;
+        enum err e = post_json(cli, path, body, &response, &reply);
+
+        if (e)
+                return e;
+        if (cli->format == OUTPUT_JSON)
+                print_body(cli, &response);
+        else
+                show_items(cli, columns, n, reply);
+        json_array_foreach (member_items(reply), i, item)
+                if (!json_is_true(json_object_get(item, "ok")))
+                        cli->status = 1;
+        return ERR_OK;
+}
+
 enum err show_get(struct cli *cli, const char *path)
 {
         const struct http_call call = { .method = "GET", .path = path };

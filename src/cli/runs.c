@@ -211,6 +211,48 @@ enum err command_runs_retry(struct cli *cli)
                              "run");
 }
 
+static void body_ids(struct cli *cli, struct body *body)
+{
+        json_key(&body->j, "run_ids");
+        json_begin_list(&body->j);
+        for (int i = 0; i < cli->n_args; i++)
+                json_put_text(&body->j, cli->args[i]);
+        json_end_list(&body->j);
+}
+
+/* One run by its own route, several by that of many. */
+static enum err force(struct cli *cli, const char *verb, const char *bulk)
+{
+        static const struct column columns[] = {
+                { "ID", "run_id", SHOW_TEXT },
+                { "STATUS", "run.status", SHOW_STATUS },
+                { "REFUSED", "error.code", SHOW_TEXT },
+                { "WHY", "error.detail", SHOW_FREE },
+        };
+        struct body body;
+        enum err e = connect_server(cli);
+
+        if (e)
+                return e;
+        body_begin(&body);
+        body_text(&body, "reason", cli_option(cli, "reason"));
+        if (cli->n_args == 1)
+                return show_post(cli, path_of(cli, "/v1/runs/", cli->args[0], verb),
+                                 body_end(cli, &body), NULL);
+        body_ids(cli, &body);
+        return show_post_items(cli, bulk, body_end(cli, &body), columns, LENGTH(columns));
+}
+
+enum err command_runs_force_release(struct cli *cli)
+{
+        return force(cli, "/force-release", "/v1/runs/bulk/release");
+}
+
+enum err command_runs_force_fail(struct cli *cli)
+{
+        return force(cli, "/force-fail", "/v1/runs/bulk/fail");
+}
+
 enum err command_runs_explain(struct cli *cli)
 {
         enum err e = connect_server(cli);

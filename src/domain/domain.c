@@ -10,6 +10,7 @@
 #include "domain/approval.h"
 #include "domain/claim.h"
 #include "domain/cancel.h"
+#include "domain/force.h"
 #include "domain/idempotency.h"
 #include "domain/join.h"
 #include "domain/lane_record.h"
@@ -25,6 +26,7 @@ struct domain *domain_new(const struct world *world)
         struct domain *d = xcalloc(1, sizeof(*d));
 
         d->world = world;
+        d->force_limit = FORCE_LIMIT;
         d->lanes = lane_table_new();
         d->daemon = (struct principal){ .actor = STR("daemon:baton"),
                                         .origin = STR("daemon:tick"),
@@ -267,10 +269,13 @@ static enum err expire_approvals(struct tx *tx)
 
 static enum err trim(struct tx *tx, struct domain *d)
 {
+        enum err e;
+
         if (tx_now(tx) < d->next_trim)
                 return ERR_OK;
         d->next_trim = tx_now(tx) + 10 * US_PER_S;
-        return tx_exec(tx, SQL_IDEMPOTENCY_TRIM, INT(tx_now(tx) - IDEMPOTENCY_AGE));
+        e = force_trim(tx);
+        return e ? e : tx_exec(tx, SQL_IDEMPOTENCY_TRIM, INT(tx_now(tx) - IDEMPOTENCY_AGE));
 }
 
 enum err domain_tick(struct domain *d, struct tx *tx)

@@ -152,6 +152,12 @@ struct arg fence_arg(const struct fence *fence)
                             STR_NONE);
 }
 
+bool run_is_held_by(const struct run *run, const struct principal *by)
+{
+        return str_eq(run->claimed_by, by->actor) ||
+               (by->session_id.p && str_eq(run->session_id, by->session_id));
+}
+
 bool run_has_token(const struct run *run, const struct fence *fence)
 {
         return run->claim_token_hash.n == sizeof(fence->digest) &&
@@ -431,7 +437,7 @@ static enum err fence_error(struct tx *tx, const struct run *run, const struct f
                 return fail(scope, ERR_STALE_TOKEN,
                             "the claim token is not the current one of this run: its lease was"
                             " given up, expired or taken over");
-        if (!str_eq(run->claimed_by, fence->by->actor))
+        if (!run_is_held_by(run, fence->by))
                 return fail(scope, ERR_FOREIGN_RUN,
                             "the claim token was given to another principal");
         if (!run_is_leased(run->status))

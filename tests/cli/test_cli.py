@@ -208,6 +208,20 @@ def test_retry_after_a_cancel(cli):
     assert "(invalid_transition)" in cli.err or "(conflict)" in cli.err
 
 
+def test_runs_are_forced_one_or_several_at_a_time(cli):
+    runs = [cli.json("task", "create", "--title", "t", "--start")["run"]["id"] for _ in range(3)]
+    cli("runs", "force-fail", runs[0], status=2)
+    assert "(reason_required)" in cli.err
+    assert re.search("^failure_kind +operator_forced$", cli("runs", "force-fail", runs[0], "--reason", "away"), re.M)
+    cli("runs", "force-release", runs[1], status=5)
+    assert "only a claimed run" in cli.err
+    table = cli("runs", "force-fail", *runs, "--reason", "away", status=1).splitlines()
+    assert [line.split()[:3] for line in table[1:]] == [
+        [runs[0], "-", "invalid_transition"], [runs[1], "failed", "-"], [runs[2], "failed", "-"]]
+    rows = cli.lines("runs", "force-release", *runs, status=1)
+    assert [row["run_id"] for row in rows] == runs and not any(row["ok"] for row in rows)
+
+
 def test_errors_say_field_and_limit(cli):
     cli("task", "create", "--title", "x" * 2000, status=7)
     assert "field: title" in cli.err and "limit: 1000, got 2000" in cli.err
