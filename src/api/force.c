@@ -50,6 +50,11 @@ static enum err fail_one(struct request *r, struct tx *tx)
         return one(r, tx, force_fail);
 }
 
+static enum err recover_one(struct request *r, struct tx *tx)
+{
+        return one(r, tx, run_recover);
+}
+
 /* ---- many ---- */
 
 struct bulk_body {
@@ -142,6 +147,9 @@ const struct route force_routes[] = {
         { HTTP_POST, "/v1/runs/{run}/force-release", SCOPE_TASKS_WRITE, ROUTE_WRITE,
           ROUTE_IDEMPOTENT, &cancel_body_record, &run_record, release_one, CALL_CANCEL,
           "Take a run from its holder" },
+        { HTTP_POST, "/v1/runs/{run}/recover", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &cancel_body_record, &run_record, recover_one, CALL_CANCEL,
+          "Free a run from its attention mark" },
         { HTTP_POST, "/v1/runs/{run}/force-fail", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &cancel_body_record, &run_record, fail_one, CALL_CANCEL, "Force a run to fail" },
         { 0 },

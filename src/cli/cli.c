@@ -197,6 +197,8 @@ static const struct command commands[] = {
           command_runs_force_release, 1, 50, FORCE_NOTES },
         { "runs force-fail", "ID... --reason TEXT", "end runs, whatever they do", reason_options,
           command_runs_force_fail, 1, 50, FORCE_NOTES },
+        { "runs recover", "ID", "take the attention mark from a run, and the run from a silent holder",
+          reason_options, command_runs_recover, 1, 1, NULL },
         { "runs explain", "ID", "why it does not go on", NULL, command_runs_explain, 1, 1, NULL },
         { "approvals list", "", "list approvals", approvals_list_options, command_approvals_list, 0,
           0, NULL },

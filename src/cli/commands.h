@@ -40,6 +40,7 @@ enum err command_runs_cancel(struct cli *);
 enum err command_runs_retry(struct cli *);
 enum err command_runs_force_release(struct cli *);
 enum err command_runs_force_fail(struct cli *);
+enum err command_runs_recover(struct cli *);
 enum err command_runs_explain(struct cli *);
 
 enum err command_approvals_list(struct cli *);

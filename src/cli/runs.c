@@ -189,7 +189,8 @@ enum err command_runs_events(struct cli *cli)
 
 /* ---- changes ---- */
 
-enum err command_runs_cancel(struct cli *cli)
+/* POST /v1/runs/ID/verb with --reason. */
+static enum err post_reason(struct cli *cli, const char *verb)
 {
         struct body body;
         enum err e = connect_server(cli);
@@ -198,8 +199,13 @@ enum err command_runs_cancel(struct cli *cli)
                 return e;
         body_begin(&body);
         body_text(&body, "reason", cli_option(cli, "reason"));
-        return show_post(cli, path_of(cli, "/v1/runs/", cli->args[0], "/cancel"),
-                         body_end(cli, &body), "run");
+        return show_post(cli, path_of(cli, "/v1/runs/", cli->args[0], verb), body_end(cli, &body),
+                         "run");
+}
+
+enum err command_runs_cancel(struct cli *cli)
+{
+        return post_reason(cli, "/cancel");
 }
 
 enum err command_runs_retry(struct cli *cli)
@@ -230,15 +236,15 @@ static enum err force(struct cli *cli, const char *verb, const char *bulk)
                 { "WHY", "error.detail", SHOW_FREE },
         };
         struct body body;
-        enum err e = connect_server(cli);
+        enum err e;
 
+        if (cli->n_args == 1)
+                return post_reason(cli, verb);
+        e = connect_server(cli);
         if (e)
                 return e;
         body_begin(&body);
         body_text(&body, "reason", cli_option(cli, "reason"));
-        if (cli->n_args == 1)
-                return show_post(cli, path_of(cli, "/v1/runs/", cli->args[0], verb),
-                                 body_end(cli, &body), NULL);
         body_ids(cli, &body);
         return show_post_items(cli, bulk, body_end(cli, &body), columns, LENGTH(columns));
 }
@@ -251,6 +257,11 @@ enum err command_runs_force_release(struct cli *cli)
 enum err command_runs_force_fail(struct cli *cli)
 {
         return force(cli, "/force-fail", "/v1/runs/bulk/fail");
+}
+
+enum err command_runs_recover(struct cli *cli)
+{
+        return post_reason(cli, "/recover");
 }
 
 enum err command_runs_explain(struct cli *cli)

@@ -5,6 +5,7 @@
 
 #include "core/failpoint.h"
 #include "domain/attempt.h"
+#include "domain/attention.h"
 #include "domain/domain.h"
 #include "domain/join.h"
 #include "domain/session.h"
@@ -157,6 +158,7 @@ static enum err grant(struct tx *tx, const struct principal *by, const struct cl
         if (!e)
                 e = events_append(tx, &events);
         task->latest_sequence = events.last;
+        task->attention = STR_NONE;
         task->current_run_id = task->last_run_id;
         if (!e)
                 *out = (struct claim){ task, run, token_text(tx, run),
@@ -316,6 +318,8 @@ enum err claim_heartbeat(struct tx *tx, const struct fence *fence, int64_t id, i
                             INT(tx_now(tx)), fence_arg(fence), INT(now));
         if (!e && !changed)
                 e = fail(tx_scope(tx), ERR_STALE_TOKEN, "the run was moved by somebody else");
+        if (!e && run.attention.p)
+                e = attention_set(tx, &run, STR_NONE);
         *out = (struct heartbeat){ lease_wall(domain, tx_now(tx), until), run.cancel_requested, run.tree_id };
         return e;
 }

@@ -8,6 +8,7 @@
 #include "core/failpoint.h"
 #include "core/log.h"
 #include "domain/approval.h"
+#include "domain/attention.h"
 #include "domain/claim.h"
 #include "domain/cancel.h"
 #include "domain/force.h"
@@ -26,6 +27,8 @@ struct domain *domain_new(const struct world *world)
         struct domain *d = xcalloc(1, sizeof(*d));
 
         d->world = world;
+        d->attention = attention_new();
+        d->attention_after = ATTENTION_AFTER;
         d->force_limit = FORCE_LIMIT;
         d->lanes = lane_table_new();
         d->daemon = (struct principal){ .actor = STR("daemon:baton"),
@@ -38,6 +41,7 @@ struct domain *domain_new(const struct world *world)
 void domain_free(struct domain *d)
 {
         lane_table_free(d->lanes);
+        attention_free(d->attention);
         free(d);
 }
 
@@ -301,5 +305,7 @@ enum err domain_tick(struct domain *d, struct tx *tx)
                 e = time_out_runs(tx);
         if (!e)
                 e = expire_approvals(tx);
+        if (!e)
+                e = attention_tick(tx, d);
         return e ? e : trim(tx, d);
 }

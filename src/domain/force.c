@@ -1,5 +1,6 @@
 #include "domain/force.h"
 
+#include "domain/attention.h"
 #include "domain/cancel.h"
 #include "domain/claim.h"
 #include "domain/domain.h"
@@ -51,6 +52,10 @@ static struct str payload(struct tx *tx, const struct run *run, const struct sai
         json_put_bool(&j, true);
         json_key(&j, "previous_status");
         json_put_text(&j, run_status_names.text[run->status]);
+        if (run->attention.p) {
+                json_key(&j, "attention");
+                json_put_str(&j, run->attention);
+        }
         if (run->session_id.p) {
                 json_key(&j, "session_id");
                 json_put_str(&j, run->session_id);
@@ -92,6 +97,30 @@ enum err force_release(struct tx *tx, const struct principal *by, int64_t id,
                 return e;
         change.payload = payload(tx, run, said);
         return run_requeue(tx, run, &change, by);
+}
+
+enum err run_recover(struct tx *tx, const struct principal *by, int64_t id, const struct said *said,
+                     struct run *run)
+{
+        struct events events = { .by = by };
+        struct run_change change = { .to = RUN_QUEUED, .event = EVENT_RUN_RECOVERED };
+        enum err e = run_get(tx, by, id, run);
+
+        if (!e && run_is_terminal(run->status))
+                e = is_over(tx, run);
+        else if (!e && !run->attention.p)
+                e = fail_diagnosed(tx_scope(tx), "task_run_not_recoverable", ERR_INVALID_TRANSITION,
+                                   "the run carries no attention mark: there is nothing to recover"
+                                   " it from");
+        if (e)
+                return e;
+        change.payload = payload(tx, run, said);
+        if (run_is_leased(run->status))
+                return run_requeue(tx, run, &change, by);
+        events.tree = run->tree_id;
+        events_add(tx, &events, change.event, run->task_id, id, change.payload);
+        e = attention_set(tx, run, STR_NONE);
+        return e ? e : events_append(tx, &events);
 }
 
 enum err force_reason_check(struct scope *scope, struct str reason)

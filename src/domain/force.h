@@ -19,6 +19,9 @@ enum err force_release(struct tx *, const struct principal *, int64_t run, const
  * and whoever waits for it is told.  Needs a reason. */
 enum err force_fail(struct tx *, const struct principal *, int64_t run, const struct said *,
                     struct run *) NODISCARD;
+/* A run that carries an attention mark loses it; one that is held goes back to the queue. */
+enum err run_recover(struct tx *, const struct principal *, int64_t run, const struct said *,
+                     struct run *) NODISCARD;
 enum err force_reason_check(struct scope *, struct str reason) NODISCARD;
 
 enum { FORCE_LIMIT = 10 };

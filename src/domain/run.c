@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/failpoint.h"
+#include "domain/attention.h"
 #include "domain/domain.h"
 #include "domain/sql.h"
 
@@ -553,7 +554,7 @@ enum err run_write(struct tx *tx, struct run *run, const struct fence *fence, bo
         e = write_row(tx, run, &before, fence, &changed);
         if (!e && !changed)
                 e = fail(tx_scope(tx), ERR_STALE_TOKEN, "the run was moved by somebody else");
-        return e;
+        return e || !run->attention.p ? e : attention_set(tx, run, STR_NONE);
 }
 
 enum err run_end_steps(struct tx *tx, const struct run *run)
@@ -591,6 +592,8 @@ enum err run_move(struct tx *tx, struct run *run, const struct run_change *chang
                          "the run was moved by somebody else");
         if (!e)
                 e = failpoint(tx_scope(tx), FAILPOINT_RUN_MOVED);
+        if (!e && run->attention.p)
+                e = attention_set(tx, run, STR_NONE);
         if (!e && before.status == RUN_QUEUED)
                 e = leave_lane(tx, &before);
         if (!e && run->status == RUN_QUEUED && !run->hold)
