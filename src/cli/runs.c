@@ -15,6 +15,7 @@ enum err command_runs_list(struct cli *cli)
                 { "KIND", "kind", SHOW_TEXT },
                 { "ATTEMPT", "attempt", SHOW_NUMBER },
                 { "STEPS", "usage.steps", SHOW_NUMBER },
+                { "ATTENTION", "attention", SHOW_TEXT },
                 { "QUEUED", "queued_at", SHOW_AGE },
                 { "ENDED", "ended_at", SHOW_AGE },
                 { "ERROR", "error", SHOW_FREE },

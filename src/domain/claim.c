@@ -271,7 +271,9 @@ enum err claim_attach(struct tx *tx, const struct fence *fence, const struct cla
         events.tree = run->tree_id;
         events_add(tx, &events, EVENT_RUN_SESSION_BOUND, run->task_id, run->id,
                    payload_said(tx, "session_id", session, STR_NONE));
-        return events_append(tx, &events);
+        e = events_append(tx, &events);
+        ((struct claim *)out->items)->task->latest_sequence = events.last;
+        return e;
 }
 
 /* ---- what the holder does ---- */

@@ -149,6 +149,8 @@ enum err force_fail(struct tx *tx, const struct principal *by, int64_t id, const
         events.tree = run->tree_id;
         change.payload = payload(tx, run, said);
         e = run_break_off(tx, run, &change, &events);
+        if (e)
+                return e;
         run->claim_token_hash = STR_NONE;
-        return e ? e : tx_exec(tx, SQL_RUN_TOKEN_VOID, INT(id));
+        return tx_exec(tx, SQL_RUN_TOKEN_VOID, INT(id));
 }

@@ -168,9 +168,12 @@ enum err key_list(struct tx *tx, const struct principal *by, int64_t before, int
 static enum err end_session(struct tx *tx, const struct principal *by, const struct key *key)
 {
         int64_t other;
-        enum err e = tx_number(tx, SQL_KEY_OF_SESSION, &other, NAME(key->session_id), INT(tx_now(tx)));
+        enum err e = tx_number(tx, SQL_KEY_OF_SESSION, &other, NAME(key->session_id), INT(tx_now(tx)),
+                               NAME(key->workspace_id));
 
-        return e == ERR_EMPTY ? session_release(tx, by, key->session_id, key->workspace_id, "session_ended") : e;
+        return e == ERR_EMPTY ?
+                       session_release(tx, by, key->session_id, key->workspace_id, "session_ended") :
+                       e;
 }
 
 enum err key_revoke(struct tx *tx, const struct principal *by, int64_t id)

@@ -84,6 +84,7 @@ def test_a_session_is_attached_to_a_queued_run_by_a_claim(api, capability):
     assert claim["run"]["status"] == "claimed" and claim["run"]["session_id"] == capability and claim["lease_until"]
     assert types_of(api, run) == ["run.queued", "run.claimed", "run.session_bound"]
     assert events_of(api, run)[-1]["payload"] == {"session_id": capability}
+    assert claim["task"]["latest_sequence"] == events_of(api, run)[-1]["sequence"]
     assert session_of(api, capability).post(path_of(run, "complete"), {"result": 1}, 200)["status"] == "completed"
 
 

@@ -218,6 +218,8 @@ def test_runs_are_forced_one_or_several_at_a_time(cli):
     table = cli("runs", "force-fail", *runs, "--reason", "away", status=1).splitlines()
     assert [line.split()[:3] for line in table[1:]] == [
         [runs[0], "-", "invalid_transition"], [runs[1], "failed", "-"], [runs[2], "failed", "-"]]
+    cli("runs", "recover", runs[0], "--reason", "look", status=5)
+    assert "is failed already" in cli.err
     rows = cli.lines("runs", "force-release", *runs, status=1)
     assert [row["run_id"] for row in rows] == runs and not any(row["ok"] for row in rows)
 

@@ -506,6 +506,8 @@ static void check_force_release(struct op *op)
 {
         must_tell(op, EVENT_RUN_RELEASED, 0, op->id);
         reached(op->sim, FORCED_BACK);
+        if (run_of(op->sim, op->id)->kind != RUN_ROOT)
+                reached(op->sim, FORCED_BACK_CHILD);
 }
 
 static struct held *hold_slot(struct sim *s)
