@@ -239,6 +239,15 @@ static void show_items(struct cli *cli, const struct column *columns, size_t n, 
                         STR_ARG(text_clean(&cli->scope, cursor)));
 }
 
+void show_rows(struct cli *cli, const struct http_response *response, const json_t *rows,
+               const struct column *columns, size_t n)
+{
+        if (cli->format == OUTPUT_JSON)
+                print_body(cli, response);
+        else
+                show_items(cli, columns, n, rows);
+}
+
 enum err show_list(struct cli *cli, struct path *path, const struct column *columns, size_t n)
 {
         struct http_response response;
@@ -252,30 +261,7 @@ enum err show_list(struct cli *cli, struct path *path, const struct column *colu
         e = send_json(cli, &call, &response, &reply);
         if (e)
                 return e;
-        if (cli->format == OUTPUT_JSON)
-                print_body(cli, &response);
-        else
-                show_items(cli, columns, n, reply);
-        return ERR_OK;
-}
-
-enum err show_post_items(struct cli *cli, const char *path, struct str body,
-                         const struct column *columns, size_t n)
-{
-        struct http_response response;
-        json_t *reply, *item;
-        size_t i;
-        enum err e = post_json(cli, path, body, &response, &reply);
-
-        if (e)
-                return e;
-        if (cli->format == OUTPUT_JSON)
-                print_body(cli, &response);
-        else
-                show_items(cli, columns, n, reply);
-        json_array_foreach (member_items(reply), i, item)
-                if (!json_is_true(json_object_get(item, "ok")))
-                        cli->status = 1;
+        show_rows(cli, &response, reply, columns, n);
         return ERR_OK;
 }
 

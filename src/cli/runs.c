@@ -236,7 +236,10 @@ static enum err force(struct cli *cli, const char *verb, const char *bulk)
                 { "REFUSED", "error.code", SHOW_TEXT },
                 { "WHY", "error.detail", SHOW_FREE },
         };
+        struct http_response response;
         struct body body;
+        json_t *reply, *row;
+        size_t i;
         enum err e;
 
         if (cli->n_args == 1)
@@ -247,7 +250,14 @@ static enum err force(struct cli *cli, const char *verb, const char *bulk)
         body_begin(&body);
         body_text(&body, "reason", cli_option(cli, "reason"));
         body_ids(cli, &body);
-        return show_post_items(cli, bulk, body_end(cli, &body), columns, LENGTH(columns));
+        e = post_json(cli, bulk, body_end(cli, &body), &response, &reply);
+        if (e)
+                return e;
+        show_rows(cli, &response, reply, columns, LENGTH(columns));
+        json_array_foreach (member_items(reply), i, row)
+                if (!json_is_true(json_object_get(row, "ok")))
+                        cli->status = 1;
+        return ERR_OK;
 }
 
 enum err command_runs_force_release(struct cli *cli)
