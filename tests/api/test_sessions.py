@@ -133,3 +133,22 @@ def test_given_a_session_stops_while_holding_a_run_then_it_is_queued_again_and_o
     assert events_of(api, run)[-1]["type"] == "run.released"
     assert events_of(api, run)[-1]["payload"] == {"reason": "session_ended"}
     assert run_of(api, other)["status"] == "claimed"
+
+
+def test_given_boot_with_runs_of_sessions_then_a_living_one_keeps_its_run_and_that_of_a_gone_one_is_queued_never_failed(own_server):
+    api = Client(own_server)
+    keys = {name: api.key_for(ref=name, session_id=name)["key"] for name in ("living", "gone")}
+    claims = {}
+    for name, key in keys.items():
+        claims[name] = Client(own_server, key).claimed(name, lease_seconds=2 if name == "gone" else 60)["run"]
+        Client(own_server, key).post(path_of(claims[name], "start"), {}, 200)
+    before = {name: types_of(api, run) for name, run in claims.items()}
+    own_server.kill()
+    own_server.start()
+    api = Client(own_server)
+    wait_until(lambda: run_of(api, claims["gone"])["status"] == "queued", 20)
+    assert types_of(api, claims["gone"]) == before["gone"] + ["run.lease_expired"]
+    assert run_of(api, claims["gone"])["recoveries"] == 1
+    assert types_of(api, claims["living"]) == before["living"]
+    done = Client(own_server, keys["living"]).post(path_of(claims["living"], "complete"), {"result": 1}, 200)
+    assert done["status"] == "completed" and done["epoch"] == 1
