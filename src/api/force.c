@@ -120,7 +120,8 @@ static enum err many(struct request *r, struct tx *tx, force_operation *operatio
                 rows[i].fault = r->scope.fault;
                 rows[i].record = &started_record;
                 rows[i].value = started(r, NULL, run, NULL, false);
-                if (err_http_status(rows[i].result) >= 500)
+                if (err_http_status(rows[i].result) >= 500 ||
+                    rows[i].result == ERR_FORBIDDEN_OPERATION)
                         e = rows[i].result;
         }
         return e ? e : request_reply_batch(r, (struct list){ rows, n });

@@ -6,7 +6,7 @@
 #include "domain/domain.h"
 #include "domain/sql.h"
 
-enum { LANES_A_TICK = 100, LEASES_A_TICK = 200 };
+enum { LANES_A_TICK = 100, LEASES_A_TICK = 100 };
 
 /* The run at the head of a lane, in the lease clock's time: it stands still with the server. */
 struct watch {

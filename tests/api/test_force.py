@@ -1,4 +1,5 @@
 """Operators' operations on runs: forced release and failure, many at once, retries, and how often an agent may."""
+import concurrent.futures
 import sqlite3
 
 import pytest
@@ -97,6 +98,18 @@ def test_a_run_of_another_workspace_is_not_there(api, capability):
         row = other.post("/v1/runs/bulk/" + verb, {"run_ids": [claim["run"]["id"]], "reason": "mine"}, 200)["items"][0]
         assert not row["ok"] and row["error"]["code"] == "not_found"
     assert run_of(api, claim["run"])["status"] == "claimed"
+
+
+def test_of_a_completion_and_a_forced_failure_at_once_one_wins(api, capability):
+    other = api.again()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for _ in range(20):
+            claim = api.claimed(capability)
+            forced = pool.submit(other.request, "POST", path_of(claim["run"], "force-fail"), {"reason": "x"})
+            done = api.request("POST", path_of(claim["run"], "complete"), holder(claim, result=1))
+            assert sorted([forced.result().status_code, done.status_code]) == [200, 409]
+            end = {"completed": "run.completed", "failed": "run.operator_forced_fail"}
+            assert types_of(api, claim["run"])[2:] == [end[run_of(api, claim["run"])["status"]]]
 
 
 def test_the_same_key_gives_the_same_answer(api, capability):
@@ -245,6 +258,8 @@ def test_agents_may_be_kept_from_operators_work(tmp_path):
     for verb, body in ("force-release", {}), ("force-fail", {"reason": "x"}), ("retry", {}):
         agent.problem("POST", path_of(made["run"], verb), 403, "forbidden_operator_action", body)
     agent.problem("POST", f"/v1/tasks/{made['task']['id']}/pause", 403, "forbidden_operator_action", {"reason": "x"})
+    body = {"run_ids": [made["run"]["id"]], "reason": "x"}
+    agent.problem("POST", "/v1/runs/bulk/fail", 403, "forbidden_operator_action", body)
     force_fail(api, made["run"])
     server.stop()
 
