@@ -62,7 +62,7 @@ struct bulk_body {
 };
 #define AT(member) offsetof(struct bulk_body, member)
 static const struct field bulk_fields[] = {
-        { "run_ids", FIELD_JSON, FIELD_WIRE | FIELD_REQUIRED, AT(run_ids), NULL, 0, 16384,
+        { "run_ids", FIELD_JSON, FIELD_WIRE | FIELD_REQUIRED, AT(run_ids), NULL, 0, 0,
           "1 to 50 ids of runs; each counts once" },
         { "reason", FIELD_STR, FIELD_WIRE, AT(reason), NULL, 0, 4096 },
         { "metadata", FIELD_JSON, FIELD_WIRE, AT(metadata), NULL, 0, METADATA_MAX },

@@ -52,7 +52,7 @@ static enum err mark(struct tx *tx, struct domain *domain, int64_t id, const cha
                 return e;
         events.tree = run.tree_id;
         events_add(tx, &events, type, run.task_id, run.id,
-                   arena_printf(&tx_scope(tx)->arena, "{\"silent_ms\":%lld,\"queued_age_ms\":%lld}",
+                   arena_printf(&tx_scope(tx)->arena, "{\"after_ms\":%lld,\"queued_age_ms\":%lld}",
                                 (long long)(domain->attention_after / US_PER_MS),
                                 (long long)((tx_now(tx) - run.queued_at) / US_PER_MS)));
         return events_append(tx, &events);
