@@ -225,24 +225,29 @@ def test_runs_are_forced_one_or_several_at_a_time(cli):
 
 
 def test_a_run_is_held_by_commands(cli, unique):
-    made = [cli.json("task", "create", "--title", unique, "--capabilities", unique, "--start")["run"]["id"] for _ in range(4)]
-    table = cli("runs", "claim", "--capabilities", unique, "--lease", "60").splitlines()
+    cli("workspace", "create", "w", "--slug", unique)
+    here = {"BATON_WORKSPACE": unique}
+    made = [cli.json("task", "create", "--title", unique, "--capabilities", unique, "--start", env=here)["run"]["id"]
+            for _ in range(4)]
+    table = cli("runs", "claim", "--capabilities", unique, "--lease", "60", env=here).splitlines()
     assert table[0].split()[0] == "RUN" and table[1].split()[0] == made[0] and unique in table[1]
-    token = {"BATON_CLAIM_TOKEN": table[1].split()[2]}
-    cli("runs", "start", made[0], status=5)
+    token = {**here, "BATON_CLAIM_TOKEN": table[1].split()[2]}
+    cli("runs", "start", made[0], env=here, status=5)
     assert "(stale_claim_token)" in cli.err
     assert cli.json("runs", "start", made[0], env=token)["status"] == "running"
     assert cli.json("runs", "heartbeat", made[0], "--lease", "90", env=token)["cancel_requested"] is False
     cli("runs", "complete", made[0], "--result", "{", env=token, status=2)
     assert cli.json("runs", "complete", made[0], "--result", '{"n": 1}', env=token)["result"] == {"n": 1}
-    claim = cli.json("runs", "claim", made[1], "--capabilities", unique)["claims"][0]
+    claim = cli.json("runs", "claim", made[1], "--capabilities", unique, env=here)["claims"][0]
     assert cli.json("runs", "fail", made[1], "--error", "no", "--kind", "policy", "--token",
-                    claim["claim_token"])["failure_kind"] == "policy"
-    claim = cli.json("runs", "attach-session", made[2], "--session", unique, "--capabilities", unique)["claims"][0]
+                    claim["claim_token"], env=here)["failure_kind"] == "policy"
+    claim = cli.json("runs", "attach-session", made[2], "--session", unique, "--capabilities", unique,
+                     env=here)["claims"][0]
     assert claim["run"]["session_id"] == unique
-    assert cli.json("runs", "release", made[2], "--token", claim["claim_token"])["status"] == "queued"
-    assert len(cli.lines("runs", "claim", "--capabilities", unique, "--max", "5", "--priority-min", "low")) == 2
-    assert cli("runs", "claim", "--capabilities", unique, status=3) == "" and cli.err == "nothing to claim\n"
+    assert cli.json("runs", "release", made[2], "--token", claim["claim_token"], env=here)["status"] == "queued"
+    assert len(cli.lines("runs", "claim", "--capabilities", unique, "--max", "5", "--priority-min", "low",
+                         env=here)) == 2
+    assert cli("runs", "claim", "--capabilities", unique, env=here, status=3) == "" and cli.err == "nothing to claim\n"
 
 
 def test_errors_say_field_and_limit(cli):
