@@ -21,7 +21,7 @@ enum { TURNS_MAX = 10000, LEASE = 90, INPUTS_MAX = 500 };
 static const struct statement emptying[] = {
         { "tables that are unknown here",
           "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT IN ('approval',"
-          " 'definition', 'dependency', 'definition_reference', 'definition_version', 'drain', 'event', 'idempotency',"
+          " 'definition', 'dependency', 'definition_reference', 'definition_version', 'drain', 'event', 'force_use', 'idempotency',"
           " 'join_point', 'key', 'lane', 'log_line', 'migration', 'name', 'ready', 'run', "
           "'setting',"
           " 'scheduler_pause', 'secret', 'step', 'task', 'workspace')" },
@@ -32,6 +32,7 @@ static const struct statement emptying[] = {
         { "definition_version", "DELETE FROM definition_version" },
         { "drain", "DELETE FROM drain" },
         { "event", "DELETE FROM event" },
+        { "force_use", "DELETE FROM force_use" },
         { "idempotency", "DELETE FROM idempotency" },
         { "join_point", "DELETE FROM join_point" },
         { "key", "DELETE FROM key WHERE name <> 'admin'" },

@@ -36,7 +36,7 @@ struct api {
         _Atomic bool draining;
 };
 
-const struct route *const all_routes[] = { definition_routes, task_routes, run_routes, step_routes, workspace_routes,
+const struct route *const all_routes[] = { definition_routes, task_routes, force_routes, run_routes, step_routes, workspace_routes,
                                            key_routes,  approval_routes, ops_routes, scheduler_routes,
                                            stream_routes, secret_routes, NULL };
 
@@ -750,6 +750,10 @@ static void render_batch(struct request *r, struct json_out *j)
                 json_begin_object(j);
                 json_key(j, "ok");
                 json_put_bool(j, !item[i].result);
+                if (item[i].run_id.p) {
+                        json_key(j, "run_id");
+                        json_put_str(j, item[i].run_id);
+                }
                 if (item[i].result) {
                         json_key(j, "error");
                         json_problem(j, &item[i].fault, STR_NONE);

@@ -84,9 +84,14 @@ struct batch_item {
         struct fault fault;
         const struct record *record;
         const void *value;
+        struct str run_id; /* what the row is about, where rows do not follow the request's; or absent */
 };
 /* 200 {"items":[{"ok":true,…}|{"ok":false,"error":{…}}]} of struct batch_item. */
 enum err request_reply_batch(struct request *, struct list items);
+
+/* After an operation that passed force_gate(), with its result: what an agent's session tries counts
+ * although it is refused. */
+enum err request_operated(struct request *, enum err) NODISCARD;
 
 /* In a list, a text beyond LISTED_MAX bytes is shown by its beginning: {"preview","truncated"}. */
 enum { LISTED_MAX = 65536 };
@@ -152,7 +157,7 @@ struct api_options *api_options(struct api *);
 struct tally *api_streams(struct api *); /* open ones, by key */
 
 extern const struct route definition_routes[], step_routes[];
-extern const struct route task_routes[], run_routes[], workspace_routes[], key_routes[], approval_routes[], ops_routes[], stream_routes[],
+extern const struct route task_routes[], force_routes[], run_routes[], workspace_routes[], key_routes[], approval_routes[], ops_routes[], stream_routes[],
         secret_routes[], scheduler_routes[];
 
 /* openapi.c */

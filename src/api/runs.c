@@ -3,7 +3,9 @@
 #include "domain/cancel.h"
 #include "domain/claim.h"
 #include "domain/explain.h"
+#include "domain/force.h"
 #include "domain/log_line.h"
+#include "domain/session.h"
 #include "domain/sql.h"
 #include "domain/step.h"
 
@@ -11,7 +13,7 @@
 
 struct claim_body {
         int executor;
-        struct str session_id, agent_name, capabilities, channel, workspace_id;
+        struct str session_id, agent_name, capabilities, channel, workspace_id, claim_token;
         int priority_min;
         int64_t lease_seconds, max, wait_seconds;
         uint64_t given;
@@ -30,6 +32,16 @@ static const struct field claim_fields[] = {
         { "wait_seconds", FIELD_INT, FIELD_WIRE, AT(wait_seconds), NULL, 0, 60 },
 };
 enum { GIVEN_CAPABILITIES = 1 << 3 }; /* none at all is less than what the key allows */
+static const struct field attach_fields[] = {
+        { "session_id", FIELD_STR, FIELD_WIRE, AT(session_id), NULL, 1, 200 },
+        { "claim_token", FIELD_STR, FIELD_WIRE, AT(claim_token), NULL, 0, 200 },
+        { "agent_name", FIELD_STR, FIELD_WIRE, AT(agent_name), NULL, 1, 200 },
+        { "capabilities", FIELD_CAPS, FIELD_WIRE, AT(capabilities) },
+        { "lease_seconds", FIELD_INT, FIELD_WIRE, AT(lease_seconds), NULL, 1, LEASE_MAX },
+};
+static const struct record attach_body = { "AttachSession", attach_fields, LENGTH(attach_fields),
+                                           sizeof(struct claim_body),
+                                           offsetof(struct claim_body, given) };
 static const struct record claim_body = { "Claim", claim_fields, LENGTH(claim_fields),
                                           sizeof(struct claim_body),
                                           offsetof(struct claim_body, given) };
@@ -94,20 +106,39 @@ static enum err undeliver(struct request *r, struct tx *tx)
         return claim_undeliver(tx, &r->by, &r->items);
 }
 
+static enum err read_request(struct request *r, int64_t run)
+{
+        const struct claim_body *b = r->body;
+
+        r->claim.request = (struct claim_request){
+                .lease_seconds = b->lease_seconds ? b->lease_seconds : LEASE_DEFAULT,
+                .max = b->max ? (int)b->max : 1,
+                .run = run,
+        };
+        return criteria(r, &r->claim.request.criteria);
+}
+
+static enum err reply_claims(struct request *r, struct tx *tx)
+{
+        const struct claim *claims = r->items.items;
+        enum err e = ERR_OK;
+
+        for (size_t i = 0; !e && i < r->items.n; i++) {
+                run_show(tx, claims[i].run);
+                e = task_show(tx, claims[i].task);
+        }
+        r->status = 200;
+        r->render = render_claims;
+        return e;
+}
+
 static enum err claim(struct request *r, struct tx *tx, int64_t run)
 {
         const struct claim_body *b = r->body;
         struct claim_request *request = &r->claim.request;
         const struct clock *clock = r->scope.world->clock;
-        struct claim *claims;
-        enum err e;
+        enum err e = read_request(r, run);
 
-        *request = (struct claim_request){
-                .lease_seconds = b->lease_seconds ? b->lease_seconds : LEASE_DEFAULT,
-                .max = b->max ? (int)b->max : 1,
-                .run = run,
-        };
-        e = criteria(r, &request->criteria);
         if (!e && request->criteria.session_id.p)
                 request->max = 1;
         if (!e && !run && b->wait_seconds && !r->claim.wait_until)
@@ -116,15 +147,8 @@ static enum err claim(struct request *r, struct tx *tx, int64_t run)
                 e = waiting_claim(tx, &r->by, &r->claim, &r->items);
         if (e)
                 return e;
-        claims = r->items.items;
-        for (size_t i = 0; i < r->items.n; i++) {
-                run_show(tx, claims[i].run);
-                e = task_show(tx, claims[i].task);
-        }
-        r->status = 200;
-        r->render = render_claims;
         r->undeliver = undeliver;
-        return e;
+        return reply_claims(r, tx);
 }
 
 static enum err post_claim(struct request *r, struct tx *tx)
@@ -138,6 +162,27 @@ static enum err post_claim_run(struct request *r, struct tx *tx)
         enum err e = request_id(r, 0, "run", "run", &id);
 
         return e ? e : claim(r, tx, id);
+}
+
+static enum err attach_session(struct request *r, struct tx *tx)
+{
+        const struct claim_body *b = r->body;
+        struct fence fence = request_fence(r, b->claim_token);
+        bool granted;
+        int64_t id;
+        enum err e = request_id(r, 0, "run", "run", &id);
+
+        if (!e)
+                e = read_request(r, id);
+        if (!e && !r->claim.request.criteria.session_id.p)
+                e = fail_field(&r->scope, "session_id", ERR_SESSION_REQUIRED,
+                               "name the session, or use a key that belongs to one");
+        if (!e)
+                e = claim_attach(tx, &fence, &r->claim.request, &r->items, &granted);
+        if (e)
+                return e;
+        r->undeliver = granted ? undeliver : NULL;
+        return reply_claims(r, tx);
 }
 
 /* ---- holding ---- */
@@ -232,19 +277,20 @@ struct holding {
         struct run *run; /* to be filled */
 };
 
-static enum err read_holding(struct request *r, struct holding *h)
+static enum err read_holding(struct request *r, struct tx *tx, struct holding *h)
 {
         const struct holder_body *b = r->body;
+        enum err e = request_id(r, 0, "run", "run", &h->id);
 
-        h->fence = request_fence(r, b->claim_token);
         h->run = arena_new(&r->scope.arena, struct run);
-        return request_id(r, 0, "run", "run", &h->id);
+        h->fence = request_fence(r, b->claim_token);
+        return e || r->claim_token.n || b->claim_token.n ? e : session_fence(tx, &r->by, h->id, &h->fence);
 }
 
 static enum err start_run(struct request *r, struct tx *tx)
 {
         struct holding h;
-        enum err e = read_holding(r, &h);
+        enum err e = read_holding(r, tx, &h);
 
         if (!e)
                 e = claim_start(tx, &h.fence, h.id, h.run);
@@ -256,7 +302,7 @@ static enum err heartbeat_run(struct request *r, struct tx *tx)
         const struct holder_body *b = r->body;
         struct heartbeat *beat = arena_new(&r->scope.arena, struct heartbeat);
         struct holding h;
-        enum err e = read_holding(r, &h);
+        enum err e = read_holding(r, tx, &h);
 
         if (!e)
                 e = claim_heartbeat(tx, &h.fence, h.id, b->lease_seconds, beat);
@@ -267,7 +313,7 @@ static enum err complete_run(struct request *r, struct tx *tx)
 {
         const struct holder_body *b = r->body;
         struct holding h;
-        enum err e = read_holding(r, &h);
+        enum err e = read_holding(r, tx, &h);
 
         if (!e)
                 e = no_token(r, b->result, "result");
@@ -280,7 +326,7 @@ static enum err fail_run(struct request *r, struct tx *tx)
 {
         const struct holder_body *b = r->body;
         struct holding h;
-        enum err e = read_holding(r, &h);
+        enum err e = read_holding(r, tx, &h);
 
         if (!e)
                 e = no_token(r, b->metadata, "metadata");
@@ -297,7 +343,7 @@ static enum err release_run(struct request *r, struct tx *tx)
 {
         const struct holder_body *b = r->body;
         struct holding h;
-        enum err e = read_holding(r, &h);
+        enum err e = read_holding(r, tx, &h);
 
         if (!e)
                 e = claim_release(tx, &h.fence, h.id, b->reason, b->metadata, h.run);
@@ -309,13 +355,22 @@ static enum err release_run(struct request *r, struct tx *tx)
 typedef enum err item_operation(struct request *, struct tx *, const struct holder_body *,
                                 struct batch_item *);
 
+static enum err item_fence(struct request *r, struct tx *tx, const struct holder_body *b,
+                           struct fence *out)
+{
+        *out = fence_of(&r->by, b->claim_token);
+        return b->claim_token.n ? ERR_OK : session_fence(tx, &r->by, b->run_id, out);
+}
+
 static enum err complete_one(struct request *r, struct tx *tx, const struct holder_body *b,
                              struct batch_item *item)
 {
         struct run *run = arena_new(&r->scope.arena, struct run);
-        struct fence fence = fence_of(&r->by, b->claim_token);
+        struct fence fence;
         enum err e = no_token(r, b->result, "result");
 
+        if (!e)
+                e = item_fence(r, tx, b, &fence);
         if (!e)
                 e = claim_complete(tx, &fence, b->run_id, b->result, run);
         if (!e)
@@ -329,8 +384,11 @@ static enum err heartbeat_one(struct request *r, struct tx *tx, const struct hol
                               struct batch_item *item)
 {
         struct heartbeat *beat = arena_new(&r->scope.arena, struct heartbeat);
-        struct fence fence = fence_of(&r->by, b->claim_token);
-        enum err e = claim_heartbeat(tx, &fence, b->run_id, b->lease_seconds, beat);
+        struct fence fence;
+        enum err e = item_fence(r, tx, b, &fence);
+
+        if (!e)
+                e = claim_heartbeat(tx, &fence, b->run_id, b->lease_seconds, beat);
 
         item->record = &heartbeat_reply;
         item->value = beat;
@@ -437,6 +495,8 @@ static enum err retry_one(struct request *r, struct tx *tx)
         out->previous_run = arena_new(&r->scope.arena, struct run);
         if (!e)
                 e = run_get(tx, &r->by, id, out->previous_run);
+        if (!e)
+                e = force_gate(tx, &r->by, out->previous_run->task_id);
         if (!e && out->previous_run->kind != RUN_ROOT)
                 e = fail(&r->scope, ERR_INVALID_TRANSITION,
                          "a child run is tried again by its parent's step");
@@ -447,7 +507,7 @@ static enum err retry_one(struct request *r, struct tx *tx)
                          "a newer run of the task exists; retry that one");
         if (!e)
                 e = task_retry(tx, &r->by, task.id, body->metadata, &task, &out->run);
-        if (e)
+        if (request_operated(r, e))
                 return e;
         run_show(tx, out->previous_run);
         run_show(tx, out->run);
@@ -540,6 +600,8 @@ const struct route run_routes[] = {
           &explanation_record, get_explain, 0, "Why a run is not running" },
         { HTTP_POST, "/v1/runs/{run}/claim", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &claim_body,
           &claim_reply, post_claim_run, CALL_CLAIM, "Claim this run" },
+        { HTTP_POST, "/v1/runs/{run}/attach-session", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &attach_body,
+          &claim_reply, attach_session, CALL_CLAIM, "Let a session take this run" },
         { HTTP_POST, "/v1/runs/{run}/start", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &token_body, &run_record, start_run, CALL_LEASE, "Say that work has begun" },
         { HTTP_POST, "/v1/runs/{run}/heartbeat", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &heartbeat_body,

@@ -118,6 +118,7 @@ static bool ends_run(const struct topic *topic, const struct event *event)
 {
         return topic->run &&
                (event->type == EVENT_RUN_COMPLETED || event->type == EVENT_RUN_FAILED ||
+                event->type == EVENT_RUN_OPERATOR_FORCED_FAIL ||
                 event->type == EVENT_RUN_CANCELED || event->type == EVENT_RUN_TIMED_OUT);
 }
 

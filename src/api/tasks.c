@@ -1,6 +1,7 @@
 #include "api/request.h"
 #include "domain/attempt.h"
 #include "domain/dependency.h"
+#include "domain/force.h"
 #include "domain/pause.h"
 #include "domain/run.h"
 #include "domain/sql.h"
@@ -491,17 +492,28 @@ static enum err list_task_runs(struct request *r, struct tx *tx)
         return request_reply_list(r, &run_record, items, limit, offsetof(struct run, id));
 }
 
-static enum err retry_task(struct request *r, struct tx *tx)
+/* The task of an operator's operation, which an agent's session may do only so often. */
+static enum err operated_task(struct request *r, struct tx *tx, struct task **task)
 {
-        const struct retry_body *body = r->body;
-        struct task *task = arena_new(&r->scope.arena, struct task);
-        struct run *run;
         int64_t id;
         enum err e = request_id(r, 0, "task", "task", &id);
 
+        *task = arena_new(&r->scope.arena, struct task);
         if (!e)
-                e = task_retry(tx, &r->by, id, body->metadata, task, &run);
-        return e ? e : reply_started(r, tx, 201, task, run, "retry", false);
+                e = task_get(tx, &r->by, id, *task);
+        return e ? e : force_gate(tx, &r->by, id);
+}
+
+static enum err retry_task(struct request *r, struct tx *tx)
+{
+        const struct retry_body *body = r->body;
+        struct task *task;
+        struct run *run;
+        enum err e = operated_task(r, tx, &task);
+
+        if (!e)
+                e = task_retry(tx, &r->by, task->id, body->metadata, task, &run);
+        return request_operated(r, e) ? e : reply_started(r, tx, 201, task, run, "retry", false);
 }
 
 static enum err cancel_task(struct request *r, struct tx *tx)
@@ -521,13 +533,12 @@ static enum err cancel_task(struct request *r, struct tx *tx)
 static enum err pause_task(struct request *r, struct tx *tx)
 {
         const struct cancel_body *body = r->body;
-        struct task *task = arena_new(&r->scope.arena, struct task);
-        int64_t id;
-        enum err e = request_id(r, 0, "task", "task", &id);
+        struct task *task;
+        enum err e = operated_task(r, tx, &task);
 
         if (!e)
-                e = task_pause(tx, &r->by, id, body->reason, body->metadata, task);
-        if (!e)
+                e = task_pause(tx, &r->by, task->id, body->reason, body->metadata, task);
+        if (!request_operated(r, e))
                 e = task_show(tx, task);
         return e ? e : request_reply(r, 200, &task_record, task);
 }
@@ -535,13 +546,12 @@ static enum err pause_task(struct request *r, struct tx *tx)
 static enum err resume_task(struct request *r, struct tx *tx)
 {
         const struct retry_body *body = r->body;
-        struct task *task = arena_new(&r->scope.arena, struct task);
-        int64_t id;
-        enum err e = request_id(r, 0, "task", "task", &id);
+        struct task *task;
+        enum err e = operated_task(r, tx, &task);
 
         if (!e)
-                e = task_resume(tx, &r->by, id, body->metadata, task);
-        if (!e)
+                e = task_resume(tx, &r->by, task->id, body->metadata, task);
+        if (!request_operated(r, e))
                 e = task_show(tx, task);
         return e ? e : request_reply(r, 200, &task_record, task);
 }

@@ -144,6 +144,45 @@ static const struct cli_option workspace_create_options[] = {
         "Exit status: 0 the run completed, 1 it failed, 3 it was canceled, 4 it timed out;\n" \
         "2 bad input, 6 no server, 130 after Ctrl-C (the run goes on)."
 
+#define TOKEN_OPTION                                                                          \
+        { "token", "TOKEN", "of the claim (BATON_CLAIM_TOKEN); a key of its session needs none", 0 }
+#define CLAIMER_OPTIONS                                                  \
+        { "session", "ID", "session that takes it", 0 },                 \
+        { "agent", "NAME", "agent that takes it", 0 },                   \
+        { "capabilities", "A,B", "what it can do", 0 },                  \
+        {                                                                \
+                "lease", "SECONDS", "length of the lease (300)", 0       \
+        }
+static const struct cli_option claim_options[] = {
+        CLAIMER_OPTIONS,
+        { "channel", "NAME", "only runs of that network channel", 0 },
+        { "priority-min", "P", "only runs of that priority or above", 0 },
+        { "max", "N", "at most so many, 1 to 100 (1)", 0 },
+        { "wait", "SECONDS", "wait so long for one, at most 60", 0 },
+        { 0 }
+};
+static const struct cli_option attach_options[] = { CLAIMER_OPTIONS, TOKEN_OPTION, { 0 } };
+static const struct cli_option start_options[] = { TOKEN_OPTION, { 0 } };
+static const struct cli_option heartbeat_options[] = {
+        TOKEN_OPTION, { "lease", "SECONDS", "its length from now on", 0 }, { 0 }
+};
+static const struct cli_option complete_options[] = {
+        TOKEN_OPTION, { "result", "JSON", "what came of it", 0 }, { 0 }
+};
+static const struct cli_option fail_options[] = {
+        TOKEN_OPTION,
+        { "error", "TEXT", "what went wrong", 0 },
+        { "kind", "KIND", "failed, transient, timed_out, policy, … (failed)", 0 },
+        { 0 }
+};
+static const struct cli_option release_options[] = {
+        TOKEN_OPTION, { "reason", "TEXT", "why", 0 }, { 0 }
+};
+
+#define FORCE_NOTES                                                                           \
+        "Up to 50 runs, each on its own. The tokens of their holders are void afterwards.\n" \
+        "Exit status with several: 0 all were done, 1 one was refused."
+
 static const struct command commands[] = {
         { "serve", "[options]", "run the server", NULL, NULL, 0, 0, NULL },
         { "run", "FILE", "run a definition from a file, follow it, print its result", run_options,
@@ -206,6 +245,23 @@ static const struct command commands[] = {
         { "runs cancel", "ID", "cancel a run", reason_options, command_runs_cancel, 1, 1, NULL },
         { "runs retry", "ID", "a new run after one that ended badly", NULL, command_runs_retry, 1,
           1, NULL },
+        { "runs claim", "[ID]", "take the next run, or this one", claim_options, command_runs_claim, 0,
+          1, "Exit status: 3 there is nothing to claim." },
+        { "runs attach-session", "ID", "let a session take a run", attach_options,
+          command_runs_attach_session, 1, 1, NULL },
+        { "runs start", "ID", "say that its work has begun", start_options, command_runs_start, 1, 1,
+          NULL },
+        { "runs heartbeat", "ID", "prolong its lease", heartbeat_options, command_runs_heartbeat, 1, 1,
+          NULL },
+        { "runs complete", "ID", "end it well", complete_options, command_runs_complete, 1, 1, NULL },
+        { "runs fail", "ID --error TEXT", "end it badly", fail_options, command_runs_fail, 1, 1, NULL },
+        { "runs release", "ID", "give it back", release_options, command_runs_release, 1, 1, NULL },
+        { "runs force-release", "ID...", "take claimed runs from their holders", reason_options,
+          command_runs_force_release, 1, 50, FORCE_NOTES },
+        { "runs force-fail", "ID... --reason TEXT", "end runs, whatever they do", reason_options,
+          command_runs_force_fail, 1, 50, FORCE_NOTES },
+        { "runs recover", "ID", "take the attention mark from a run, and the run from a silent holder",
+          reason_options, command_runs_recover, 1, 1, NULL },
         { "runs explain", "ID", "why it does not go on", NULL, command_runs_explain, 1, 1, NULL },
         { "approvals list", "", "list approvals", approvals_list_options, command_approvals_list, 0,
           0, NULL },

@@ -38,6 +38,16 @@ enum err command_runs_logs(struct cli *);
 enum err command_runs_events(struct cli *);
 enum err command_runs_cancel(struct cli *);
 enum err command_runs_retry(struct cli *);
+enum err command_runs_claim(struct cli *);
+enum err command_runs_attach_session(struct cli *);
+enum err command_runs_start(struct cli *);
+enum err command_runs_heartbeat(struct cli *);
+enum err command_runs_complete(struct cli *);
+enum err command_runs_fail(struct cli *);
+enum err command_runs_release(struct cli *);
+enum err command_runs_force_release(struct cli *);
+enum err command_runs_force_fail(struct cli *);
+enum err command_runs_recover(struct cli *);
 enum err command_runs_explain(struct cli *);
 
 enum err command_approvals_list(struct cli *);

@@ -397,7 +397,8 @@ static void on_move(struct follow *f, struct shown *run, struct str type, int64_
 static bool is_end(struct str type)
 {
         return str_is(type, "run.completed") || str_is(type, "run.failed") ||
-               str_is(type, "run.canceled") || str_is(type, "run.timed_out");
+               str_is(type, "run.canceled") || str_is(type, "run.timed_out") ||
+               str_is(type, "run.operator_forced_fail");
 }
 
 static bool is_shown_move(struct str type)

@@ -239,6 +239,15 @@ static void show_items(struct cli *cli, const struct column *columns, size_t n, 
                         STR_ARG(text_clean(&cli->scope, cursor)));
 }
 
+void show_rows(struct cli *cli, const struct http_response *response, const json_t *rows,
+               const struct column *columns, size_t n)
+{
+        if (cli->format == OUTPUT_JSON)
+                print_body(cli, response);
+        else
+                show_items(cli, columns, n, rows);
+}
+
 enum err show_list(struct cli *cli, struct path *path, const struct column *columns, size_t n)
 {
         struct http_response response;
@@ -252,10 +261,7 @@ enum err show_list(struct cli *cli, struct path *path, const struct column *colu
         e = send_json(cli, &call, &response, &reply);
         if (e)
                 return e;
-        if (cli->format == OUTPUT_JSON)
-                print_body(cli, &response);
-        else
-                show_items(cli, columns, n, reply);
+        show_rows(cli, &response, reply, columns, n);
         return ERR_OK;
 }
 

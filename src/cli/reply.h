@@ -49,6 +49,9 @@ enum err show_list(struct cli *, struct path *, const struct column *, size_t n)
 enum err show_get(struct cli *, const char *path) NODISCARD;
 /* POST path; table: the object, or its member named here when it has one. */
 enum err show_post(struct cli *, const char *path, struct str body, const char *member) NODISCARD;
+/* A list that came with an answer. */
+void show_rows(struct cli *, const struct http_response *, const json_t *rows, const struct column *,
+               size_t n);
 void show_object(struct cli *, const struct http_response *, const json_t *);
 void print_line(struct cli *, const json_t *value);
 

@@ -15,6 +15,7 @@ enum err command_runs_list(struct cli *cli)
                 { "KIND", "kind", SHOW_TEXT },
                 { "ATTEMPT", "attempt", SHOW_NUMBER },
                 { "STEPS", "usage.steps", SHOW_NUMBER },
+                { "ATTENTION", "attention", SHOW_TEXT },
                 { "QUEUED", "queued_at", SHOW_AGE },
                 { "ENDED", "ended_at", SHOW_AGE },
                 { "ERROR", "error", SHOW_FREE },
@@ -189,7 +190,8 @@ enum err command_runs_events(struct cli *cli)
 
 /* ---- changes ---- */
 
-enum err command_runs_cancel(struct cli *cli)
+/* POST /v1/runs/ID/verb with --reason. */
+static enum err post_reason(struct cli *cli, const char *verb)
 {
         struct body body;
         enum err e = connect_server(cli);
@@ -198,8 +200,13 @@ enum err command_runs_cancel(struct cli *cli)
                 return e;
         body_begin(&body);
         body_text(&body, "reason", cli_option(cli, "reason"));
-        return show_post(cli, path_of(cli, "/v1/runs/", cli->args[0], "/cancel"),
-                         body_end(cli, &body), "run");
+        return show_post(cli, path_of(cli, "/v1/runs/", cli->args[0], verb), body_end(cli, &body),
+                         "run");
+}
+
+enum err command_runs_cancel(struct cli *cli)
+{
+        return post_reason(cli, "/cancel");
 }
 
 enum err command_runs_retry(struct cli *cli)
@@ -209,6 +216,63 @@ enum err command_runs_retry(struct cli *cli)
         return e ? e :
                    show_post(cli, path_of(cli, "/v1/runs/", cli->args[0], "/retry"), STR("{}"),
                              "run");
+}
+
+static void body_ids(struct cli *cli, struct body *body)
+{
+        json_key(&body->j, "run_ids");
+        json_begin_list(&body->j);
+        for (int i = 0; i < cli->n_args; i++)
+                json_put_text(&body->j, cli->args[i]);
+        json_end_list(&body->j);
+}
+
+/* One run by its own route, several by that of many. */
+static enum err force(struct cli *cli, const char *verb, const char *bulk)
+{
+        static const struct column columns[] = {
+                { "ID", "run_id", SHOW_TEXT },
+                { "STATUS", "run.status", SHOW_STATUS },
+                { "REFUSED", "error.code", SHOW_TEXT },
+                { "WHY", "error.detail", SHOW_FREE },
+        };
+        struct http_response response;
+        struct body body;
+        json_t *reply, *row;
+        size_t i;
+        enum err e;
+
+        if (cli->n_args == 1)
+                return post_reason(cli, verb);
+        e = connect_server(cli);
+        if (e)
+                return e;
+        body_begin(&body);
+        body_text(&body, "reason", cli_option(cli, "reason"));
+        body_ids(cli, &body);
+        e = post_json(cli, bulk, body_end(cli, &body), &response, &reply);
+        if (e)
+                return e;
+        show_rows(cli, &response, reply, columns, LENGTH(columns));
+        json_array_foreach (member_items(reply), i, row)
+                if (!json_is_true(json_object_get(row, "ok")))
+                        cli->status = 1;
+        return ERR_OK;
+}
+
+enum err command_runs_force_release(struct cli *cli)
+{
+        return force(cli, "/force-release", "/v1/runs/bulk/release");
+}
+
+enum err command_runs_force_fail(struct cli *cli)
+{
+        return force(cli, "/force-fail", "/v1/runs/bulk/fail");
+}
+
+enum err command_runs_recover(struct cli *cli)
+{
+        return post_reason(cli, "/recover");
 }
 
 enum err command_runs_explain(struct cli *cli)

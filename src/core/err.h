@@ -24,6 +24,7 @@ struct fault {
         enum err code;
         struct str detail;   /* one sentence: what is wrong and what would be right */
         struct str field;    /* the request field at fault, as a path: steps[2].action */
+        const char *diagnostic; /* finer than the code, for programs; NULL = none */
         struct str resource; /* what was not found: task, run, definition, ... */
         int64_t limit;       /* the bound that was passed; shown when has_limit */
         int64_t actual;

@@ -309,6 +309,10 @@ void json_problem(struct json_out *j, const struct fault *fault, struct str inst
                 json_key(j, "instance");
                 json_put_str(j, instance);
         }
+        if (fault->diagnostic) {
+                json_key(j, "diagnostic");
+                json_put_text(j, fault->diagnostic);
+        }
         if (fault->resource.n) {
                 json_key(j, "resource");
                 json_put_str(j, fault->resource);

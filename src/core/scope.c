@@ -76,6 +76,18 @@ enum err fail(struct scope *scope, enum err e, const char *fmt, ...)
         return e;
 }
 
+enum err fail_diagnosed(struct scope *scope, const char *diagnostic, enum err e, const char *fmt, ...)
+{
+        va_list args;
+
+        va_start(args, fmt);
+        scope->fault = (struct fault){ .code = e,
+                                       .detail = sentence(scope, fmt, args),
+                                       .diagnostic = diagnostic };
+        va_end(args);
+        return e;
+}
+
 enum err fail_field(struct scope *scope, const char *field, enum err e, const char *fmt, ...)
 {
         va_list args;

@@ -38,6 +38,9 @@ void scope_random(struct scope *, void *bytes, size_t n);
 /* Record why and return the code: return fail(scope, ERR_CONFLICT, "run %s has ended", id);  The
  * sentence is UTF-8 whatever was quoted in it. */
 enum err fail(struct scope *, enum err, const char *fmt, ...) PRINTF(3, 4);
+/* The same with a code of the fact itself, where one error code stands for several. */
+enum err fail_diagnosed(struct scope *, const char *diagnostic, enum err, const char *fmt, ...)
+        PRINTF(4, 5);
 /* The same for a field of the request, named by its path. */
 enum err fail_field(struct scope *, const char *field, enum err, const char *fmt, ...) PRINTF(4, 5);
 /* A bound was passed: states both figures. */

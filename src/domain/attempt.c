@@ -258,20 +258,35 @@ enum err task_decide(struct tx *tx, const struct principal *by, int64_t id, bool
         return ERR_OK;
 }
 
+static enum err check_chain(struct tx *tx, int64_t run)
+{
+        int64_t links = 0;
+        enum err e = tx_number(tx, SQL_RUN_CHAIN, &links, INT(run), INT(RETRY_CHAIN_MAX));
+
+        return e || links < RETRY_CHAIN_MAX ?
+                       e :
+                       fail(tx_scope(tx), ERR_RETRY_CHAIN,
+                            "%d attempts led to this run, each the retry of the one before; start the"
+                            " task anew instead",
+                            RETRY_CHAIN_MAX);
+}
+
 enum err task_retry(struct tx *tx, const struct principal *by, int64_t id, struct str metadata,
                     struct task *task, struct run **run)
 {
+        struct run last = { .status = RUN_NONE };
         struct run_spec spec;
-        struct run last;
         enum err e = task_get(tx, by, id, task);
 
+        if (!e && task->last_run_id)
+                e = run_load(tx, task->last_run_id, &last);
+        if (!e && (last.status == RUN_COMPLETED || !run_is_terminal(last.status)))
+                e = fail_diagnosed(tx_scope(tx), "task_run_still_active", ERR_INVALID_TRANSITION,
+                                   "only a failed, timed-out or canceled run can be tried again");
         if (!e)
                 e = may_start(tx, task);
         if (!e)
-                e = task->last_run_id ? run_load(tx, task->last_run_id, &last) : ERR_EMPTY;
-        if (e == ERR_EMPTY || (!e && (last.status == RUN_COMPLETED || !run_is_terminal(last.status))))
-                return fail(tx_scope(tx), ERR_INVALID_TRANSITION,
-                            "only a failed, timed-out or canceled run can be tried again");
+                e = check_chain(tx, last.id);
         if (e)
                 return e;
         spec = attempt_spec(task, task->attempts + 1, last.input);

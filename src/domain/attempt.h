@@ -8,6 +8,8 @@
 #include "domain/run.h"
 #include "domain/task.h"
 
+enum { RETRY_CHAIN_MAX = 10 }; /* runs behind one that is tried again */
+
 struct start_spec {
         struct str input, metadata, network_channel;
         bool waits; /* POST …/runs, whose run waits if the task is blocked; else start, which refuses */

@@ -198,6 +198,20 @@ enum err cancel_dependent(struct tx *tx, const struct principal *by, struct task
         return e ? e : events_append(tx, &events);
 }
 
+enum err run_break_off(struct tx *tx, struct run *run, const struct run_change *change,
+                       struct events *events)
+{
+        enum err e = run_move(tx, run, change, events);
+
+        if (!e)
+                e = cancel_children(tx, run, "parent_cascade", events);
+        if (!e)
+                e = approvals_close(tx, run->id);
+        if (!e)
+                e = run_ended(tx, run, events);
+        return e ? e : events_append(tx, events);
+}
+
 enum err run_time_out(struct tx *tx, struct run *run)
 {
         struct domain *domain = tx_context(tx);
@@ -206,13 +220,6 @@ enum err run_time_out(struct tx *tx, struct run *run)
                                      .event = EVENT_RUN_TIMED_OUT,
                                      .failure_kind = OUTCOME_TIMED_OUT,
                                      .error = STR("the run's deadline has passed") };
-        enum err e = run_move(tx, run, &change, &events);
 
-        if (!e)
-                e = cancel_children(tx, run, "parent_cascade", &events);
-        if (!e)
-                e = approvals_close(tx, run->id);
-        if (!e)
-                e = run_ended(tx, run, &events);
-        return e ? e : events_append(tx, &events);
+        return run_break_off(tx, run, &change, &events);
 }

@@ -14,6 +14,8 @@ enum err cancel_dependent(struct tx *, const struct principal *, struct task *,
                           int64_t prerequisite) NODISCARD;
 /* The open descendants of a run; the run itself stays.  The reason is a word of the events. */
 enum err cancel_children(struct tx *, const struct run *, const char *reason, struct events *) NODISCARD;
+/* Ends a run from outside with all that hangs on it: its open children, its approvals, who waits. */
+enum err run_break_off(struct tx *, struct run *, const struct run_change *, struct events *) NODISCARD;
 /* The run's deadline has passed. */
 enum err run_time_out(struct tx *, struct run *) NODISCARD;
 

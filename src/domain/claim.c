@@ -5,8 +5,10 @@
 
 #include "core/failpoint.h"
 #include "domain/attempt.h"
+#include "domain/attention.h"
 #include "domain/domain.h"
 #include "domain/join.h"
+#include "domain/session.h"
 #include "domain/sql.h"
 
 /* Static rank: urgent overtakes within AGE a level, low never starves. */
@@ -124,14 +126,9 @@ static enum err find_candidates(struct tx *tx, const struct claim_request *reque
 /* Sessions are named within a workspace: what another tenant's session of that name holds is no matter. */
 static enum err session_is_free(struct tx *tx, struct str workspace, struct str session)
 {
-        int64_t name, run;
-        enum err e = session.p ? tx_name_find(tx, session, &name) : ERR_EMPTY;
+        int64_t run;
+        enum err e = session.p ? session_lease(tx, session, &run) : ERR_EMPTY;
 
-        /* Not made here: a claim that finds nothing shall write nothing. */
-        if (!e)
-                e = name ? tx_number(tx, SQL_RUN_SESSION_LEASE, &run, INT(name),
-                                     INT(lease_now(tx_context(tx))), NAME(workspace)) :
-                           ERR_EMPTY;
         if (e == ERR_EMPTY)
                 return ERR_OK;
         return e ? e :
@@ -162,6 +159,7 @@ static enum err grant(struct tx *tx, const struct principal *by, const struct cl
         if (!e)
                 e = events_append(tx, &events);
         task->latest_sequence = events.last;
+        task->attention = STR_NONE;
         task->current_run_id = task->last_run_id;
         if (!e)
                 *out = (struct claim){ task, run, token_text(tx, run),
@@ -235,6 +233,59 @@ enum err claim_next(struct tx *tx, const struct principal *by, const struct clai
         return e;
 }
 
+/* Its holder says which session works on it: the lease stays as it is. */
+static enum err bind_session(struct tx *tx, const struct fence *fence, struct str session,
+                             struct run *run, struct list *out)
+{
+        struct scope *scope = tx_scope(tx);
+        struct claim *claim = arena_new(&scope->arena, struct claim);
+        struct task *task = arena_new(&scope->arena, struct task);
+        enum err e = run_check_fence(tx, run, fence);
+
+        if (!e)
+                e = tx_exec(tx, SQL_RUN_BIND, INT(run->id), NAME(session));
+        if (!e)
+                e = tx_one(tx, SQL_TASK_GET, task, INT(run->task_id));
+        if (e)
+                return e;
+        run->session_id = session;
+        task->current_run_id = run->kind == RUN_ROOT ? run->id : 0;
+        *claim = (struct claim){ task, run, token_text(tx, run),
+                                 lease_wall(tx_context(tx), tx_now(tx), run->lease_until) };
+        *out = (struct list){ claim, 1 };
+        return ERR_OK;
+}
+
+enum err claim_attach(struct tx *tx, const struct fence *fence, const struct claim_request *request,
+                      struct list *out, bool *granted)
+{
+        struct scope *scope = tx_scope(tx);
+        struct str session = request->criteria.session_id;
+        struct events events = { .by = fence->by };
+        struct run *run = arena_new(&scope->arena, struct run);
+        enum err e = run_get(tx, fence->by, request->run, run);
+
+        if (!e && run_is_leased(run->status) && run->session_id.p)
+                e = fail(scope, ERR_SESSION_BOUND, "a session works on the run already");
+        if (!e)
+                e = session_is_free(tx, session);
+        if (e == ERR_ACTIVE_LEASE)
+                e = fail(scope, ERR_ATTACH_REFUSED, "the session works on another run");
+        if (e)
+                return e;
+        *granted = !run_is_leased(run->status);
+        e = *granted ? claim_this(tx, fence->by, request, out) :
+                       bind_session(tx, fence, session, run, out);
+        if (e)
+                return e;
+        events.tree = run->tree_id;
+        events_add(tx, &events, EVENT_RUN_SESSION_BOUND, run->task_id, run->id,
+                   payload_said(tx, "session_id", session, STR_NONE));
+        e = events_append(tx, &events);
+        ((struct claim *)out->items)->task->latest_sequence = events.last;
+        return e;
+}
+
 /* ---- what the holder does ---- */
 
 enum err claim_start(struct tx *tx, const struct fence *fence, int64_t id, struct run *run)
@@ -279,12 +330,14 @@ enum err claim_heartbeat(struct tx *tx, const struct fence *fence, int64_t id, i
                             INT(tx_now(tx)), fence_arg(fence), INT(now));
         if (!e && !changed)
                 e = fail(tx_scope(tx), ERR_STALE_TOKEN, "the run was moved by somebody else");
+        if (!e && run.attention.p)
+                e = attention_set(tx, &run, STR_NONE);
         *out = (struct heartbeat){ lease_wall(domain, tx_now(tx), until), run.cancel_requested, run.tree_id };
         return e;
 }
 
-static enum err to_queue(struct tx *tx, struct run *run, const struct run_change *change,
-                         const struct principal *by)
+enum err run_requeue(struct tx *tx, struct run *run, const struct run_change *change,
+                     const struct principal *by)
 {
         struct events events = { .by = by, .tree = run->tree_id };
         struct run_change back = *change;
@@ -314,7 +367,7 @@ enum err claim_release(struct tx *tx, const struct fence *fence, int64_t id, str
                 return e;
         if (reason.p || metadata.p)
                 change.payload = payload_said(tx, "reason", reason, metadata);
-        return to_queue(tx, run, &change, fence->by);
+        return run_requeue(tx, run, &change, fence->by);
 }
 
 static enum err end(struct tx *tx, struct run *run, const struct run_change *change,
@@ -331,7 +384,7 @@ static enum err end(struct tx *tx, struct run *run, const struct run_change *cha
 /* The very same completion again, by whoever held the token, is answered as the first one was. */
 static bool is_repeat(const struct run *run, const struct fence *fence, struct str result)
 {
-        return run->status == RUN_COMPLETED && str_eq(run->claimed_by, fence->by->actor) &&
+        return run->status == RUN_COMPLETED && run_is_held_by(run, fence->by) &&
                run_has_token(run, fence) &&
                str_eq(run->result, result);
 }
@@ -379,7 +432,7 @@ enum err claim_undeliver(struct tx *tx, const struct principal *by, const struct
                 e = run_load(tx, claim[i].run->id, &run);
                 /* Somebody may have canceled it meanwhile. */
                 if (!e && run.epoch == claim[i].run->epoch && run_is_leased(run.status))
-                        e = to_queue(tx, &run, &change, by);
+                        e = run_requeue(tx, &run, &change, by);
         }
         return e;
 }
@@ -403,7 +456,7 @@ enum err claim_expire(struct tx *tx, struct run *run, bool boot)
         if (!boot && run->recoveries >= MAX_RECOVERIES)
                 return end(tx, run, &lost, &domain->daemon);
         run->recoveries += !boot;
-        return to_queue(tx, run, &back, &domain->daemon);
+        return run_requeue(tx, run, &back, &domain->daemon);
 }
 
 enum err run_ended(struct tx *tx, struct run *run, struct events *events)

@@ -25,6 +25,14 @@ struct claim_request {
 enum err claim_next(struct tx *, const struct principal *, const struct claim_request *,
                     struct list *out) NODISCARD;
 
+/*
+ * The request's session takes its run: by a claim (*granted), or, when it is held without a session, by
+ * the word of its holder.  ERR_SESSION_BOUND: another session has it; ERR_ATTACH_REFUSED: the
+ * session holds another run.
+ */
+enum err claim_attach(struct tx *, const struct fence *, const struct claim_request *,
+                      struct list *out, bool *granted) NODISCARD;
+
 /* running; an outside claimer says that it has begun */
 enum err claim_start(struct tx *, const struct fence *, int64_t run, struct run *) NODISCARD;
 struct heartbeat {
@@ -47,6 +55,10 @@ enum err claim_undeliver(struct tx *, const struct principal *, const struct lis
 /* The lease is over without its holder: back to the queue, or failed after MAX_RECOVERIES.
  * At boot (`boot`) it never fails and does not count. */
 enum err claim_expire(struct tx *, struct run *, bool boot) NODISCARD;
+
+/* A held run goes back to the queue, at its old place: move, holds, task and events. */
+enum err run_requeue(struct tx *, struct run *, const struct run_change *,
+                     const struct principal *) NODISCARD;
 
 /* Everything that follows from a run's end: join of its parent, next attempt, the task. */
 enum err run_ended(struct tx *, struct run *, struct events *) NODISCARD;

@@ -8,8 +8,10 @@
 #include "core/failpoint.h"
 #include "core/log.h"
 #include "domain/approval.h"
+#include "domain/attention.h"
 #include "domain/claim.h"
 #include "domain/cancel.h"
+#include "domain/force.h"
 #include "domain/idempotency.h"
 #include "domain/join.h"
 #include "domain/lane_record.h"
@@ -27,6 +29,9 @@ struct domain *domain_new(const struct world *world)
         struct domain *d = xcalloc(1, sizeof(*d));
 
         d->world = world;
+        d->attention = attention_new();
+        d->attention_after = ATTENTION_AFTER;
+        d->force_limit = FORCE_LIMIT;
         d->lanes = lane_table_new();
         d->daemon = (struct principal){ .actor = STR("daemon:baton"),
                                         .origin = STR("daemon:tick"),
@@ -38,6 +43,7 @@ struct domain *domain_new(const struct world *world)
 void domain_free(struct domain *d)
 {
         lane_table_free(d->lanes);
+        attention_free(d->attention);
         free(d);
 }
 
@@ -271,10 +277,13 @@ static enum err expire_approvals(struct tx *tx)
 
 static enum err trim(struct tx *tx, struct domain *d)
 {
+        enum err e;
+
         if (tx_now(tx) < d->next_trim)
                 return ERR_OK;
         d->next_trim = tx_now(tx) + 10 * US_PER_S;
-        return tx_exec(tx, SQL_IDEMPOTENCY_TRIM, INT(tx_now(tx) - IDEMPOTENCY_AGE));
+        e = force_trim(tx);
+        return e ? e : tx_exec(tx, SQL_IDEMPOTENCY_TRIM, INT(tx_now(tx) - IDEMPOTENCY_AGE));
 }
 
 enum err domain_tick(struct domain *d, struct tx *tx)
@@ -304,5 +313,7 @@ enum err domain_tick(struct domain *d, struct tx *tx)
                 e = drains_settle(tx, &d->daemon);
         if (!e)
                 e = purge_piece(tx);
+        if (!e)
+                e = attention_tick(tx, d);
         return e ? e : trim(tx, d);
 }

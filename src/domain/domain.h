@@ -29,6 +29,9 @@ struct domain {
         _Atomic int64_t last_seen;    /* boot clock at the last tick */
         _Atomic int64_t lease_seen;   /* lease clock at the last tick */
         int64_t lease_saved;          /* high-water mark in the database */
+        struct attention *attention;
+        int64_t attention_after;      /* microseconds before a run is marked; 0 = never */
+        int64_t force_limit;          /* of an agent's session, a task and a minute; 0 = forbidden */
         int64_t next_trim;
         struct domain_state now, kept, committed; /* kept: as of domain_kept() */
         struct doomed *doomed;        /* tasks that an operation under way will cancel, or NULL */

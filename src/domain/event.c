@@ -7,7 +7,7 @@
 #include "domain/sql.h"
 
 static const char *const type_names[] = {
-        [0] = "",          [34] = "", [35] = "", [36] = "", [37] = "", [38] = "", [39] = "",
+        [0] = "",          [38] = "", [39] = "",
         [45 ... 59] = "",
 #define EVENT(code, number, name) [number] = name,
 #include "domain/event.def"

@@ -3,6 +3,7 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "domain/session.h"
 #include "domain/sql.h"
 
 #define AT(member) offsetof(struct key, member)
@@ -178,6 +179,18 @@ enum err key_list(struct tx *tx, const struct principal *by, int64_t before, int
         return tx_all(tx, SQL_KEY_LIST, out, INT(before), NAME(bound_workspace(by)), INT(limit));
 }
 
+/* Without a key its session is over, and nobody can give back what it holds. */
+static enum err end_session(struct tx *tx, const struct principal *by, const struct key *key)
+{
+        int64_t other;
+        enum err e = tx_number(tx, SQL_KEY_OF_SESSION, &other, NAME(key->session_id), INT(tx_now(tx)),
+                               NAME(key->workspace_id));
+
+        return e == ERR_EMPTY ?
+                       session_release(tx, by, key->session_id, key->workspace_id, "session_ended") :
+                       e;
+}
+
 enum err key_revoke(struct tx *tx, const struct principal *by, int64_t id)
 {
         int64_t changed = 0;
@@ -192,5 +205,5 @@ enum err key_revoke(struct tx *tx, const struct principal *by, int64_t id)
                 return fail_missing(tx_scope(tx), "key");
         if (!e)
                 tx_hint(tx, HINT_KEYS, id, 0);
-        return e;
+        return e || !key.session_id.p ? e : end_session(tx, by, &key);
 }

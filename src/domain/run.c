@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/failpoint.h"
+#include "domain/attention.h"
 #include "domain/domain.h"
 #include "domain/sql.h"
 
@@ -150,6 +151,12 @@ struct arg fence_arg(const struct fence *fence)
 {
         return BLOB(fence ? ((struct str){ (const char *)fence->digest, sizeof(fence->digest) }) :
                             STR_NONE);
+}
+
+bool run_is_held_by(const struct run *run, const struct principal *by)
+{
+        return str_eq(run->claimed_by, by->actor) ||
+               (by->session_id.p && str_eq(run->session_id, by->session_id));
 }
 
 bool run_has_token(const struct run *run, const struct fence *fence)
@@ -431,7 +438,7 @@ static enum err fence_error(struct tx *tx, const struct run *run, const struct f
                 return fail(scope, ERR_STALE_TOKEN,
                             "the claim token is not the current one of this run: its lease was"
                             " given up, expired or taken over");
-        if (!str_eq(run->claimed_by, fence->by->actor))
+        if (!run_is_held_by(run, fence->by))
                 return fail(scope, ERR_FOREIGN_RUN,
                             "the claim token was given to another principal");
         if (!run_is_leased(run->status))
@@ -547,7 +554,7 @@ enum err run_write(struct tx *tx, struct run *run, const struct fence *fence, bo
         e = write_row(tx, run, &before, fence, &changed);
         if (!e && !changed)
                 e = fail(tx_scope(tx), ERR_STALE_TOKEN, "the run was moved by somebody else");
-        return e;
+        return e || !run->attention.p ? e : attention_set(tx, run, STR_NONE);
 }
 
 enum err run_end_steps(struct tx *tx, const struct run *run)
@@ -585,6 +592,8 @@ enum err run_move(struct tx *tx, struct run *run, const struct run_change *chang
                          "the run was moved by somebody else");
         if (!e)
                 e = failpoint(tx_scope(tx), FAILPOINT_RUN_MOVED);
+        if (!e && run->attention.p)
+                e = attention_set(tx, run, STR_NONE);
         if (!e && before.status == RUN_QUEUED)
                 e = leave_lane(tx, &before);
         if (!e && run->status == RUN_QUEUED && !run->hold)

@@ -131,6 +131,8 @@ struct fence {
 struct fence fence_of(const struct principal *, struct str token);
 /* As the argument of a statement; without a fence NULL. */
 struct arg fence_arg(const struct fence *);
+/* The lease was given to it, or to the session that it belongs to. */
+bool run_is_held_by(const struct run *, const struct principal *);
 bool run_has_token(const struct run *, const struct fence *);
 
 /* What changes beside the status. */

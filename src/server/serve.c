@@ -369,6 +369,8 @@ static enum err start(struct scope *scope, struct server *s, const struct option
         gethostname(s->host, sizeof(s->host) - 1);
         s->definitions = definition_cache_new(&system_world);
         hooks_open(&s->hooks, &system_world, &s->store);
+        s->hooks.domain->force_limit = o->agent_force_limit;
+        s->hooks.domain->attention_after = o->attention_seconds * US_PER_S;
         e = read_vault(scope, s);
         if (!e)
                 e = open_store(scope, s, o);

@@ -22,7 +22,8 @@ def test_a_pause_needs_a_reason_and_a_task_that_has_not_ended(api):
     assert not shown["paused"] and "paused_reason" not in shown
     assert events(api, task) == ["task.created", "task.paused", "task.resumed"]
     api.post(f"/v1/tasks/{task['id']}/cancel", {}, 200)
-    api.problem("POST", f"/v1/tasks/{task['id']}/pause", 409, "invalid_transition", {"reason": "x"})
+    problem = api.problem("POST", f"/v1/tasks/{task['id']}/pause", 409, "invalid_transition", {"reason": "x"})
+    assert problem["diagnostic"] == "task_run_already_terminal"
 
 
 def test_given_a_paused_parent_two_levels_up_when_claiming_then_nothing_until_it_is_resumed(api):

@@ -208,6 +208,48 @@ def test_retry_after_a_cancel(cli):
     assert "(invalid_transition)" in cli.err or "(conflict)" in cli.err
 
 
+def test_runs_are_forced_one_or_several_at_a_time(cli):
+    runs = [cli.json("task", "create", "--title", "t", "--start")["run"]["id"] for _ in range(3)]
+    cli("runs", "force-fail", runs[0], status=2)
+    assert "(reason_required)" in cli.err
+    assert re.search("^failure_kind +operator_forced$", cli("runs", "force-fail", runs[0], "--reason", "away"), re.M)
+    cli("runs", "force-release", runs[1], status=5)
+    assert "only a claimed run" in cli.err
+    table = cli("runs", "force-fail", *runs, "--reason", "away", status=1).splitlines()
+    assert [line.split()[:3] for line in table[1:]] == [
+        [runs[0], "-", "invalid_transition"], [runs[1], "failed", "-"], [runs[2], "failed", "-"]]
+    cli("runs", "recover", runs[0], "--reason", "look", status=5)
+    assert "is failed already" in cli.err
+    rows = cli.lines("runs", "force-release", *runs, status=1)
+    assert [row["run_id"] for row in rows] == runs and not any(row["ok"] for row in rows)
+
+
+def test_a_run_is_held_by_commands(cli, unique):
+    cli("workspace", "create", "w", "--slug", unique)
+    here = {"BATON_WORKSPACE": unique}
+    made = [cli.json("task", "create", "--title", unique, "--capabilities", unique, "--start", env=here)["run"]["id"]
+            for _ in range(4)]
+    table = cli("runs", "claim", "--capabilities", unique, "--lease", "60", env=here).splitlines()
+    assert table[0].split()[0] == "RUN" and table[1].split()[0] == made[0] and unique in table[1]
+    token = {**here, "BATON_CLAIM_TOKEN": table[1].split()[2]}
+    cli("runs", "start", made[0], env=here, status=5)
+    assert "(stale_claim_token)" in cli.err
+    assert cli.json("runs", "start", made[0], env=token)["status"] == "running"
+    assert cli.json("runs", "heartbeat", made[0], "--lease", "90", env=token)["cancel_requested"] is False
+    cli("runs", "complete", made[0], "--result", "{", env=token, status=2)
+    assert cli.json("runs", "complete", made[0], "--result", '{"n": 1}', env=token)["result"] == {"n": 1}
+    claim = cli.json("runs", "claim", made[1], "--capabilities", unique, env=here)["claims"][0]
+    assert cli.json("runs", "fail", made[1], "--error", "no", "--kind", "policy", "--token",
+                    claim["claim_token"], env=here)["failure_kind"] == "policy"
+    claim = cli.json("runs", "attach-session", made[2], "--session", unique, "--capabilities", unique,
+                     env=here)["claims"][0]
+    assert claim["run"]["session_id"] == unique
+    assert cli.json("runs", "release", made[2], "--token", claim["claim_token"], env=here)["status"] == "queued"
+    assert len(cli.lines("runs", "claim", "--capabilities", unique, "--max", "5", "--priority-min", "low",
+                         env=here)) == 2
+    assert cli("runs", "claim", "--capabilities", unique, env=here, status=3) == "" and cli.err == "nothing to claim\n"
+
+
 def test_errors_say_field_and_limit(cli):
     cli("task", "create", "--title", "x" * 2000, status=7)
     assert "field: title" in cli.err and "limit: 1000, got 2000" in cli.err

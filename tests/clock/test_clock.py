@@ -14,7 +14,7 @@ import threading
 import time
 
 import pytest
-from conftest import SLOW, wait_until
+from conftest import SLOW, Client, wait_until
 
 DAY = 86400
 GRACE = 10  # seconds for which leases stand still after a start or a stall
@@ -103,6 +103,21 @@ def test_a_start_under_another_time_of_day_makes_ids_of_its_own(launch, wall, ju
     server.start()
     after = [t["task"]["id"] for t in (server.client().started() for _ in range(200))]
     assert sorted(before + after) == before + after and len(set(before + after)) == 400
+
+
+@pytest.mark.parametrize("jump", [61, -61])
+def test_the_minute_of_an_agents_operations_outlives_a_kill_and_ends_by_the_wall_clock(launch, wall, jump):
+    server = launch(wall.prefix())
+    api = server.client()
+    key = api.key_for(workspace_id=server.workspace)["key"]
+    path = f"/v1/runs/{api.started()['run']['id']}/force-release"
+    for _ in range(10):
+        Client(server, key).problem("POST", path, 409, "invalid_transition")
+    server.kill()
+    server.start()
+    Client(server, key).problem("POST", path, 429, "rate_limited")
+    wall.set(jump)
+    Client(server, key).problem("POST", path, 409, "invalid_transition")
 
 
 @pytest.mark.parametrize("offset", [100000, -300])

@@ -39,6 +39,7 @@ TARGET = {
     "run.recovered": "queued",
     "run.completed": "completed",
     "run.failed": "failed",
+    "run.operator_forced_fail": "failed",
     "run.canceled": "canceled",
     "run.timed_out": "timed_out",
 }

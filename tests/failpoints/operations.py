@@ -168,6 +168,20 @@ def cancel_run(a):
 
 
 @operation
+def force_fail_run(a):
+    run = made(a)["run"]
+    yield from keyed(a, "force_fail", f"/v1/runs/{run}/force-fail", {"reason": "asked"}, run=run)
+    assert a.run(run)["failure_kind"] == "operator_forced"
+
+
+@operation
+def force_release_run(a):
+    run = claimed(a)["run"]
+    yield from keyed(a, "force_release", f"/v1/runs/{run}/force-release", {}, run=run)
+    assert a.run(run)["status"] == "queued"
+
+
+@operation
 def read_task(a):
     task = made(a)["task"]
     yield

@@ -60,6 +60,13 @@ MUTANTS = [
     Mutant("a name made by an undone call is remembered", [
         Edit("src/store/writer.c", "        names_forget(store->names, names);\n", "        (void)names;\n"),
     ], ["store", "sim"]),
+    Mutant("nobody hears of the end of a run that is forced to fail", [
+        Edit("src/domain/cancel.c", "                e = approvals_close(tx, run->id);\n        if (!e)\n"
+             "                e = run_ended(tx, run, events);\n", "                e = approvals_close(tx, run->id);\n"),
+    ], ["sim"]),
+    Mutant("a run that is forced to fail keeps its token", [
+        Edit("src/domain/force.c", "        return tx_exec(tx, SQL_RUN_TOKEN_VOID, INT(id));\n", "        return ERR_OK;\n"),
+    ], ["sim"]),
     Mutant("a heartbeat needs no token", [
         Edit("src/domain/claim.c", "                e = run_check_fence(tx, &run, fence);\n        if (e)\n"
              "                return e;\n        length",
@@ -114,7 +121,7 @@ MUTANTS = [
              "        if (!e)\n                e = enter_lane(tx, &run);"),
     ], ["sim"]),
     Mutant("a claim that nobody heard of is not given back", [
-        Edit("src/domain/claim.c", "                        e = to_queue(tx, &run, &change, by);\n",
+        Edit("src/domain/claim.c", "                        e = run_requeue(tx, &run, &change, by);\n",
              "                        e = change.to == RUN_QUEUED ? ERR_OK : to_queue(tx, &run, &change, by);\n"),
     ], ["sim"]),
     Mutant("an expired lease is not counted", [

@@ -161,6 +161,7 @@ static const struct move {
         [EVENT_RUN_RECOVERED] = { RUN_QUEUED, HELD },
         [EVENT_RUN_COMPLETED] = { RUN_COMPLETED, HELD },
         [EVENT_RUN_FAILED] = { RUN_FAILED, HELD },
+        [EVENT_RUN_OPERATOR_FORCED_FAIL] = { RUN_FAILED, OPEN },
         [EVENT_RUN_CANCELED] = { RUN_CANCELED, OPEN },
         [EVENT_RUN_TIMED_OUT] = { RUN_TIMED_OUT, OPEN },
         [EVENT_RUN_OPERATOR_RETRY] = { 0 },
@@ -432,6 +433,8 @@ static void moved(struct sim *s, struct run_fact *r, const struct stored_event *
                 r->token[0] = '\0';
                 r->session = NULL;
         }
+        if (e->type == EVENT_RUN_OPERATOR_FORCED_FAIL)
+                r->token[0] = '\0';
         if (m->to == RUN_QUEUED)
                 given_back(s, r, e);
         if (run_is_terminal(m->to))

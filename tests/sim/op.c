@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "domain/cancel.h"
+#include "domain/force.h"
 #include "domain/idempotency.h"
 #include "domain/attempt.h"
 #include "domain/scheduler.h"
@@ -107,6 +108,20 @@ static enum err run_cancel_task(struct op *op, struct tx *tx)
 static enum err run_cancel_run(struct op *op, struct tx *tx)
 {
         return cancel_run(tx, op->by, op->id, STR_NONE, STR_NONE, room_for_run(op, tx));
+}
+
+static enum err run_force_fail(struct op *op, struct tx *tx)
+{
+        const struct said said = { .reason = STR("in the way") };
+
+        return force_fail(tx, op->by, op->id, &said, room_for_run(op, tx));
+}
+
+static enum err run_force_release(struct op *op, struct tx *tx)
+{
+        const struct said said = { STR_NONE };
+
+        return force_release(tx, op->by, op->id, &said, room_for_run(op, tx));
 }
 
 static enum err run_decide(struct op *op, struct tx *tx)
@@ -336,6 +351,24 @@ static enum err expect_cancel_run(struct op *op)
                                                                          ERR_OK;
 }
 
+static enum err expect_force_fail(struct op *op)
+{
+        struct run_fact *r = run_of(op->sim, op->id);
+
+        if (run_is_terminal(r->status))
+                return ERR_INVALID_TRANSITION;
+        if (is_leased(r))
+                reached(op->sim, FORCED_HELD);
+        if (r->kind != RUN_ROOT)
+                reached(op->sim, FORCED_CHILD);
+        return ERR_OK;
+}
+
+static enum err expect_force_release(struct op *op)
+{
+        return run_of(op->sim, op->id)->status == RUN_CLAIMED ? ERR_OK : ERR_INVALID_TRANSITION;
+}
+
 static enum err expect_decide(struct op *op)
 {
         struct run_fact *r = map_get(&op->sim->open_approvals, op->id);
@@ -480,6 +513,20 @@ static void all_ended(struct op *op, const struct run_fact *r)
 static void check_cancel_run(struct op *op)
 {
         all_ended(op, run_of(op->sim, op->id));
+}
+
+static void check_force_fail(struct op *op)
+{
+        must_tell(op, EVENT_RUN_OPERATOR_FORCED_FAIL, 0, op->id);
+        all_ended(op, run_of(op->sim, op->id));
+}
+
+static void check_force_release(struct op *op)
+{
+        must_tell(op, EVENT_RUN_RELEASED, 0, op->id);
+        reached(op->sim, FORCED_BACK);
+        if (run_of(op->sim, op->id)->kind != RUN_ROOT)
+                reached(op->sim, FORCED_BACK_CHILD);
 }
 
 static struct held *hold_slot(struct sim *s)
@@ -909,7 +956,7 @@ static bool fill_run(struct op *op)
                 return false;
         if (op->kind == OP_CLAIM_THIS)
                 r = task_of(s, op->id)->open_root;
-        for (int64_t skip = roll(&s->w, 4); r && op->kind == OP_CANCEL_RUN && skip && r->next_of_task;
+        for (int64_t skip = roll(&s->w, 4); r && op->kind != OP_CLAIM_THIS && skip && r->next_of_task;
              skip--)
                 r = r->next_of_task;
         op->lease = 1 + roll(&s->w, 8);
