@@ -76,6 +76,8 @@ static const struct cli_option task_list_options[] = { { "status", "S", "only th
                                                          "only those of a definition", 0 },
                                                        { "parent", "ID", "only its children", 0 },
                                                        { "drafts", NULL, "drafts too", 0 },
+                                                       { "search", "TEXT",
+                                                         "only with this in title or identifier", 0 },
                                                        PAGE_OPTIONS,
                                                        { 0 } };
 static const struct cli_option depend_options[] = {

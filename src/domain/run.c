@@ -404,22 +404,18 @@ enum err run_list(struct tx *tx, const struct principal *by, const struct run_fi
                   struct list *out)
 {
         bool open = f->status >= 0 && !run_is_terminal(f->status);
-        enum sql statement = f->of_definition      ? SQL_RUN_LIST_DEFINITION :
-                             f->task_id            ? SQL_RUN_LIST_TASK :
-                             open                  ? SQL_RUN_LIST_OPEN :
-                                                     SQL_RUN_LIST;
-        const struct arg args[] = { NAME(by->workspace),
-                                    INT(f->before),
-                                    INT(f->status),
-                                    NAME(f->session_id),
-                                    INT(f->parent_run_id),
-                                    INT(f->definition_id),
-                                    INT(id_at(f->created_after)),
-                                    INT(id_at(f->created_before)),
-                                    INT(f->limit),
-                                    INT(f->task_id) };
+        enum sql statement = f->of_definition ? SQL_RUN_LIST_DEFINITION :
+                             f->task_id       ? SQL_RUN_LIST_TASK :
+                             f->parent_run_id ? SQL_RUN_LIST_PARENT :
+                             open             ? SQL_RUN_LIST_OPEN :
+                                                SQL_RUN_LIST;
+        int64_t below = f->before ? f->before : INT64_MAX;
 
-        return tx_rows(tx, statement, out, args, f->task_id ? 10 : 9);
+        if (f->created_before && id_at(f->created_before) < below)
+                below = id_at(f->created_before);
+        return tx_all(tx, statement, out, NAME(by->workspace), INT(below), INT(f->status),
+                      NAME(f->session_id), INT(f->parent_run_id), INT(f->definition_id),
+                      INT(id_at(f->created_after)), INT(f->limit), INT(f->task_id));
 }
 
 /* Why a fence does not hold, in the order that the contract gives. */
