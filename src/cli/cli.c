@@ -129,6 +129,10 @@ static const struct cli_option workspace_create_options[] = {
         "Exit status: 0 the run completed, 1 it failed, 3 it was canceled, 4 it timed out;\n" \
         "2 bad input, 6 no server, 130 after Ctrl-C (the run goes on)."
 
+#define INSPECT_NOTES                                                                          \
+        "Next action: recovery_required, stranded, claim_available, running, waiting_for_session\n" \
+        "or terminal. Takes the id of a task or of a run."
+
 static const struct command commands[] = {
         { "serve", "[options]", "run the server", NULL, NULL, 0, 0, NULL },
         { "run", "FILE", "run a definition from a file, follow it, print its result", run_options,
@@ -153,6 +157,8 @@ static const struct command commands[] = {
           0, 0, NULL },
         { "task list", "", "list tasks", task_list_options, command_task_list, 0, 0, NULL },
         { "task get", "ID", "show a task", NULL, command_task_get, 1, 1, NULL },
+        { "task inspect", "ID", "its newest run, what is wrong with it, what comes next", NULL,
+          command_inspect, 1, 1, INSPECT_NOTES },
         { "task cancel", "ID", "cancel a task and its runs", reason_options, command_task_cancel, 1,
           1, NULL },
         { "task retry", "ID", "another attempt after a run that ended badly", NULL,
@@ -183,6 +189,8 @@ static const struct command commands[] = {
         { "task delete", "ID", "delete a task", NULL, command_task_delete, 1, 1, NULL },
         { "runs list", "", "list runs", runs_list_options, command_runs_list, 0, 0, NULL },
         { "runs get", "ID", "show a run", NULL, command_runs_get, 1, 1, NULL },
+        { "runs inspect", "ID", "who holds it, what is wrong with it, what comes next", NULL,
+          command_inspect, 1, 1, INSPECT_NOTES },
         { "runs steps", "ID", "list the steps of a run", NULL, command_runs_steps, 1, 1, NULL },
         { "runs logs", "ID", "print what its commands wrote", follow_options, command_runs_logs, 1,
           1, NULL },

@@ -40,6 +40,8 @@ enum err command_runs_cancel(struct cli *);
 enum err command_runs_retry(struct cli *);
 enum err command_runs_explain(struct cli *);
 
+enum err command_inspect(struct cli *);
+
 enum err command_approvals_list(struct cli *);
 enum err command_approvals_approve(struct cli *);
 enum err command_approvals_deny(struct cli *);

@@ -12,8 +12,8 @@ static const struct field reason_fields[] = {
         { "until", FIELD_TIME, FIELD_WIRE, AT(until) },
 #undef AT
 };
-static const struct record reason_record = { "Reason", reason_fields, LENGTH(reason_fields),
-                                             sizeof(struct reason), -1 };
+const struct record reason_record = { "Reason", reason_fields, LENGTH(reason_fields),
+                                      sizeof(struct reason), -1 };
 static const struct field explanation_fields[] = {
         { "status", FIELD_ENUM, FIELD_WIRE, offsetof(struct explanation, status),
           &run_status_names },
