@@ -499,6 +499,8 @@ static enum err get_run(struct request *r, struct tx *tx)
         struct run *run;
         enum err e = find(r, tx, &run);
 
+        if (!e)
+                e = run_activity(tx, run);
         return e ? e : reply_run(r, tx, run);
 }
 

@@ -99,6 +99,7 @@ static const struct field run_fields[] = {
         { "steps", FIELD_INT, FIELD_COLUMN, AT(steps) },
         { "tool_calls", FIELD_INT, FIELD_COLUMN, AT(tool_calls) },
         { "usage", FIELD_RECORD, FIELD_WIRE, AT(usage), &usage_record },
+        { "last_activity_at", FIELD_TIME, FIELD_WIRE, AT(last_activity_at) },
         { "metadata", FIELD_JSON, BOTH, AT(metadata) },
         { "input", FIELD_JSON, BOTH, AT(input) },
         { "result", FIELD_JSON, BOTH, AT(result) },
@@ -390,6 +391,18 @@ void run_show(struct tx *tx, struct run *run)
                 run->claim_token_hash = STR_NONE; /* of a claim still to come */
         if (run->lease_until)
                 run->lease_until = lease_wall(tx_context(tx), tx_now(tx), run->lease_until);
+}
+
+enum err run_activity(struct tx *tx, struct run *run)
+{
+        const int64_t times[] = { run->queued_at, run->claimed_at, run->started_at,
+                                  run->heartbeat_at, run->ended_at };
+        enum err e = tx_number(tx, SQL_STEP_NEWEST, &run->last_activity_at, INT(run->id));
+
+        for (size_t i = 0; i < LENGTH(times); i++)
+                if (times[i] > run->last_activity_at)
+                        run->last_activity_at = times[i];
+        return e;
 }
 
 /* Ids are ordered by time: a bound in time is a bound on ids. */

@@ -172,3 +172,29 @@ def test_another_workspace_sees_nothing(api, server, capability):
         theirs = stranger.problem("GET", path, 404, "not_found")
         assert {**theirs, "instance": 0} == {**stranger.problem("GET", missing, 404, "not_found"), "instance": 0}
     api.request("GET", f"/v1/runs/{run}/inspect", status=200)
+
+
+def test_a_run_tells_what_it_used_and_when_it_was_last_active(api, capability):
+    claim = api.claimed(capability)
+    path, token = "/v1/runs/" + claim["run"]["id"], {"claim_token": claim["claim_token"]}
+    seen = api.get(path)
+    assert seen["last_activity_at"] == seen["claimed_at"] and "last_activity_at" not in claim["run"]
+    assert seen["usage"] == {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0, "cost_microusd": 0,
+                             "steps": 0, "tool_calls": 0}
+    api.post(path + "/heartbeat", token, 200)
+    beaten = api.get(path)
+    assert beaten["last_activity_at"] == beaten["heartbeat_at"] > seen["last_activity_at"]
+    api.post(path + "/complete", token, 200)
+    ended = api.get(path)
+    assert ended["last_activity_at"] == ended["ended_at"] > beaten["last_activity_at"]
+
+
+def test_a_step_that_begins_is_activity_of_its_run(api):
+    spec = api.post("/v1/definitions", {"name": "s", "steps": [
+        {"action": "noop"}, {"action": "execute_command", "parameters": {"command": "sleep 60"}}]})
+    run = "/v1/runs/" + api.post(f"/v1/definitions/{spec['id']}/runs")["run"]["id"]
+    wait_until(lambda: api.get(run + "/steps")["items"][1]["status"] == "running")
+    seen = api.get(run)
+    assert seen["usage"]["steps"] == 1
+    assert seen["last_activity_at"] >= api.get(run + "/steps")["items"][1]["started_at"]
+    api.post(run + "/cancel", {}, 200)
