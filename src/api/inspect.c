@@ -38,10 +38,11 @@ static enum err get_run_context(struct request *r, struct tx *tx)
 
 const struct route inspect_routes[] = {
         { HTTP_GET, "/v1/runs/{run}/inspect", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
-          &inspection_record, get_run_inspect, 0, "Who holds a run, what is wrong, what comes next" },
+          &inspection_record, get_run_inspect, 0,
+          "Who holds a run, what is wrong, what comes next" },
         { HTTP_GET, "/v1/tasks/{task}/inspect", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
           &inspection_record, get_task_inspect, 0, "The same of a task's newest run" },
-        { HTTP_GET, "/v1/runs/{run}/context", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &context_record,
-          get_run_context, 0, "What a run's worker is told, at most 8192 bytes" },
+        { HTTP_GET, "/v1/runs/{run}/context", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
+          &context_record, get_run_context, 0, "What a run's worker is told, at most 8192 bytes" },
         { 0 },
 };

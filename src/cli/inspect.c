@@ -3,9 +3,12 @@
 #include "cli/reply.h"
 
 static const struct column run_columns[] = {
-        { "RUN", "id", SHOW_TEXT },          { "STATUS", "status", SHOW_STATUS },
-        { "ATTEMPT", "attempt", SHOW_NUMBER }, { "QUEUED", "queued_at", SHOW_AGE },
-        { "ENDED", "ended_at", SHOW_AGE },   { "ERROR", "last_error", SHOW_FREE },
+        { "RUN", "id", SHOW_TEXT },
+        { "STATUS", "status", SHOW_STATUS },
+        { "ATTEMPT", "attempt", SHOW_NUMBER },
+        { "QUEUED", "queued_at", SHOW_AGE },
+        { "ENDED", "ended_at", SHOW_AGE },
+        { "ERROR", "last_error", SHOW_FREE },
 };
 static const struct column event_columns[] = {
         { "EVENT", "sequence", SHOW_NUMBER }, { "WHEN", "timestamp", SHOW_AGE },

@@ -147,8 +147,8 @@ enum err context_fit(struct scope *scope, struct context *c)
         keep(c, &c->recent_events, &event_record);
         keep(c, &c->prior_attempts, &run_view_record);
         while ((n = size_of(&context_record, c)) > CONTEXT_MAX && c->handoff_summary.n)
-                c->handoff_summary = str_whole(
-                        str_slice(c->handoff_summary, 0, c->handoff_summary.n / 2));
+                c->handoff_summary =
+                        str_whole(str_slice(c->handoff_summary, 0, c->handoff_summary.n / 2));
         return n <= CONTEXT_MAX ? ERR_OK :
                                   fail_limit(scope, "title", ERR_TOO_LARGE, CONTEXT_MAX, (int64_t)n,
                                              "bytes of a run's context; shorten the task's title,"
@@ -170,8 +170,8 @@ static void add_attempts(struct tx *tx, const struct list *runs, struct context 
         out->prior_attempts = (struct list){ views, runs->n };
         /* At most half of what a summary may have. */
         if (runs->n && run[0].error.p)
-                out->handoff_summary = str_whole(
-                        str_slice(run[0].error, 0, CONTEXT_SUMMARY_MAX / 2));
+                out->handoff_summary =
+                        str_whole(str_slice(run[0].error, 0, CONTEXT_SUMMARY_MAX / 2));
 }
 
 static enum err add_events(struct tx *tx, const struct task *task, struct context *out)
@@ -207,8 +207,8 @@ enum err run_context(struct tx *tx, const struct principal *by, int64_t id, stru
                                  .limits = arena_new(arena, struct context_limits) };
         run->error = redact_text(arena, run->error);
         *out->current_run = run_view(tx, run);
-        *out->limits = (struct context_limits){ task.timeout_seconds, CONTEXT_SUMMARY_MAX,
-                                                CONTEXT_MAX };
+        *out->limits =
+                (struct context_limits){ task.timeout_seconds, CONTEXT_SUMMARY_MAX, CONTEXT_MAX };
         add_attempts(tx, &attempts, out);
         e = add_events(tx, &task, out);
         if (!e)

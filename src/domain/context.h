@@ -1,8 +1,8 @@
 /*
  * The context of a run: what its worker is told about the task beside the claim, in at most
  * CONTEXT_MAX bytes of JSON.  What does not fit goes in this order: the oldest events, the oldest
- * attempts, halves of the handoff.  Members of events whose names say that they are secret, and claim
- * tokens in any error or event, are not told.
+ * attempts, halves of the handoff.  Members of events whose names say that they are secret, and
+ * claim tokens in any error or event, are not told.
  */
 #ifndef BATON_DOMAIN_CONTEXT_H
 #define BATON_DOMAIN_CONTEXT_H
@@ -18,18 +18,20 @@ struct context_limits {
 struct context {
         struct task_view *task;
         struct run_view *current_run;
-        struct str handoff_summary; /* why the attempt before did not succeed */
+        struct str handoff_summary;                /* why the attempt before did not succeed */
         struct list prior_attempts, recent_events; /* newest first */
         struct context_limits *limits;
 };
 extern const struct record context_record;
 
 /* ERR_FOREIGN_RUN when a session asks for a run that is not its own; ERR_TOO_LARGE. */
-enum err run_context(struct tx *, const struct principal *, int64_t run, struct context *) NODISCARD;
+enum err run_context(struct tx *, const struct principal *, int64_t run,
+                     struct context *) NODISCARD;
 
 /* Drops what does not fit; ERR_TOO_LARGE when that is not enough. */
 enum err context_fit(struct scope *, struct context *) NODISCARD;
-/* JSON without the members whose names say that they are secret, at any depth, and without claim tokens in texts. */
+/* JSON without the members whose names say that they are secret, at any depth, and without claim
+ * tokens in texts. */
 struct str redact_json(struct scope *, struct str json);
 
 #endif

@@ -4,7 +4,7 @@
 #include "domain/explain.h"
 #include "domain/sql.h"
 
-#define STUCK_AFTER (120 * US_PER_S)
+#define STUCK_AFTER    (120 * US_PER_S)
 #define STRANDED_AFTER (300 * US_PER_S)
 
 /* ---- views ---- */
@@ -21,7 +21,8 @@ static const struct field task_view_fields[] = {
         { "definition_id", FIELD_ID, FIELD_WIRE, AT(task.definition_id), "def" },
         { "owner", FIELD_ACTOR, FIELD_WIRE, AT(task.owner) },
         { "network_channel", FIELD_NAME, FIELD_WIRE, AT(task.network_channel) },
-        { "approval_state", FIELD_ENUM, FIELD_WIRE, AT(task.approval_state), &approval_state_names },
+        { "approval_state", FIELD_ENUM, FIELD_WIRE, AT(task.approval_state),
+          &approval_state_names },
         { "attempts", FIELD_INT, SHOWN, AT(task.attempts) },
         { "max_attempts", FIELD_INT, SHOWN, AT(task.max_attempts) },
         { "child_count", FIELD_INT, SHOWN, AT(task.child_count) },
@@ -53,7 +54,8 @@ static const struct field run_view_fields[] = {
         { "claim_token_hash", FIELD_BYTES, FIELD_WIRE, AT(run.claim_token_hash) },
         { "lease_until", FIELD_TIME, FIELD_WIRE, AT(run.lease_until) },
         { "heartbeat_at", FIELD_TIME, FIELD_WIRE, AT(run.heartbeat_at) },
-        { "heartbeat_age_seconds", FIELD_INT, FIELD_WIRE | FIELD_FOLLOWS, AT(heartbeat_age_seconds) },
+        { "heartbeat_age_seconds", FIELD_INT, FIELD_WIRE | FIELD_FOLLOWS,
+          AT(heartbeat_age_seconds) },
         { "failure_kind", FIELD_ENUM, FIELD_WIRE, AT(run.failure_kind), &outcome_names },
         { "last_error", FIELD_STR, FIELD_WIRE, AT(run.error) },
         { "queued_at", FIELD_TIME, FIELD_WIRE, AT(run.queued_at) },
@@ -94,7 +96,8 @@ static const struct field inspection_fields[] = {
         { "as_of", FIELD_TIME, FIELD_WIRE, AT(as_of) },
 };
 const struct record inspection_record = { "Inspection", inspection_fields,
-                                          LENGTH(inspection_fields), sizeof(struct inspection), -1 };
+                                          LENGTH(inspection_fields), sizeof(struct inspection),
+                                          -1 };
 
 static struct str characters(struct str s, size_t most)
 {
@@ -203,13 +206,16 @@ const char *run_next_action(const struct run_facts *f, unsigned found)
         return "waiting_for_session";
 }
 
-/* Who took that run may take this one too. */
+/* Who took that run may take this one too.  A claim that names a channel gets the runs of no other.
+ */
 static bool may_take_both(const struct lane *held, const struct lane *wanted)
 {
         return held->executor == wanted->executor &&
                (held->executor == EXECUTOR_WORKER || str_eq(held->workspace, wanted->workspace)) &&
-               caps_within(wanted->required, held->required) &&
-               (!wanted->owner.p || str_eq(held->owner, wanted->owner));
+               (!held->channel.p || str_eq(held->channel, wanted->channel)) &&
+               (!wanted->owner.p || str_eq(held->owner, wanted->owner)) &&
+               (!wanted->agent.p || str_eq(held->agent, wanted->agent)) &&
+               caps_within(wanted->required, held->required);
 }
 
 static enum err find_claimer(struct tx *tx, const struct run *run, bool *found)
@@ -231,14 +237,16 @@ static enum err find_claimer(struct tx *tx, const struct run *run, bool *found)
 static enum err find_holder(struct tx *tx, const struct run *run, bool *gone)
 {
         int64_t keys[2] = { 0 };
-        enum err e = tx_numbers(tx, SQL_KEYS_OF_HOLDER, keys, LENGTH(keys),
-                                ARGS(NAME(run->claimed_by), NAME(run->session_id), INT(tx_now(tx))));
+        enum err e =
+                tx_numbers(tx, SQL_KEYS_OF_HOLDER, keys, LENGTH(keys),
+                           ARGS(NAME(run->claimed_by), NAME(run->session_id), INT(tx_now(tx))));
 
         *gone = keys[0] && !keys[1];
         return e;
 }
 
-static enum err find_later(struct tx *tx, const struct task *task, const struct run *run, bool *found)
+static enum err find_later(struct tx *tx, const struct task *task, const struct run *run,
+                           bool *found)
 {
         int64_t later;
         enum err e;
@@ -277,14 +285,15 @@ static struct diagnostic diagnostic_of(struct tx *tx, size_t i, const struct tas
         char id[ID_TEXT_SIZE];
 
         if (diagnostics[i].found == FOUND_CRASHED && task->attempts >= task->max_attempts) {
-                d.message = STR("it failed, and the task has no attempt left: raise max_attempts, then"
-                                " retry");
+                d.message =
+                        STR("it failed, and the task has no attempt left: raise max_attempts, then"
+                            " retry");
                 return d;
         }
         id_print("run", run->id, id);
         if (diagnostics[i].command)
-                d.suggested_command = arena_printf(&tx_scope(tx)->arena, "%s %s",
-                                                   diagnostics[i].command, id);
+                d.suggested_command =
+                        arena_printf(&tx_scope(tx)->arena, "%s %s", diagnostics[i].command, id);
         return d;
 }
 

@@ -1,9 +1,10 @@
 /*
- * Inspection: a task or a run as an operator wants to see it: who holds it, what happened last, what
- * is wrong with it and what comes next.  One snapshot; nothing is written.
+ * Inspection: a task or a run as an operator wants to see it: who holds it, what happened last,
+ * what is wrong with it and what comes next.  One snapshot; nothing is written.
  *
- * An eligible claimer of a queued run is who holds a run that asked for no less: a worker or an agent
- * that is busy comes back.  Claims that wait are none: one that may take the run has taken it.
+ * An eligible claimer of a queued run is who holds a run that asked for no less: a worker or an
+ * agent that is busy comes back.  Claims that wait are none: one that may take the run has taken
+ * it.
  */
 #ifndef BATON_DOMAIN_INSPECT_H
 #define BATON_DOMAIN_INSPECT_H
@@ -13,7 +14,7 @@
 enum {
         RECENT_RUNS = 5,
         RECENT_EVENTS = 10,
-        EVENTS_BACK = 5000, /* of a tree: the newest, among which a task's events are looked for */
+        EVENTS_BACK = 2000, /* of a tree: the newest, among which a task's events are looked for */
         ERROR_SHOWN = 160,  /* characters */
         HASH_SHOWN = 4,     /* bytes */
 };
@@ -72,7 +73,8 @@ struct inspection {
 };
 extern const struct record inspection_record;
 
-enum err run_inspect(struct tx *, const struct principal *, int64_t run, struct inspection *) NODISCARD;
+enum err run_inspect(struct tx *, const struct principal *, int64_t run,
+                     struct inspection *) NODISCARD;
 /* Its current run is the newest attempt. */
 enum err task_inspect(struct tx *, const struct principal *, int64_t task,
                       struct inspection *) NODISCARD;

@@ -50,22 +50,27 @@ def test_a_session_is_told_the_context_of_its_own_run_alone(api, server, capabil
         assert context(api, foreign)["current_run"]["id"] == foreign["id"]
 
 
+def told_after_failures(api, capability, **task):
+    """The context of the fifth attempt, the four before having failed at length, and how many events there are."""
+    made = api.started(required_capabilities=[capability], max_attempts=10, **task)["task"]
+    for n in range(4):
+        fail(api, capability, f"{n}" + "\x01" * 150)  # six bytes each in JSON
+        run = api.post(f"/v1/tasks/{made['id']}/retry")["run"]
+    told = context(api, run)
+    return told, [e["sequence"] for e in told["recent_events"]], [r["attempt"] for r in told["prior_attempts"]]
+
+
 def test_the_oldest_events_go_first_then_the_oldest_attempts_then_halves_of_the_handoff(api, capability):
-    long = "\x01" * 160  # six bytes each in JSON
-    # As much as the task itself may say leaves room for little else.
-    for title, events, attempts in (("t", True, 4), ("\x01" * 500, False, 3), ("\x01" * 900, False, 0)):
-        cap = f"{capability}-{len(title)}"
-        task = api.started(title=title, required_capabilities=[cap], max_attempts=10)["task"]
-        for n in range(4):
-            fail(api, cap, f"{n}" + long * 10)
-            run = api.post(f"/v1/tasks/{task['id']}/retry")["run"]
-        told = context(api, run)
-        assert bool(told["recent_events"]) == events or told["recent_events"] == []
-        assert len(told["prior_attempts"]) <= attempts
-        assert [r["attempt"] for r in told["prior_attempts"]] == \
-            list(range(4, 4 - len(told["prior_attempts"]), -1))
-        assert len(told["prior_attempts"]) == 4 or told["recent_events"] == []
-        assert told["handoff_summary"].startswith("3") or len(title) > 800
+    error = "3" + "\x01" * 150
+    told, events, attempts = told_after_failures(api, capability + "-1")
+    newest = told["task"]["latest_sequence"]
+    assert 0 < len(events) < newest and events == list(range(newest, newest - len(events), -1))
+    assert attempts == [4, 3, 2, 1] and told["handoff_summary"] == error
+    told, events, attempts = told_after_failures(api, capability + "-2", title="\x01" * 500)
+    assert events == [] and attempts in ([4], [4, 3], [4, 3, 2]) and told["handoff_summary"] == error
+    told, events, attempts = told_after_failures(api, capability + "-3", title="\x01" * 900, identifier="\x01" * 200)
+    assert events == [] and attempts == []
+    assert told["handoff_summary"] in (error[:75], error[:37], error[:18])
 
 
 def test_a_task_that_alone_says_too_much_is_refused_with_the_limit(api):

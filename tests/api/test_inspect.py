@@ -111,9 +111,18 @@ def test_a_queued_run_is_available_to_who_holds_one_that_asked_for_no_less(api, 
     assert inspect(api, queued)["next_action"] == "claim_available"
     api.post(f"/v1/runs/{held['run']['id']}/complete", {"claim_token": held["claim_token"]}, 200)
     assert inspect(api, queued)["next_action"] == "waiting_for_session"
-    # Who holds a run that asked for less may lack what this one asks for.
+    # Who holds a run that asked for something else, in a channel or as the member of a pool.
     api.claimed(capability + "-less")
     assert inspect(api, queued)["next_action"] == "waiting_for_session"
+    api.started(required_capabilities=[capability + "-2", capability], network_channel="ops")
+    assert len(api.claim(capabilities=[capability + "-2", capability], channel="ops")) == 1
+    assert inspect(api, queued)["next_action"] == "waiting_for_session"
+    api.started(required_capabilities=[capability + "-2", capability])
+    assert api.claim(capabilities=[capability + "-2", capability])[0]["run"]["id"] == queued["id"]
+    last = api.started(required_capabilities=[capability])["run"]
+    assert inspect(api, last)["next_action"] == "claim_available"
+    pooled = api.started(required_capabilities=[capability], owner={"kind": "pool", "ref": "p"})["run"]
+    assert inspect(api, pooled)["next_action"] == "waiting_for_session"
 
 
 def test_a_run_that_is_held_back_waits_and_says_why(api, capability):
