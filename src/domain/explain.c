@@ -63,7 +63,7 @@ static enum err explain_blocked(struct tx *tx, const struct run *run, struct lis
 {
         struct list found;
         const struct dependency *d;
-        struct task task;
+        struct task task = { 0 };
         enum err e = dependencies_of(tx, run->task_id, &found);
 
         d = found.items;
