@@ -535,6 +535,9 @@ static enum err list_runs(struct request *r, struct tx *tx)
                 e = query_time(r, "created_after", &f.created_after);
         if (!e)
                 e = query_time(r, "created_before", &f.created_before);
+        if (!e && request_query(r, "gateway_id").p)
+                e = fail_field(&r->scope, "gateway_id", ERR_UNKNOWN_FIELD,
+                               "this server knows no gateways: no run was claimed by one");
         f.session_id = request_query(r, "session_id");
         f.limit = limit + 1;
         if (!e)
@@ -559,6 +562,8 @@ static enum err get_run(struct request *r, struct tx *tx)
         struct run *run;
         enum err e = find(r, tx, &run);
 
+        if (!e)
+                e = run_activity(tx, run);
         return e ? e : reply_run(r, tx, run);
 }
 

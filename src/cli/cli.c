@@ -76,6 +76,8 @@ static const struct cli_option task_list_options[] = { { "status", "S", "only th
                                                          "only those of a definition", 0 },
                                                        { "parent", "ID", "only its children", 0 },
                                                        { "drafts", NULL, "drafts too", 0 },
+                                                       { "search", "TEXT",
+                                                         "only with this in title or identifier", 0 },
                                                        PAGE_OPTIONS,
                                                        { 0 } };
 static const struct cli_option depend_options[] = {
@@ -182,6 +184,9 @@ static const struct cli_option release_options[] = {
 #define FORCE_NOTES                                                                           \
         "Up to 50 runs, each on its own. The tokens of their holders are void afterwards.\n" \
         "Exit status with several: 0 all were done, 1 one was refused."
+#define INSPECT_NOTES                                                                          \
+        "Next action: recovery_required, stranded, claim_available, running, waiting_for_session\n" \
+        "or terminal. Takes the id of a task or of a run."
 
 static const struct command commands[] = {
         { "serve", "[options]", "run the server", NULL, NULL, 0, 0, NULL },
@@ -207,6 +212,8 @@ static const struct command commands[] = {
           0, 0, NULL },
         { "task list", "", "list tasks", task_list_options, command_task_list, 0, 0, NULL },
         { "task get", "ID", "show a task", NULL, command_task_get, 1, 1, NULL },
+        { "task inspect", "ID", "its newest run, what is wrong with it, what comes next", NULL,
+          command_inspect, 1, 1, INSPECT_NOTES },
         { "task cancel", "ID", "cancel a task and its runs", reason_options, command_task_cancel, 1,
           1, NULL },
         { "task retry", "ID", "another attempt after a run that ended badly", NULL,
@@ -237,6 +244,8 @@ static const struct command commands[] = {
         { "task delete", "ID", "delete a task", NULL, command_task_delete, 1, 1, NULL },
         { "runs list", "", "list runs", runs_list_options, command_runs_list, 0, 0, NULL },
         { "runs get", "ID", "show a run", NULL, command_runs_get, 1, 1, NULL },
+        { "runs inspect", "ID", "who holds it, what is wrong with it, what comes next", NULL,
+          command_inspect, 1, 1, INSPECT_NOTES },
         { "runs steps", "ID", "list the steps of a run", NULL, command_runs_steps, 1, 1, NULL },
         { "runs logs", "ID", "print what its commands wrote", follow_options, command_runs_logs, 1,
           1, NULL },

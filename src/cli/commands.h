@@ -50,6 +50,8 @@ enum err command_runs_force_fail(struct cli *);
 enum err command_runs_recover(struct cli *);
 enum err command_runs_explain(struct cli *);
 
+enum err command_inspect(struct cli *);
+
 enum err command_approvals_list(struct cli *);
 enum err command_approvals_approve(struct cli *);
 enum err command_approvals_deny(struct cli *);

@@ -128,6 +128,7 @@ enum err command_task_list(struct cli *cli)
         path_query(&path, "definition_id", cli_option(cli, "definition"));
         path_query(&path, "parent_task_id", cli_option(cli, "parent"));
         path_query(&path, "include_drafts", cli_option(cli, "drafts") ? "1" : NULL);
+        path_query(&path, "q", cli_option(cli, "search"));
         return e ? e : show_list(cli, &path, columns, LENGTH(columns));
 }
 

@@ -13,8 +13,8 @@ static const struct field reason_fields[] = {
         { "until", FIELD_TIME, FIELD_WIRE, AT(until) },
 #undef AT
 };
-static const struct record reason_record = { "Reason", reason_fields, LENGTH(reason_fields),
-                                             sizeof(struct reason), -1 };
+const struct record reason_record = { "Reason", reason_fields, LENGTH(reason_fields),
+                                      sizeof(struct reason), -1 };
 static const struct field explanation_fields[] = {
         { "status", FIELD_ENUM, FIELD_WIRE, offsetof(struct explanation, status),
           &run_status_names },
@@ -64,7 +64,7 @@ static enum err explain_blocked(struct tx *tx, const struct run *run, struct lis
 {
         struct list found;
         const struct dependency *d;
-        struct task task;
+        struct task task = { 0 };
         enum err e = dependencies_of(tx, run->task_id, &found);
 
         d = found.items;

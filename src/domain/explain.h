@@ -12,7 +12,7 @@ struct explanation {
         int status;
         struct list reasons;
 };
-extern const struct record explanation_record;
+extern const struct record explanation_record, reason_record;
 
 enum err run_explain(struct tx *, const struct principal *, int64_t run, struct explanation *) NODISCARD;
 

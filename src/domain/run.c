@@ -100,6 +100,7 @@ static const struct field run_fields[] = {
         { "steps", FIELD_INT, FIELD_COLUMN, AT(steps) },
         { "tool_calls", FIELD_INT, FIELD_COLUMN, AT(tool_calls) },
         { "usage", FIELD_RECORD, FIELD_WIRE, AT(usage), &usage_record },
+        { "last_activity_at", FIELD_TIME, FIELD_WIRE, AT(last_activity_at) },
         { "metadata", FIELD_JSON, BOTH, AT(metadata) },
         { "input", FIELD_JSON, BOTH, AT(input) },
         { "result", FIELD_JSON, BOTH, AT(result) },
@@ -399,6 +400,18 @@ void run_show(struct tx *tx, struct run *run)
                 run->lease_until = lease_wall(tx_context(tx), tx_now(tx), run->lease_until);
 }
 
+enum err run_activity(struct tx *tx, struct run *run)
+{
+        const int64_t times[] = { run->queued_at, run->claimed_at, run->started_at,
+                                  run->heartbeat_at, run->ended_at };
+        enum err e = tx_number(tx, SQL_STEP_NEWEST, &run->last_activity_at, INT(run->id));
+
+        for (size_t i = 0; i < LENGTH(times); i++)
+                if (times[i] > run->last_activity_at)
+                        run->last_activity_at = times[i];
+        return e;
+}
+
 /* Ids are ordered by time: a bound in time is a bound on ids. */
 static int64_t id_at(int64_t us)
 {
@@ -411,22 +424,18 @@ enum err run_list(struct tx *tx, const struct principal *by, const struct run_fi
                   struct list *out)
 {
         bool open = f->status >= 0 && !run_is_terminal(f->status);
-        enum sql statement = f->of_definition      ? SQL_RUN_LIST_DEFINITION :
-                             f->task_id            ? SQL_RUN_LIST_TASK :
-                             open                  ? SQL_RUN_LIST_OPEN :
-                                                     SQL_RUN_LIST;
-        const struct arg args[] = { NAME(by->workspace),
-                                    INT(f->before),
-                                    INT(f->status),
-                                    NAME(f->session_id),
-                                    INT(f->parent_run_id),
-                                    INT(f->definition_id),
-                                    INT(id_at(f->created_after)),
-                                    INT(id_at(f->created_before)),
-                                    INT(f->limit),
-                                    INT(f->task_id) };
+        enum sql statement = f->of_definition ? SQL_RUN_LIST_DEFINITION :
+                             f->task_id       ? SQL_RUN_LIST_TASK :
+                             f->parent_run_id ? SQL_RUN_LIST_PARENT :
+                             open             ? SQL_RUN_LIST_OPEN :
+                                                SQL_RUN_LIST;
+        int64_t below = f->before ? f->before : INT64_MAX;
 
-        return tx_rows(tx, statement, out, args, f->task_id ? 10 : 9);
+        if (f->created_before && id_at(f->created_before) < below)
+                below = id_at(f->created_before);
+        return tx_all(tx, statement, out, NAME(by->workspace), INT(below), INT(f->status),
+                      NAME(f->session_id), INT(f->parent_run_id), INT(f->definition_id),
+                      INT(id_at(f->created_after)), INT(f->limit), INT(f->task_id));
 }
 
 /* Why a fence does not hold, in the order that the contract gives. */

@@ -73,8 +73,9 @@ struct run {
         int64_t input_tokens, output_tokens, cost_microusd, steps, tool_calls;
         struct str metadata, input, result;
 
-        /* Not columns: set by run_show(). */
+        /* Not columns: set by run_show(), and by run_activity(). */
         struct usage *usage;
+        int64_t last_activity_at;
 };
 extern const struct record run_record;
 
@@ -111,6 +112,8 @@ enum err run_follow(struct tx *, const struct task *, bool channel, struct run *
 enum err run_load(struct tx *, int64_t id, struct run *) NODISCARD; /* any workspace; ERR_EMPTY */
 enum err run_get(struct tx *, const struct principal *, int64_t id, struct run *) NODISCARD;
 void run_show(struct tx *, struct run *); /* usage, lease on the wall clock */
+/* When it or a step of it last moved, or its holder was heard of. */
+enum err run_activity(struct tx *, struct run *) NODISCARD;
 
 struct run_filter {
         int status; /* -1 = any */

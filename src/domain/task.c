@@ -1,7 +1,5 @@
 #include "domain/task.h"
 
-#include <string.h>
-
 #include "domain/approval.h"
 #include "domain/attempt.h"
 #include "domain/cancel.h"
@@ -9,6 +7,7 @@
 #include "domain/domain.h"
 #include "domain/retry.h"
 #include "domain/run.h"
+#include "domain/search.h"
 #include "domain/sql.h"
 #include "domain/workspace.h"
 
@@ -442,24 +441,6 @@ enum err task_tree(struct tx *tx, const struct principal *by, int64_t id, int64_
         return e;
 }
 
-/* %text% with the wildcards of LIKE escaped. */
-static struct str pattern(struct arena *arena, struct str q)
-{
-        char *out = arena_alloc(arena, 2 * q.n + 3, 1);
-        size_t n = 0;
-
-        if (!q.p)
-                return STR_NONE;
-        out[n++] = '%';
-        for (size_t i = 0; i < q.n; i++) {
-                if (strchr("%_\\", q.p[i]))
-                        out[n++] = '\\';
-                out[n++] = q.p[i];
-        }
-        out[n++] = '%';
-        return (struct str){ out, n };
-}
-
 /* Owners are stored as kind:ref; all of a kind lie between `kind:` and `kind;`. */
 struct owner_range {
         struct str from, to; /* both included; absent = any */
@@ -481,20 +462,26 @@ static struct owner_range owner_range(struct arena *arena, const struct task_fil
 enum err task_list(struct tx *tx, const struct principal *by, const struct task_filter *f,
                    struct list *out)
 {
-        enum sql statement = f->status >= 0   ? SQL_TASK_LIST_STATUS :
-                             f->parent_task_id ? SQL_TASK_LIST_PARENT :
-                             f->priority >= 0 ? SQL_TASK_LIST_PRIORITY :
-                                                SQL_TASK_LIST;
+        enum sql statement = f->parent_task_id     ? SQL_TASK_LIST_PARENT :
+                             f->approval_state > 0 ? SQL_TASK_LIST_APPROVAL :
+                             f->definition_id      ? SQL_TASK_LIST_DEFINITION :
+                             f->status >= 0        ? SQL_TASK_LIST_STATUS :
+                             f->priority >= 0      ? SQL_TASK_LIST_PRIORITY :
+                                                     SQL_TASK_LIST;
         struct owner_range owner = owner_range(&tx_scope(tx)->arena, f);
         struct str workspace = f->scope == TASK_GLOBAL ? STR(SYSTEM_WORKSPACE) : by->workspace;
-        enum err e = tx_all(tx, statement, out, NAME(workspace), INT(f->before), INT(f->status),
-                            INT(f->priority), INT(f->parent_task_id), INT(f->definition_id),
-                            TEXT(pattern(&tx_scope(tx)->arena, f->q)),
-                            TEXT(f->source_conversation_id), INT(f->include_drafts),
-                            INT(f->limit), NAME(f->network_channel), TEXT(owner.from),
-                            TEXT(owner.to), INT(f->approval_state));
-        struct task *task = out->items;
+        struct task *task;
+        enum err e;
 
+        if (f->q.n > SEARCH_MAX)
+                return fail_limit(tx_scope(tx), "q", ERR_VALIDATION, SEARCH_MAX, (int64_t)f->q.n,
+                                  "bytes of a text to search for");
+        e = tx_all(tx, statement, out, NAME(workspace), INT(f->before ? f->before : INT64_MAX),
+                   INT(f->status), INT(f->priority), INT(f->parent_task_id), INT(f->definition_id),
+                   TEXT(search_pattern(&tx_scope(tx)->arena, f->q)), TEXT(f->source_conversation_id),
+                   INT(f->include_drafts), INT(f->limit), NAME(f->network_channel),
+                   TEXT(owner.from), TEXT(owner.to), INT(f->approval_state));
+        task = out->items;
         for (size_t i = 0; !e && i < out->n; i++)
                 e = task_show(tx, &task[i]);
         return e;

@@ -3,9 +3,12 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
 #undef fail /* ours has arguments */
 
 #include "core/attr.h"
+#include "domain/context.h"
 #include "domain/retry.h"
 #include "domain/run.h"
 
@@ -116,6 +119,155 @@ static void delays_grow_to_their_cap(void **state)
         assert_int_equal(retry_delay_us(&p, 9, 1), 2500000);
 }
 
+static void the_next_action_follows_from_the_facts(void **state)
+{
+        enum { NOW = 1000 };
+        static const struct {
+                int status;
+                int64_t hold, heard, queued; /* seconds ago */
+                int64_t lease;               /* seconds that are left */
+                bool superseded, gone, claimer;
+                unsigned found;
+                const char *next;
+        } rows[] = {
+                { RUN_CLAIMED, 0, 120, 0, 9, 0, 0, 0, 0, "running" },
+                { RUN_CLAIMED, 0, 121, 0, 9, 0, 0, 0, FOUND_STUCK, "recovery_required" },
+                { RUN_RUNNING, 0, 121, 0, 9, 0, 0, 0, 0, "running" },
+                { RUN_CLAIMED, 0, 0, 0, 0, 0, 0, 0, FOUND_STALE_LEASE, "recovery_required" },
+                { RUN_RUNNING, 0, 0, 0, -1, 0, 1, 0, FOUND_STALE_LEASE | FOUND_ORPHAN,
+                  "recovery_required" },
+                { RUN_FAILED, 0, 0, 0, 0, 0, 0, 0, FOUND_CRASHED, "recovery_required" },
+                { RUN_TIMED_OUT, 0, 0, 0, 0, 0, 0, 0, FOUND_CRASHED, "recovery_required" },
+                { RUN_FAILED, 0, 0, 0, 0, 1, 0, 0, 0, "terminal" },
+                { RUN_CANCELED, 0, 0, 0, 0, 0, 0, 0, 0, "terminal" },
+                { RUN_QUEUED, 0, 0, 299, 0, 0, 0, 0, 0, "waiting_for_session" },
+                { RUN_QUEUED, 0, 0, 300, 0, 0, 0, 0, FOUND_STRANDED, "stranded" },
+                { RUN_QUEUED, HOLD_PAUSED, 0, 300, 0, 0, 0, 1, 0, "waiting_for_session" },
+                { RUN_QUEUED, 0, 0, 300, 0, 0, 0, 1, 0, "claim_available" },
+                { RUN_SLEEPING, 0, 0, 300, 0, 0, 0, 0, 0, "waiting_for_session" },
+        };
+        struct run_facts none = { .closed = false };
+
+        (void)state;
+        for (size_t i = 0; i < LENGTH(rows); i++) {
+                struct run run = { .status = rows[i].status,
+                                   .hold = rows[i].hold,
+                                   .heartbeat_at = (NOW - rows[i].heard) * US_PER_S,
+                                   .queued_at = (NOW - rows[i].queued) * US_PER_S,
+                                   .lease_until = rows[i].lease * US_PER_S };
+                struct run_facts facts = { .run = &run,
+                                           .superseded = rows[i].superseded,
+                                           .holder_gone = rows[i].gone,
+                                           .claimer = rows[i].claimer,
+                                           .now = NOW * US_PER_S };
+
+                assert_int_equal(run_findings(&facts), rows[i].found);
+                assert_string_equal(run_next_action(&facts, rows[i].found), rows[i].next);
+        }
+        assert_string_equal(run_next_action(&none, 0), "waiting_for_session");
+        none.closed = true;
+        assert_string_equal(run_next_action(&none, 0), "terminal");
+}
+
+static struct str controls(struct arena *arena, size_t n)
+{
+        char *text = arena_alloc(arena, n + 1, 1);
+
+        memset(text, 1, n); /* six bytes each in JSON */
+        return (struct str){ text, n };
+}
+
+static size_t size_of(const struct context *c)
+{
+        struct buf text = BUF_INIT(1 << 20);
+        struct json_out j = { .out = &text };
+        size_t n;
+
+        json_record(&j, &context_record, c);
+        n = text.n;
+        buf_done(&text);
+        return n;
+}
+
+/* One thing at a time, as the rule is written; false when nothing is left to drop. */
+static bool drop_one(struct context *c)
+{
+        if (c->recent_events.n)
+                c->recent_events.n--;
+        else if (c->prior_attempts.n)
+                c->prior_attempts.n--;
+        else if (c->handoff_summary.n)
+                c->handoff_summary.n /= 2;
+        else
+                return false;
+        return true;
+}
+
+static void a_context_drops_in_order_what_does_not_fit_and_no_more(void **state)
+{
+        enum { KEPT_ALL, LOST_EVENTS, LOST_ATTEMPTS, LOST_HANDOFF, REFUSED, OUTCOMES };
+        int seen[OUTCOMES] = { 0 };
+        struct scope scope;
+
+        (void)state;
+        srand(7);
+        scope_init(&scope, &system_world);
+        for (int i = 0; i < 2000; i++) {
+                struct event *events = arena_array(&scope.arena, struct event, CONTEXT_EVENTS);
+                struct run_view attempts[CONTEXT_ATTEMPTS] = { 0 }, run = { 0 };
+                struct task_view task = { .task.title = controls(&scope.arena, (size_t)rand() % 1400) };
+                struct context c = { .task = &task,
+                                     .current_run = &run,
+                                     .handoff_summary = controls(&scope.arena, (size_t)rand() % 600),
+                                     .prior_attempts = { attempts, (size_t)rand() % 6 },
+                                     .recent_events = { events, (size_t)rand() % 51 } };
+                struct context slow;
+                int longest = 1 << rand() % 12;
+
+                for (int k = 0; k < CONTEXT_EVENTS; k++)
+                        events[k].payload = arena_printf(&scope.arena, "\"%0*d\"", 1 + rand() % longest, 0);
+                for (int k = 0; k < CONTEXT_ATTEMPTS; k++)
+                        attempts[k].run.error = controls(&scope.arena, (size_t)rand() % 160);
+                for (slow = c; size_of(&slow) > CONTEXT_MAX && drop_one(&slow);)
+                        ;
+                seen[size_of(&slow) > CONTEXT_MAX                            ? REFUSED :
+                     slow.handoff_summary.n < c.handoff_summary.n            ? LOST_HANDOFF :
+                     slow.prior_attempts.n < c.prior_attempts.n              ? LOST_ATTEMPTS :
+                     slow.recent_events.n < c.recent_events.n                ? LOST_EVENTS :
+                                                                               KEPT_ALL]++;
+                assert_int_equal(context_fit(&scope, &c),
+                                 size_of(&slow) > CONTEXT_MAX ? ERR_TOO_LARGE : ERR_OK);
+                assert_int_equal(c.recent_events.n, slow.recent_events.n);
+                assert_int_equal(c.prior_attempts.n, slow.prior_attempts.n);
+                assert_int_equal(c.handoff_summary.n, slow.handoff_summary.n);
+                scope_reset(&scope);
+        }
+        scope_done(&scope);
+        for (int outcome = 0; outcome < OUTCOMES; outcome++)
+                assert_true(seen[outcome] > 0);
+}
+
+static void secrets_are_taken_out_of_json(void **state)
+{
+        static const struct {
+                const char *in, *out;
+        } rows[] = {
+                { "{}", "{}" },
+                { "{\"a\":[{\"Claim_Token\":1,\"b\":{\"x_SECRET\":2}},3]}", "{\"a\":[{\"b\":{}},3]}" },
+                { "{\"secret\":1,\"token\":2,\"secret_binding\":3}", "{\"secret\":1,\"token\":2}" },
+                { "{\"a\":\"x btk_0123456789abcdef. btk_1234567 btk_00000000\"}",
+                  "{\"a\":\"x btk_[REDACTED]. btk_1234567 btk_[REDACTED]\"}" },
+                { "\"btk_btk_AAAAAAAA\"", "\"btk_btk_[REDACTED]\"" },
+        };
+        struct scope scope;
+
+        (void)state;
+        scope_init(&scope, &system_world);
+        for (size_t i = 0; i < LENGTH(rows); i++)
+                assert_string_equal(redact_json(&scope, str_from(rows[i].in)).p, rows[i].out);
+        scope_done(&scope);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -125,6 +277,9 @@ int main(void)
                 cmocka_unit_test(capabilities_are_sets),
                 cmocka_unit_test(owners_decide_who_may_claim),
                 cmocka_unit_test(delays_grow_to_their_cap),
+                cmocka_unit_test(the_next_action_follows_from_the_facts),
+                cmocka_unit_test(a_context_drops_in_order_what_does_not_fit_and_no_more),
+                cmocka_unit_test(secrets_are_taken_out_of_json),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

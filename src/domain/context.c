@@ -1,0 +1,217 @@
+#include "domain/context.h"
+
+#include <string.h>
+
+#include "domain/sql.h"
+#include "json/json_in.h"
+
+#define AT(member) offsetof(struct context_limits, member)
+static const struct field limits_fields[] = {
+        { "max_runtime_seconds", FIELD_INT, FIELD_WIRE, AT(max_runtime_seconds) },
+        { "summary_max_bytes", FIELD_INT, FIELD_WIRE, AT(summary_max_bytes) },
+        { "context_body_max_bytes", FIELD_INT, FIELD_WIRE, AT(context_body_max_bytes) },
+};
+static const struct record limits_record = { "ContextLimits", limits_fields, LENGTH(limits_fields),
+                                             sizeof(struct context_limits), -1 };
+#undef AT
+#define AT(member) offsetof(struct context, member)
+enum { SHOWN = FIELD_WIRE | FIELD_ALWAYS };
+static const struct field context_fields[] = {
+        { "task", FIELD_RECORD, FIELD_WIRE, AT(task), &task_view_record },
+        { "current_run", FIELD_RECORD, FIELD_WIRE, AT(current_run), &run_view_record },
+        { "handoff_summary", FIELD_STR, FIELD_WIRE, AT(handoff_summary) },
+        { "prior_attempts", FIELD_LIST, SHOWN, AT(prior_attempts), &run_view_record },
+        { "recent_events", FIELD_LIST, SHOWN, AT(recent_events), &event_record },
+        { "limits", FIELD_RECORD, FIELD_WIRE, AT(limits), &limits_record },
+};
+const struct record context_record = { "Context", context_fields, LENGTH(context_fields),
+                                       sizeof(struct context), -1 };
+
+/* ---- secrets ---- */
+
+/* In either case.  agh_claim_ is what tasks that come from elsewhere call a claim token. */
+static bool is_secret(struct str name)
+{
+        static const char *const names[] = { "claim_token",   "mcp_auth_token", "oauth_code",
+                                             "pkce_verifier", "secret_binding", "secret_bindings" };
+
+        for (size_t i = 0; i < LENGTH(names); i++)
+                if (str_is(name, names[i]))
+                        return true;
+        return str_starts(name, "btk_") || str_starts(name, "agh_claim_") ||
+               str_ends(name, "_secret");
+}
+
+static bool is_hex(char c)
+{
+        return (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'f');
+}
+
+/* Claim tokens in a text, told from other words by their eight digits and more. */
+static struct str redact_text(struct arena *arena, struct str s)
+{
+        struct buf out = BUF_INIT(2 * s.n + 16);
+        size_t from = 0;
+        struct str clean;
+
+        for (size_t at = 0; at + 12 <= s.n; at++) {
+                size_t end = at + 4;
+
+                if (memcmp(s.p + at, "btk_", 4) != 0)
+                        continue;
+                while (end < s.n && is_hex(s.p[end]))
+                        end++;
+                if (end - at < 12)
+                        continue;
+                buf_str(&out, str_slice(s, from, at));
+                buf_text(&out, "btk_[REDACTED]");
+                from = end;
+                at = end - 1;
+        }
+        buf_str(&out, str_slice(s, from, s.n));
+        clean = from ? str_dup(arena, buf_view(&out)) : s;
+        buf_done(&out);
+        return clean;
+}
+
+static void redact(struct scope *scope, json_t *value)
+{
+        struct str clean;
+        const char *name;
+        json_t *item;
+        void *next;
+        size_t i;
+
+        json_object_foreach_safe(value, next, name, item) {
+                if (is_secret(str_lower(&scope->arena, str_from(name))))
+                        json_object_del(value, name);
+                else
+                        redact(scope, item);
+        }
+        json_array_foreach(value, i, item)
+                redact(scope, item);
+        if (!json_is_string(value))
+                return;
+        clean = redact_text(&scope->arena, json_view(value));
+        if (clean.p != json_view(value).p)
+                json_string_setn(value, clean.p, clean.n);
+}
+
+struct str redact_json(struct scope *scope, struct str json)
+{
+        struct str clean;
+        json_t *value;
+
+        if (json_parse(scope, json, &value))
+                return STR("{}");
+        redact(scope, value);
+        clean = json_dump(&scope->arena, value);
+        json_decref(value);
+        return clean;
+}
+
+/* ---- size ---- */
+
+static size_t size_of(const struct record *type, const void *item)
+{
+        struct buf text = BUF_INIT(64 << 20);
+        struct json_out j = { .out = &text };
+        size_t n;
+
+        json_record(&j, type, item);
+        n = text.full ? SIZE_MAX : text.n;
+        buf_done(&text);
+        return n;
+}
+
+/* Keeps the first ones of a list that fit beside what is there without it. */
+static void keep(struct context *c, struct list *list, const struct record *type)
+{
+        const char *item = list->items;
+        size_t all = list->n, used;
+
+        list->n = 0;
+        used = size_of(&context_record, c);
+        while (list->n < all) {
+                used += size_of(type, item + list->n * type->size) + (list->n > 0);
+                if (used > CONTEXT_MAX)
+                        return;
+                list->n++;
+        }
+}
+
+enum err context_fit(struct scope *scope, struct context *c)
+{
+        size_t n;
+
+        keep(c, &c->recent_events, &event_record);
+        keep(c, &c->prior_attempts, &run_view_record);
+        while ((n = size_of(&context_record, c)) > CONTEXT_MAX && c->handoff_summary.n)
+                c->handoff_summary =
+                        str_whole(str_slice(c->handoff_summary, 0, c->handoff_summary.n / 2));
+        return n <= CONTEXT_MAX ? ERR_OK :
+                                  fail_limit(scope, "title", ERR_TOO_LARGE, CONTEXT_MAX, (int64_t)n,
+                                             "bytes of a run's context; shorten the task's title,"
+                                             " identifier, owner or capabilities");
+}
+
+/* ---- the whole ---- */
+
+static void add_attempts(struct tx *tx, const struct list *runs, struct context *out)
+{
+        struct arena *arena = &tx_scope(tx)->arena;
+        struct run_view *views = arena_array(arena, struct run_view, runs->n + 1);
+        struct run *run = runs->items;
+
+        for (size_t i = 0; i < runs->n; i++) {
+                run[i].error = redact_text(arena, run[i].error);
+                views[i] = run_view(tx, &run[i]);
+        }
+        out->prior_attempts = (struct list){ views, runs->n };
+        /* At most half of what a summary may have. */
+        if (runs->n && run[0].error.p)
+                out->handoff_summary =
+                        str_whole(str_slice(run[0].error, 0, CONTEXT_SUMMARY_MAX / 2));
+}
+
+static enum err add_events(struct tx *tx, const struct task *task, struct context *out)
+{
+        enum err e = task_events(tx, task, CONTEXT_EVENTS, &out->recent_events);
+        struct event *event = out->recent_events.items;
+
+        for (size_t i = 0; !e && i < out->recent_events.n; i++)
+                event[i].payload = redact_json(tx_scope(tx), event[i].payload);
+        return e;
+}
+
+enum err run_context(struct tx *tx, const struct principal *by, int64_t id, struct context *out)
+{
+        struct arena *arena = &tx_scope(tx)->arena;
+        struct run *run = arena_new(arena, struct run);
+        struct list attempts = { 0 };
+        struct task task = { 0 };
+        enum err e = run_get(tx, by, id, run);
+
+        if (!e && by->session_id.p && !str_eq(run->session_id, by->session_id))
+                e = fail(tx_scope(tx), ERR_FOREIGN_RUN,
+                         "a session is told the context of the run that it holds, of no other");
+        if (!e)
+                e = tx_one(tx, SQL_TASK_GET, &task, INT(run->task_id));
+        if (!e)
+                e = tx_all(tx, SQL_RUN_EARLIER, &attempts, INT(task.id),
+                           INT(run->kind == RUN_ROOT ? run->attempt : 0), INT(CONTEXT_ATTEMPTS));
+        if (e)
+                return e;
+        *out = (struct context){ .task = arena_new(arena, struct task_view),
+                                 .current_run = arena_new(arena, struct run_view),
+                                 .limits = arena_new(arena, struct context_limits) };
+        run->error = redact_text(arena, run->error);
+        *out->current_run = run_view(tx, run);
+        *out->limits =
+                (struct context_limits){ task.timeout_seconds, CONTEXT_SUMMARY_MAX, CONTEXT_MAX };
+        add_attempts(tx, &attempts, out);
+        e = add_events(tx, &task, out);
+        if (!e)
+                e = task_view(tx, &task, &out->recent_events, out->task);
+        return e ? e : context_fit(tx_scope(tx), out);
+}
