@@ -23,7 +23,7 @@ static const struct statement emptying[] = {
           " 'definition', 'dependency', 'definition_reference', 'definition_version', 'event', 'idempotency',"
           " 'join_point', 'key', 'lane', 'log_line', 'migration', 'name', 'ready', 'run', "
           "'setting',"
-          " 'secret', 'step', 'task', 'workspace')" },
+          " 'secret', 'step', 'task', 'triage', 'workspace')" },
         { "approval", "DELETE FROM approval" },
         { "definition", "DELETE FROM definition" },
         { "dependency", "DELETE FROM dependency" },
@@ -40,6 +40,7 @@ static const struct statement emptying[] = {
         { "secret", "DELETE FROM secret" },
         { "step", "DELETE FROM step" },
         { "task", "DELETE FROM task" },
+        { "triage", "DELETE FROM triage" },
         { "workspace", "DELETE FROM workspace WHERE slug NOT IN ('default', 'system')" },
 };
 

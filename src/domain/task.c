@@ -10,6 +10,7 @@
 #include "domain/retry.h"
 #include "domain/run.h"
 #include "domain/sql.h"
+#include "domain/summary.h"
 #include "domain/workspace.h"
 
 static const char *const statuses[] = { "draft",       "pending",   "blocked", "ready",
@@ -68,6 +69,7 @@ static const struct field task_fields[] = {
         { "required_capabilities", FIELD_CAPS, BOTH, AT(required_capabilities) },
         { "preferred_capabilities", FIELD_CAPS, BOTH, AT(preferred_capabilities) },
         { "current_run_id", FIELD_ID, FIELD_WIRE, AT(current_run_id), "run" },
+        { "active_run", FIELD_RECORD, FIELD_WIRE, AT(active_run), &active_run_record },
         { "last_run_id", FIELD_ID, FIELD_COLUMN, AT(last_run_id), "run" },
         { "last_run_status", FIELD_INT, FIELD_COLUMN, AT(last_run_status) },
         { "latest_sequence", FIELD_INT, FIELD_WIRE, AT(latest_sequence) },
@@ -92,6 +94,7 @@ static const struct field task_fields[] = {
         { "origin", FIELD_ACTOR, BOTH, AT(origin) },
         { "created_at", FIELD_TIME, BOTH, AT(created_at) },
         { "updated_at", FIELD_TIME, BOTH, AT(updated_at) },
+        { "last_activity_at", FIELD_TIME, FIELD_WIRE, AT(last_activity_at) },
         { "closed_at", FIELD_TIME, BOTH, AT(closed_at) },
         { "archived_at", FIELD_TIME, BOTH, AT(archived_at) },
         { "metadata", FIELD_JSON, BOTH, AT(metadata) },
@@ -427,12 +430,11 @@ enum err task_tree(struct tx *tx, const struct principal *by, int64_t id, int64_
                 e = tx_all(tx, SQL_TASK_TREE, out, INT(id), INT(after), INT(limit));
         task = out->items;
         for (size_t i = 0; !e && i < out->n; i++)
-                e = task_show(tx, &task[i]);
+                e = task_summarize(tx, &task[i]);
         return e;
 }
 
-/* %text% with the wildcards of LIKE escaped. */
-static struct str pattern(struct arena *arena, struct str q)
+struct str task_pattern(struct arena *arena, struct str q)
 {
         char *out = arena_alloc(arena, 2 * q.n + 3, 1);
         size_t n = 0;
@@ -478,14 +480,14 @@ enum err task_list(struct tx *tx, const struct principal *by, const struct task_
         struct str workspace = f->scope == TASK_GLOBAL ? STR(SYSTEM_WORKSPACE) : by->workspace;
         enum err e = tx_all(tx, statement, out, NAME(workspace), INT(f->before), INT(f->status),
                             INT(f->priority), INT(f->parent_task_id), INT(f->definition_id),
-                            TEXT(pattern(&tx_scope(tx)->arena, f->q)),
+                            TEXT(task_pattern(&tx_scope(tx)->arena, f->q)),
                             TEXT(f->source_conversation_id), INT(f->include_drafts),
                             INT(f->limit), NAME(f->network_channel), TEXT(owner.from),
                             TEXT(owner.to), INT(f->approval_state));
         struct task *task = out->items;
 
         for (size_t i = 0; !e && i < out->n; i++)
-                e = task_show(tx, &task[i]);
+                e = task_summarize(tx, &task[i]);
         return e;
 }
 
@@ -646,7 +648,7 @@ enum err task_delete(struct tx *tx, const struct principal *by, int64_t id)
         static const enum sql rows[] = { SQL_TASK_DELETE_STEPS,          SQL_TASK_DELETE_JOINS,
                                          SQL_TASK_DELETE_LOGS,           SQL_TASK_DELETE_STEP_APPROVALS,
                                          SQL_TASK_DELETE_APPROVALS,      SQL_TASK_DELETE_RUNS,
-                                         SQL_TASK_DELETE };
+                                         SQL_TRIAGE_DROP,                SQL_TASK_DELETE };
         struct events events = { .by = by };
         struct list open;
         struct task task;
