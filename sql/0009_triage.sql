@@ -14,8 +14,9 @@ CREATE INDEX triage_archived ON triage (actor, workspace_id, task_id) WHERE arch
 -- Events of root tasks have no task_id: trees of one task, which are most, do not pay for this index.
 CREATE INDEX event_task ON event (task_id, seq) WHERE task_id IS NOT NULL;
 
--- The lanes of the inbox; a task is in an index only while it is in that lane, or may be.
-CREATE INDEX task_awaiting ON task (workspace_id, id) WHERE status = 2 AND approval_state = 1;
+-- The lanes of the inbox, newest first; a row is in an index only while it is in that lane, or may be.  The
+-- conditions on tasks are evaluated whenever a status is written: IN would make a table of its list each time.
+CREATE INDEX approval_open_task ON approval (workspace_id, task_id) WHERE status = 0 AND run_id IS NULL;
 CREATE INDEX task_failing ON task (workspace_id, id)
-        WHERE status IN (2, 3, 6) AND last_run_status IN (10, 12);
+        WHERE (last_run_status = 10 OR last_run_status = 12) AND status <> 7;
 CREATE INDEX task_owned ON task (workspace_id, owner, id) WHERE owner IS NOT NULL AND closed_at IS NULL;

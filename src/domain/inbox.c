@@ -25,8 +25,7 @@ static const enum sql statements[INBOX_LANES] = {
 
 /* As the statements give them. */
 struct row {
-        int64_t id, status, approval_state, unmet_deps, failed, archived, dismissed, seen_at, unread,
-                matches;
+        int64_t id, status, approval_state, failed, archived, dismissed, seen_at, unread, matches;
 };
 enum { ROW_COLUMNS = sizeof(struct row) / sizeof(int64_t), ROWS_AT_ONCE = 200 };
 
