@@ -478,7 +478,8 @@ enum err task_list(struct tx *tx, const struct principal *by, const struct task_
                                                 SQL_TASK_LIST;
         struct owner_range owner = owner_range(&tx_scope(tx)->arena, f);
         struct str workspace = f->scope == TASK_GLOBAL ? STR(SYSTEM_WORKSPACE) : by->workspace;
-        enum err e = tx_all(tx, statement, out, NAME(workspace), INT(f->before), INT(f->status),
+        enum err e = tx_all(tx, statement, out, NAME(workspace),
+                            INT(f->before ? f->before : INT64_MAX), INT(f->status),
                             INT(f->priority), INT(f->parent_task_id), INT(f->definition_id),
                             TEXT(task_pattern(&tx_scope(tx)->arena, f->q)),
                             TEXT(f->source_conversation_id), INT(f->include_drafts),

@@ -1,6 +1,8 @@
 """What lists and GET one add to a task: its run under way, its last activity, its surroundings."""
 import datetime
+import time
 
+from conftest import Client
 from test_graph import child, depend
 
 
@@ -85,3 +87,24 @@ def test_get_one_tells_children_dependencies_the_latest_runs_and_the_newest_even
     assert [r["id"] for r in shown["runs"]] == runs
     assert shown["latest_sequence"] == newest_event(api, task)["sequence"]
     assert api.get("/v1/tasks/" + grandchild["id"])["latest_sequence"] == shown["latest_sequence"]
+
+
+def test_a_page_costs_the_same_in_a_large_workspace(api, server):
+    """Of a list and of the inbox; before, a list sorted all tasks of the workspace."""
+    small = api
+    space = Client(server).post("/v1/workspaces", {"name": "w", "slug": "w-%d" % time.monotonic_ns()})
+    large = Client(server, headers={"X-Workspace-ID": space["id"]})
+    for target, n in ((small, 1), (large, 20)):
+        for _ in range(n):
+            target.post("/v1/tasks/batch", {"items": [{"title": "t", "approval_policy": "manual"}] * 1000}, 200)
+
+    def shortest(client, path):
+        times = []
+        for _ in range(10):
+            began = time.perf_counter()
+            assert len(client.get(path)["items"]) == 50
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    for path in ("/v1/tasks", "/v1/tasks?priority=medium", "/v1/inbox"):
+        assert shortest(large, path) < 4 * shortest(small, path), path
