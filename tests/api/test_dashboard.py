@@ -57,15 +57,19 @@ def test_runs_that_are_held_back_are_not_in_the_queue(api):
     assert board(api)["queue"]["runs"] == 0
 
 
-def make_older(server, minutes, sql):
-    """The server is down meanwhile: the rows are as they would be so much later."""
+def restarted_with(server, sql, *arguments):
     server.stop()
     db = sqlite3.connect(server.data / "baton.db")
-    db.execute(sql, [minutes * 60_000_000])
+    db.execute(sql, arguments)
     db.commit()
     db.close()
     server.start()
     return Client(server)
+
+
+def make_older(server, minutes, sql):
+    """As the rows would be so much later."""
+    return restarted_with(server, sql, minutes * 60_000_000)
 
 
 def test_a_run_that_has_waited_ten_minutes_is_a_warning(own_server):
@@ -101,3 +105,18 @@ def test_another_workspace_has_a_dashboard_of_its_own(api, server):
     stranger = Client(server, Client(server).key_for(workspace_id=space["id"])["key"])
     shown = board(stranger)
     assert by_status(shown) == {} and shown["active_runs"] == [] and shown["totals"]["active_runs"] == 0
+
+
+def test_what_takes_long_to_count_is_kept_for_a_while_and_the_rest_is_not(own_server):
+    api = Client(own_server)
+    api.started()
+    assert board(api)["as_of"] < board(api)["as_of"]
+    space = api.post("/v1/workspaces", {"name": "small"})
+    api = restarted_with(own_server, "INSERT INTO ready WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
+                         " WHERE i < ?) SELECT lane, queued_at + i, run FROM ready, n", 1_000_000)
+    first = board(api)
+    assert first["queue"]["runs"] == 1_000_001 and first["totals"]["tasks"] == 1
+    api.task()
+    assert board(api) == first
+    small = Client(own_server, headers={"X-Workspace-ID": space["id"]})
+    assert board(small)["queue"]["runs"] == 0

@@ -1,4 +1,5 @@
 """Triage of tasks and the inbox: lanes, reasons, what is new, pages."""
+import sqlite3
 import time
 
 from conftest import Client
@@ -139,11 +140,21 @@ def test_triage_is_the_actors_own(api):
     assert not inbox(colleague)[0]["unread"]
 
 
-def test_triage_goes_with_a_deleted_task(api):
-    task = awaiting(api)
+def rows_of_triage(server):
+    db = sqlite3.connect(f"file:{server.data / 'baton.db'}?mode=ro", uri=True, timeout=10)
+    try:
+        return db.execute("SELECT count(*) FROM triage").fetchone()[0]
+    finally:
+        db.close()
+
+
+def test_triage_rows_go_with_a_deleted_task(api, server):
+    before, task = rows_of_triage(server), awaiting(api)
     mark(api, task, "archive")
+    mark(other(api), task, "read")
+    assert rows_of_triage(server) == before + 2
     api.request("DELETE", "/v1/tasks/" + task["id"], status=204)
-    assert inbox(api, lane="archived") == []
+    assert rows_of_triage(server) == before and inbox(api, lane="archived") == []
     api.problem("POST", f"/v1/tasks/{task['id']}/triage/read", 404, "not_found", {})
 
 
@@ -190,7 +201,9 @@ def test_each_task_is_in_the_first_lane_that_fits_and_says_why_it_is_blocked(api
         ("my_work", mine["id"], None)]
     for lane in ("approvals", "failed_runs", "blocked", "my_work"):
         assert [(lane, i["task"]["id"]) for i in inbox(api, lane=lane)] == [s[:2] for s in seen if s[0] == lane]
-    api.problem("GET", "/v1/inbox?lane=attic", 400, "validation_failed")
+    assert inbox(api, unread="true") == inbox(api, unread="false") == inbox(api)
+    for query in ("lane=attic", "unread=2"):
+        api.problem("GET", "/v1/inbox?" + query, 400, "validation_failed")
 
 
 def test_a_failed_task_leaves_its_lane_when_it_is_tried_again(api):
