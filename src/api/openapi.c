@@ -97,7 +97,7 @@ static void schema(struct json_out *j, const struct record *record)
 
 /* Records that the routes name, and those within them, once each. */
 struct seen {
-        const struct record *records[64];
+        const struct record *records[128];
         size_t n;
 };
 
