@@ -140,6 +140,26 @@ def claim_times(server, n):
     return times
 
 
+def get_ms(server, path, n=20):
+    times = []
+    for _ in range(n):
+        began = time.perf_counter()
+        server.call("GET", path)
+        times.append((time.perf_counter() - began) * 1000)
+    return statistics.median(times)
+
+
+def page_figures(server, tasks, put):
+    """First pages of a workspace that has many tasks, and as many again that wait for an approval."""
+    for _ in range(tasks // 1000):
+        server.call("POST", "/v1/tasks/batch", batch(1000, start=False, approval_policy="manual"))
+    put("dashboard_ms", get_ms(server, "/v1/dashboard", 1), "ms")
+    put("dashboard_kept_ms", get_ms(server, "/v1/dashboard"), "ms")
+    put("list_ms", get_ms(server, "/v1/tasks"), "ms")
+    put("inbox_ms", get_ms(server, "/v1/inbox"), "ms")
+    put("inbox_search_ms", get_ms(server, "/v1/inbox?q=nothing"), "ms")
+
+
 def raw(tools, beside, what, seconds):
     """What SQLite alone makes of the same rows, on the same disk, now: the best of some rounds."""
     return max(raw_once(tools, beside, what, seconds) for _ in range(ROUNDS))
@@ -295,6 +315,7 @@ def main():
         server.call("POST", "/v1/tasks/batch", batch(1000))
     time.sleep(1)
     put("claim_growth", statistics.median(claim_times(server, 200)) / small, "x")
+    page_figures(server, options.queued // 10, put)
     server.stop()
     server.remove()
 

@@ -24,7 +24,7 @@ static const struct statement emptying[] = {
           " 'definition', 'dependency', 'definition_reference', 'definition_version', 'drain', 'event', 'force_use', 'idempotency',"
           " 'join_point', 'key', 'lane', 'log_line', 'migration', 'name', 'ready', 'run', "
           "'setting',"
-          " 'scheduler_pause', 'secret', 'step', 'task', 'workspace')" },
+          " 'scheduler_pause', 'secret', 'step', 'task', 'triage', 'workspace')" },
         { "approval", "DELETE FROM approval" },
         { "definition", "DELETE FROM definition" },
         { "dependency", "DELETE FROM dependency" },
@@ -44,6 +44,7 @@ static const struct statement emptying[] = {
         { "secret", "DELETE FROM secret" },
         { "step", "DELETE FROM step" },
         { "task", "DELETE FROM task" },
+        { "triage", "DELETE FROM triage" },
         { "workspace", "DELETE FROM workspace WHERE slug NOT IN ('default', 'system')" },
 };
 

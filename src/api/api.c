@@ -32,13 +32,14 @@ struct loop_state {
 struct api {
         struct api_options options;
         struct tally *streams;
+        struct dashboards *dashboards;
         _Atomic int keys_generation;
         _Atomic bool draining;
 };
 
 const struct route *const all_routes[] = { definition_routes, task_routes, force_routes, run_routes, step_routes, workspace_routes,
                                            key_routes,  approval_routes, ops_routes, scheduler_routes,
-                                           stream_routes, secret_routes, inspect_routes, NULL };
+                                           stream_routes, secret_routes, inspect_routes, inbox_routes, dashboard_routes, NULL };
 
 struct api *api_new(const struct api_options *options)
 {
@@ -46,12 +47,14 @@ struct api *api_new(const struct api_options *options)
 
         api->options = *options;
         api->streams = tally_new();
+        api->dashboards = dashboards_new();
         return api;
 }
 
 void api_free(struct api *api)
 {
         tally_free(api->streams);
+        dashboards_free(api->dashboards);
         free(api);
 }
 
@@ -63,6 +66,11 @@ struct api_options *api_options(struct api *api)
 struct tally *api_streams(struct api *api)
 {
         return api->streams;
+}
+
+struct dashboards *api_dashboards(struct api *api)
+{
+        return api->dashboards;
 }
 
 void api_keys_changed(void *api)
@@ -715,7 +723,7 @@ static void render_list(struct request *r, struct json_out *j)
         json_end_list(j);
         json_key(j, "next_cursor");
         if (r->next_cursor)
-                json_put_id(j, "cur", r->next_cursor);
+                json_put_id(j, r->cursor_prefix ? r->cursor_prefix : "cur", r->next_cursor);
         else
                 json_put_null(j);
         json_end_object(j);

@@ -64,6 +64,7 @@ struct request {
         void (*render)(struct request *, struct json_out *); /* instead of reply */
         struct list items;       /* for renderers of lists */
         int64_t next_cursor;
+        const char *cursor_prefix; /* NULL: cur */
         struct str text;         /* ready-made body */
         const char *text_type;
         struct stream *stream;
@@ -124,7 +125,7 @@ struct cancel_body {
 struct retry_body {
         struct str metadata;
 };
-extern const struct record cancel_body_record, retry_body_record;
+extern const struct record cancel_body_record, retry_body_record, empty_body_record;
 
 /* A definition's version, parsed; give it back to api_options()->definitions. */
 enum err request_definition(struct request *, struct tx *, int64_t id, int64_t version,
@@ -156,9 +157,15 @@ struct loop_streams *loop_state_streams(void *loop_data);
 struct api_options *api_options(struct api *);
 struct tally *api_streams(struct api *); /* open ones, by key */
 
+/* dashboard.c: answers that are kept for a while */
+struct dashboards *dashboards_new(void);
+void dashboards_free(struct dashboards *);
+struct dashboards *api_dashboards(struct api *);
+
 extern const struct route definition_routes[], step_routes[];
 extern const struct route task_routes[], force_routes[], run_routes[], workspace_routes[], key_routes[], approval_routes[], ops_routes[], stream_routes[],
-        secret_routes[], scheduler_routes[], inspect_routes[];
+        secret_routes[], scheduler_routes[], inspect_routes[],
+        inbox_routes[], dashboard_routes[];
 
 /* openapi.c */
 void openapi_print(struct json_out *);

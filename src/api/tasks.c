@@ -5,6 +5,7 @@
 #include "domain/pause.h"
 #include "domain/run.h"
 #include "domain/sql.h"
+#include "domain/summary.h"
 #include "domain/task.h"
 
 /* ---- bodies ---- */
@@ -306,7 +307,7 @@ static enum err get_task(struct request *r, struct tx *tx)
         if (!e)
                 e = task_get(tx, &r->by, id, task);
         if (!e)
-                e = task_show(tx, task);
+                e = task_summarize(tx, task);
         if (!e)
                 e = tx_all(tx, SQL_RUN_LATEST, &task->runs, INT(id), INT(20));
         if (e)
@@ -314,7 +315,7 @@ static enum err get_task(struct request *r, struct tx *tx)
         request_show_runs(r, tx, task->runs);
         e = tx_all(tx, SQL_TASK_CHILDREN, &task->children, INT(id), INT(TASK_CHILDREN_MAX));
         for (size_t i = 0; !e && i < task->children.n; i++)
-                e = task_show(tx, (struct task *)task->children.items + i);
+                e = task_summarize(tx, (struct task *)task->children.items + i);
         if (!e)
                 e = dependencies_of(tx, id, &task->dependencies);
         return e ? e : request_reply(r, 200, &task_record, task);
@@ -406,7 +407,7 @@ static enum err start_task(struct request *r, struct tx *tx)
 }
 
 /* A body that says nothing: members are refused. */
-static const struct record empty_body = { "Empty", NULL, 0, 1, -1 };
+const struct record empty_body_record = { "Empty", NULL, 0, 1, -1 };
 
 static enum err publish_task(struct request *r, struct tx *tx)
 {
@@ -696,7 +697,7 @@ const struct route task_routes[] = {
         { HTTP_DELETE, "/v1/tasks/{task}/dependencies/{depends_on}", SCOPE_TASKS_WRITE, ROUTE_WRITE,
           0, NULL, &task_record, delete_dependency, CALL_CREATE, "Let it wait no longer" },
         { HTTP_POST, "/v1/tasks/{task}/publish", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
-          &empty_body, &started_record, publish_task, CALL_CREATE, "Make a draft a task and enqueue it" },
+          &empty_body_record, &started_record, publish_task, CALL_CREATE, "Make a draft a task and enqueue it" },
         { HTTP_POST, "/v1/tasks/{task}/approve", SCOPE_TASKS_APPROVE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &comment_body, &started_record, approve_task, CALL_LEASE, "Approve a task" },
         { HTTP_POST, "/v1/tasks/{task}/reject", SCOPE_TASKS_APPROVE, ROUTE_WRITE, ROUTE_IDEMPOTENT,

@@ -80,6 +80,13 @@ static const struct cli_option task_list_options[] = { { "status", "S", "only th
                                                          "only with this in title or identifier", 0 },
                                                        PAGE_OPTIONS,
                                                        { 0 } };
+static const struct cli_option inbox_options[] = {
+        { "lane", "LANE", "only approvals, failed_runs, blocked, my_work or archived", 0 },
+        { "unread", NULL, "only what has something new", 0 },
+        { "query", "TEXT", "only those with this text in title or identifier", 0 },
+        PAGE_OPTIONS,
+        { 0 }
+};
 static const struct cli_option depend_options[] = {
         { "on-failure", "WHAT", "block, proceed or cancel when that task does not complete", 0 }, { 0 }
 };
@@ -242,6 +249,11 @@ static const struct command commands[] = {
           command_task_pause, 1, 1, NULL },
         { "task resume", "ID", "end its pause", NULL, command_task_resume, 1, 1, NULL },
         { "task delete", "ID", "delete a task", NULL, command_task_delete, 1, 1, NULL },
+        { "task triage", "read|archive|dismiss ID", "mark a task in your inbox", NULL,
+          command_task_triage, 2, 2,
+          "read: seen. archive: put away for good. dismiss: set aside until something new happens." },
+        { "inbox", "", "list what you may have to look at", inbox_options, command_inbox, 0, 0, NULL },
+        { "dashboard", "", "a workspace at a glance", NULL, command_dashboard, 0, 0, NULL },
         { "runs list", "", "list runs", runs_list_options, command_runs_list, 0, 0, NULL },
         { "runs get", "ID", "show a run", NULL, command_runs_get, 1, 1, NULL },
         { "runs inspect", "ID", "who holds it, what is wrong with it, what comes next", NULL,

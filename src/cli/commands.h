@@ -30,6 +30,10 @@ enum err command_task_tree(struct cli *);
 enum err command_task_depend(struct cli *);
 enum err command_task_undepend(struct cli *);
 enum err command_task_dependencies(struct cli *);
+enum err command_task_triage(struct cli *);
+
+enum err command_inbox(struct cli *);
+enum err command_dashboard(struct cli *);
 
 enum err command_runs_list(struct cli *);
 enum err command_runs_get(struct cli *);

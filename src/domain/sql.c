@@ -12,7 +12,9 @@
 #include "domain/scheduler.h"
 #include "domain/secret.h"
 #include "domain/step.h"
+#include "domain/summary.h"
 #include "domain/task.h"
+#include "domain/triage.h"
 #include "domain/workspace.h"
 
 const struct statement domain_statements[SQL_COUNT] = {

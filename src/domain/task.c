@@ -9,6 +9,7 @@
 #include "domain/run.h"
 #include "domain/search.h"
 #include "domain/sql.h"
+#include "domain/summary.h"
 #include "domain/workspace.h"
 
 static const char *const statuses[] = { "draft",       "pending",   "blocked", "ready",
@@ -67,6 +68,7 @@ static const struct field task_fields[] = {
         { "required_capabilities", FIELD_CAPS, BOTH, AT(required_capabilities) },
         { "preferred_capabilities", FIELD_CAPS, BOTH, AT(preferred_capabilities) },
         { "current_run_id", FIELD_ID, FIELD_WIRE, AT(current_run_id), "run" },
+        { "active_run", FIELD_RECORD, FIELD_WIRE, AT(active_run), &active_run_record },
         { "last_run_id", FIELD_ID, FIELD_COLUMN, AT(last_run_id), "run" },
         { "last_run_status", FIELD_INT, FIELD_COLUMN, AT(last_run_status) },
         { "latest_sequence", FIELD_INT, FIELD_WIRE, AT(latest_sequence) },
@@ -91,6 +93,7 @@ static const struct field task_fields[] = {
         { "origin", FIELD_ACTOR, BOTH, AT(origin) },
         { "created_at", FIELD_TIME, BOTH, AT(created_at) },
         { "updated_at", FIELD_TIME, BOTH, AT(updated_at) },
+        { "last_activity_at", FIELD_TIME, FIELD_WIRE, AT(last_activity_at) },
         { "closed_at", FIELD_TIME, BOTH, AT(closed_at) },
         { "archived_at", FIELD_TIME, BOTH, AT(archived_at) },
         { "metadata", FIELD_JSON, BOTH, AT(metadata) },
@@ -437,7 +440,7 @@ enum err task_tree(struct tx *tx, const struct principal *by, int64_t id, int64_
                 e = tx_all(tx, SQL_TASK_TREE, out, INT(id), INT(after), INT(limit));
         task = out->items;
         for (size_t i = 0; !e && i < out->n; i++)
-                e = task_show(tx, &task[i]);
+                e = task_summarize(tx, &task[i]);
         return e;
 }
 
@@ -483,7 +486,7 @@ enum err task_list(struct tx *tx, const struct principal *by, const struct task_
                    TEXT(owner.from), TEXT(owner.to), INT(f->approval_state));
         task = out->items;
         for (size_t i = 0; !e && i < out->n; i++)
-                e = task_show(tx, &task[i]);
+                e = task_summarize(tx, &task[i]);
         return e;
 }
 
@@ -646,7 +649,7 @@ enum err task_erase(struct tx *tx, const struct principal *by, const struct task
         static const enum sql rows[] = { SQL_TASK_DELETE_STEPS,          SQL_TASK_DELETE_JOINS,
                                          SQL_TASK_DELETE_LOGS,           SQL_TASK_DELETE_STEP_APPROVALS,
                                          SQL_TASK_DELETE_APPROVALS,      SQL_TASK_DELETE_RUNS,
-                                         SQL_TASK_DELETE };
+                                         SQL_TRIAGE_DROP,                SQL_TASK_DELETE };
         enum err e = dependencies_drop(tx, by, task);
 
         for (size_t i = 0; !e && i < LENGTH(rows); i++)

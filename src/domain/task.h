@@ -70,11 +70,14 @@ struct task {
         int64_t created_at, updated_at, closed_at, archived_at;
         struct str metadata, input;
 
-        /* Not columns: set by task_show() for the wire, the numbers by an operation that knows them. */
+        /* Not columns: set by task_show() for the wire, the numbers by an operation that knows them, what
+         * a summary adds by task_summarize(). */
         bool draft, effective_paused;
         int64_t paused_by_task_id; /* the nearest, itself included */
         int64_t latest_sequence;
         int64_t current_run_id;   /* the newest root run while it is under way */
+        struct active_run *active_run; /* the same in short */
+        int64_t last_activity_at;
         struct list runs;         /* of GET one: the latest 20 */
         struct list children;
         struct list dependencies;

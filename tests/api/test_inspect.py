@@ -99,7 +99,7 @@ def test_a_run_whose_holder_has_no_valid_key_any_more_is_an_orphan(api, server, 
     seen = inspect(api, claim["run"])
     assert codes(seen) == ["task_run_orphan"] and seen["next_action"] == "recovery_required"
     assert seen["diagnostics"][0]["severity"] == "error"
-    assert seen["diagnostics"][0]["suggested_command"] == f"baton runs cancel {claim['run']['id']}"
+    assert seen["diagnostics"][0]["suggested_command"] == f"baton runs force-release {claim['run']['id']}"
     api.key_for(ref=capability, session_id=capability, workspace_id=space)
     assert inspect(api, claim["run"])["diagnostics"] == []
     api.request("DELETE", "/v1/keys/" + other["id"], status=204)
