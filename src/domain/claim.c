@@ -127,7 +127,7 @@ static enum err find_candidates(struct tx *tx, const struct claim_request *reque
 static enum err session_is_free(struct tx *tx, struct str workspace, struct str session)
 {
         int64_t run;
-        enum err e = session.p ? session_lease(tx, session, &run) : ERR_EMPTY;
+        enum err e = session.p ? session_lease(tx, workspace, session, &run) : ERR_EMPTY;
 
         if (e == ERR_EMPTY)
                 return ERR_OK;
@@ -268,7 +268,7 @@ enum err claim_attach(struct tx *tx, const struct fence *fence, const struct cla
         if (!e && run_is_leased(run->status) && run->session_id.p)
                 e = fail(scope, ERR_SESSION_BOUND, "a session works on the run already");
         if (!e)
-                e = session_is_free(tx, session);
+                e = session_is_free(tx, run->workspace_id, session);
         if (e == ERR_ACTIVE_LEASE)
                 e = fail(scope, ERR_ATTACH_REFUSED, "the session works on another run");
         if (e)
