@@ -230,6 +230,11 @@ enum err deliveries_make(struct tx *tx, struct list findings)
 
 /* ---- sending them ---- */
 
+enum err deliveries_expected(struct tx *tx, int64_t *any)
+{
+        return tx_number(tx, SQL_WEBHOOK_ANY, any);
+}
+
 enum err deliveries_due(struct tx *tx, int each, int64_t **pairs, size_t *n)
 {
         return tx_number_rows(tx, SQL_DELIVERY_DUE, pairs, n, 2, ARGS(INT(tx_now(tx)), INT(each)));
@@ -331,9 +336,11 @@ enum err delivery_replay(struct tx *tx, const struct principal *by, int64_t webh
         d.attempts = d.finished_at = 0;
         d.next_attempt_at = tx_now(tx);
         e = tx_exec(tx, SQL_DELIVERY_REPLAY, INT(id), INT(d.next_attempt_at));
-        if (!e)
-                *out = d;
-        return e;
+        if (e)
+                return e;
+        tx_hint(tx, HINT_WEBHOOKS, webhook, 0);
+        *out = d;
+        return ERR_OK;
 }
 
 /* ---- retention ---- */

@@ -49,6 +49,8 @@ enum err deliveries_make(struct tx *, struct list findings) NODISCARD;
 
 /* ---- sending them ---- */
 
+/* 0 when there is no webhook, and so nothing to make, send or trim. */
+enum err deliveries_expected(struct tx *, int64_t *any) NODISCARD;
 /* Pending ones whose time has come, at most `each` of a webhook, oldest first: id, webhook_id. */
 enum err deliveries_due(struct tx *, int each, int64_t **pairs, size_t *n) NODISCARD;
 

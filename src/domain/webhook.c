@@ -218,6 +218,7 @@ enum err webhook_create(struct tx *tx, const struct principal *by, const struct 
         e = tx_insert(tx, SQL_WEBHOOK_ADD, &w);
         if (e)
                 return e;
+        tx_hint(tx, HINT_WEBHOOKS, w.id, 0);
         *out = w;
         *secret = text;
         return ERR_OK;
@@ -260,9 +261,11 @@ enum err webhook_update(struct tx *tx, const struct principal *by, int64_t id,
                 e = tx_exec(tx, SQL_WEBHOOK_SET, INT(id), TEXT(w.url), TEXT(w.description),
                             NAME(w.events), INT(w.enabled), TEXT(w.disabled_reason), INT(w.cursor),
                             INT(w.updated_at));
-        if (!e)
-                *out = w;
-        return e;
+        if (e)
+                return e;
+        tx_hint(tx, HINT_WEBHOOKS, id, 0);
+        *out = w;
+        return ERR_OK;
 }
 
 enum err webhook_delete(struct tx *tx, const struct principal *by, int64_t id)

@@ -27,8 +27,10 @@ static void committed(void *context, const struct hint *hints, size_t n)
                         waiting_tree(h->waiting, hints[i].key);
                 } else if (hints[i].kind == HINT_LANE) {
                         waiting_lane(h->waiting, hints[i].key);
-                } else if (h->keys_changed) {
+                } else if (hints[i].kind == HINT_KEYS && h->keys_changed) {
                         h->keys_changed(h->keys);
+                } else if (hints[i].kind == HINT_WEBHOOKS && h->webhooks_changed) {
+                        h->webhooks_changed(h->webhooks);
                 }
         }
 }

@@ -374,8 +374,12 @@ static enum err start_deliverer(struct scope *scope, struct server *s, const str
                             .jitter = 0.2 },
                 .keep_us = o->webhook_keep_days * day_ms * US_PER_MS,
         };
+        enum err e = deliverer_start(scope, &options, &s->deliverer);
 
-        return deliverer_start(scope, &options, &s->deliverer);
+        /* HTTP comes later: nothing has changed before. */
+        s->hooks.webhooks = s->deliverer;
+        s->hooks.webhooks_changed = deliverer_wake;
+        return e;
 }
 
 static struct delivery_counts count_deliveries(void *context)

@@ -14,6 +14,7 @@ enum {
         SHARE = 8,        /* of them to one receiver, */
         SHARE_AILING = 1, /* or to one that failed or was slow the last time */
         TURN_MS = 200,
+        REST_MS = 60000, /* while there is no webhook */
         SLOW_MS = 2000,
         BODY_CAP = 65536, /* read of an answer */
         HEADERS = 4,
@@ -99,6 +100,7 @@ struct look_call {
         struct call call;
         struct deliverer *deliverer;
         struct list findings;
+        int64_t any;
         int64_t *due; /* delivery, webhook, … */
         size_t n_due;
 };
@@ -106,8 +108,11 @@ struct look_call {
 static enum err look(struct call *call, struct tx *tx)
 {
         struct look_call *c = (struct look_call *)call;
-        enum err e = deliveries_find(tx, &c->deliverer->last, &c->findings);
+        enum err e = deliveries_expected(tx, &c->any);
 
+        if (e || !c->any)
+                return e;
+        e = deliveries_find(tx, &c->deliverer->last, &c->findings);
         return e ? e : deliveries_due(tx, 2 * SHARE, &c->due, &c->n_due);
 }
 
@@ -351,19 +356,21 @@ static void wait_for_answers(struct deliverer *d, int ms)
 
 /* ---- life ---- */
 
-/* True when there is more to do at once. */
-static bool work(struct deliverer *d)
+/* How long it may rest if nothing is answered meanwhile. */
+static int work(struct deliverer *d)
 {
         struct look_call c = { .call = { .run = look, .reads = true, .scope = &d->scope },
                                .deliverer = d };
         bool made;
 
         if (store_call(d->options.store, &c.call))
-                return false;
+                return TURN_MS;
+        if (!c.any)
+                return REST_MS;
         begin_due(d, c.due, c.n_due);
         made = make_deliveries(d, &c);
         trim(d);
-        return made;
+        return made ? 0 : TURN_MS;
 }
 
 static void *deliverer_main(void *arg)
@@ -371,11 +378,8 @@ static void *deliverer_main(void *arg)
         struct deliverer *d = arg;
 
         while (!d->stopping) {
-                bool more;
-
                 scope_reset(&d->scope);
-                more = !d->draining && work(d);
-                wait_for_answers(d, more ? 0 : TURN_MS);
+                wait_for_answers(d, d->draining ? TURN_MS : work(d));
                 record_ended(d);
         }
         return NULL;
@@ -406,6 +410,11 @@ enum err deliverer_start(struct scope *scope, const struct deliverer_options *op
         pthread_setname_np(d->thread, "webhooks");
         *out = d;
         return ERR_OK;
+}
+
+void deliverer_wake(void *deliverer)
+{
+        fetch_pool_wake(((struct deliverer *)deliverer)->pool);
 }
 
 void deliverer_drain(struct deliverer *d)

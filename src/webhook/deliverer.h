@@ -25,6 +25,8 @@ struct deliverer_options {
 
 enum err deliverer_start(struct scope *, const struct deliverer_options *,
                          struct deliverer **) NODISCARD;
+/* A webhook has changed, or what it is to be sent; from any thread. */
+void deliverer_wake(void *deliverer);
 /* Begins nothing more; what is under way may end. */
 void deliverer_drain(struct deliverer *);
 /* Breaks off what is under way, joins the thread. */
