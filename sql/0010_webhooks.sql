@@ -8,6 +8,7 @@ CREATE TABLE webhook (
     url             TEXT NOT NULL,
     description     TEXT,
     events          INTEGER,          -- event types and hook points, "a,b" in `name`; NULL = all
+    asks            INTEGER NOT NULL, -- 1: among them is pre_claim
     enabled         INTEGER NOT NULL,
     disabled_reason TEXT,
     nonce           BLOB NOT NULL,
@@ -19,6 +20,7 @@ CREATE TABLE webhook (
     deleted_at      INTEGER           -- goes for good once its deliveries are gone
 ) STRICT;
 CREATE INDEX webhook_workspace ON webhook (workspace_id, id);
+CREATE INDEX webhook_policy ON webhook (workspace_id) WHERE asks = 1 AND enabled = 1;
 
 CREATE TABLE delivery (
     id              INTEGER PRIMARY KEY,

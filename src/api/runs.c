@@ -110,6 +110,10 @@ static enum err claim(struct request *r, struct tx *tx, int64_t run)
         if (!e && !run && b->wait_seconds && !r->claim.wait_until)
                 r->claim.wait_until = clock->boot(clock->ctx) + b->wait_seconds * US_PER_S;
         if (!e)
+                e = policy_apply(tx, &r->by, &r->claim.policy, request);
+        if (r->claim.policy.state == POLICY_ASKS)
+                r->claim.call.parked = r->claim.call.keep = true;
+        if (!e)
                 e = waiting_claim(tx, &r->by, &r->claim, &r->items);
         if (e)
                 return e;

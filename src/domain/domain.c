@@ -26,6 +26,7 @@ struct domain *domain_new(const struct world *world)
 
         d->world = world;
         d->lanes = lane_table_new();
+        d->policies = -1;
         d->daemon = (struct principal){ .actor = STR("daemon:baton"),
                                         .origin = STR("daemon:tick"),
                                         .all_workspaces = true,
@@ -54,6 +55,7 @@ void domain_kept(struct domain *d)
 void domain_rolled_back(struct domain *d, bool whole)
 {
         lanes_rolled_back(d->lanes, whole);
+        d->policies = -1;
         if (whole)
                 d->kept_workspace = d->served_workspace;
         d->last_workspace = d->kept_workspace;

@@ -27,6 +27,7 @@ struct domain {
         int64_t last_workspace;       /* served last by a claimer of all workspaces */
         int64_t kept_workspace;       /* the same as of domain_kept() */
         int64_t served_workspace;     /* the same as of the last commit */
+        int64_t policies;             /* webhooks that are asked before claims; -1 = to be counted */
         struct doomed *doomed;        /* tasks that an operation under way will cancel, or NULL */
         struct principal daemon;      /* the server itself, as an actor */
 };

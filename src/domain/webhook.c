@@ -4,6 +4,7 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "domain/domain.h"
 #include "domain/event.h"
 #include "domain/secret.h"
 #include "domain/sql.h"
@@ -18,6 +19,7 @@ static const struct field webhook_fields[] = {
         { "url", FIELD_STR, BOTH, AT(url) },
         { "description", FIELD_STR, BOTH, AT(description) },
         { "events", FIELD_CAPS, BOTH, AT(events) },
+        { "asks", FIELD_BOOL, FIELD_COLUMN, AT(asks) },
         { "enabled", FIELD_BOOL, BOTH | FIELD_ALWAYS, AT(enabled) },
         { "disabled_reason", FIELD_STR, BOTH, AT(disabled_reason) },
         { "nonce", FIELD_BYTES, FIELD_COLUMN, AT(nonce) },
@@ -67,9 +69,9 @@ static void add_type(struct type_set *set, int type)
 static bool add_name(struct type_set *set, struct str name)
 {
         int type = names_find(&event_names, name);
-        bool known = type >= 0;
+        bool known = type >= 0 || str_is(name, WEBHOOK_PRE_CLAIM);
 
-        if (known)
+        if (type >= 0)
                 add_type(set, type);
         for (size_t i = 0; i < LENGTH(hooks); i++)
                 if (str_is(name, hooks[i].name)) {
@@ -91,20 +93,25 @@ struct type_set webhook_types(const struct webhook *w)
         return set;
 }
 
-static enum err events_check(struct scope *scope, struct str events)
+static enum err events_check(struct scope *scope, struct webhook *w)
 {
         struct type_set set = { { 0 } };
+        struct str events = w->events;
+
+        w->asks = false;
 
         while (events.n) {
                 struct str name = str_cut(events, ',', &events);
 
+                w->asks |= str_is(name, WEBHOOK_PRE_CLAIM);
                 if (!add_name(&set, name))
-                        return fail_field(scope, "events", ERR_VALIDATION,
-                                          "\"" STR_FMT "\" is neither a type of event, such as"
-                                          " run.completed, nor a hook point: task.run.enqueued,"
-                                          " post_claim, lease_expired, lease_recovered, released,"
-                                          " completed, failed",
-                                          STR_ARG(name));
+                        return fail_field(
+                                scope, "events", ERR_VALIDATION,
+                                "\"" STR_FMT "\" is neither a type of event, such as"
+                                " run.completed, nor a hook point: task.run.enqueued,"
+                                " pre_claim, post_claim, lease_expired, lease_recovered, released,"
+                                " completed, failed",
+                                STR_ARG(name));
         }
         return ERR_OK;
 }
@@ -194,6 +201,23 @@ static enum err room(struct tx *tx, const struct principal *by)
                                          e;
 }
 
+/* One that is asked is asked alone. */
+static enum err policy_check(struct tx *tx, const struct webhook *w)
+{
+        struct domain *domain = tx_context(tx);
+        struct webhook other;
+        enum err e = ERR_EMPTY;
+
+        if (w->asks && w->enabled)
+                e = tx_one(tx, SQL_WEBHOOK_POLICY, &other, NAME(w->workspace_id), INT(w->id));
+        if (!e)
+                return fail_field(tx_scope(tx), "events", ERR_CONFLICT,
+                                  "another webhook of the workspace is asked before claims; "
+                                  "take " WEBHOOK_PRE_CLAIM " from it, or disable it");
+        domain->policies = -1;
+        return e == ERR_EMPTY ? ERR_OK : e;
+}
+
 enum err webhook_create(struct tx *tx, const struct principal *by, const struct webhook_patch *spec,
                         struct webhook *out, struct str *secret)
 {
@@ -206,7 +230,9 @@ enum err webhook_create(struct tx *tx, const struct principal *by, const struct 
         enum err e;
 
         apply(&w, spec);
-        e = events_check(tx_scope(tx), w.events);
+        e = events_check(tx_scope(tx), &w);
+        if (!e)
+                e = policy_check(tx, &w);
         if (!e)
                 e = room(tx, by);
         if (!e)
@@ -254,13 +280,15 @@ enum err webhook_update(struct tx *tx, const struct principal *by, int64_t id,
         was_enabled = w.enabled;
         apply(&w, patch);
         w.updated_at = tx_now(tx);
-        e = events_check(tx_scope(tx), w.events);
+        e = events_check(tx_scope(tx), &w);
+        if (!e)
+                e = policy_check(tx, &w);
         if (!e && w.enabled && !was_enabled)
                 e = tx_number(tx, SQL_EVENT_END, &w.cursor);
         if (!e)
                 e = tx_exec(tx, SQL_WEBHOOK_SET, INT(id), TEXT(w.url), TEXT(w.description),
                             NAME(w.events), INT(w.enabled), TEXT(w.disabled_reason), INT(w.cursor),
-                            INT(w.updated_at));
+                            INT(w.updated_at), INT(w.asks));
         if (e)
                 return e;
         tx_hint(tx, HINT_WEBHOOKS, id, 0);
@@ -273,10 +301,12 @@ enum err webhook_delete(struct tx *tx, const struct principal *by, int64_t id)
         struct webhook w;
         enum err e = webhook_get(tx, by, id, &w);
 
+        ((struct domain *)tx_context(tx))->policies = -1;
         return e ? e : tx_exec(tx, SQL_WEBHOOK_DELETE, INT(id), INT(tx_now(tx)));
 }
 
 enum err webhook_disable(struct tx *tx, int64_t id, struct str reason)
 {
+        ((struct domain *)tx_context(tx))->policies = -1;
         return tx_exec(tx, SQL_WEBHOOK_DISABLE, INT(id), TEXT(reason), INT(tx_now(tx)));
 }

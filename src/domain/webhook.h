@@ -8,12 +8,16 @@
 #include "domain/principal.h"
 #include "store/tx.h"
 
+/* The hook point that is no event: who claims waits for its answer (policy.h). */
+#define WEBHOOK_PRE_CLAIM "task.run.pre_claim"
+
 enum { WEBHOOKS_MAX = 32 /* of a workspace */, WEBHOOK_URL_MAX = 2048, WEBHOOK_TEXT_MAX = 1000 };
 
 struct webhook {
         int64_t id;
         struct str workspace_id, url, description;
         struct str events; /* "a,b"; absent = all */
+        bool asks;         /* among them is WEBHOOK_PRE_CLAIM */
         bool enabled;
         struct str disabled_reason, nonce, sealed;
         int64_t cursor; /* pos of the last event that it has seen */

@@ -52,7 +52,13 @@ static void mended(void *hooks)
 
 static void park(void *hooks, struct call *call)
 {
-        waiting_park(((struct hooks *)hooks)->waiting, (struct claim_call *)call);
+        struct hooks *h = hooks;
+        struct claim_call *c = (struct claim_call *)call;
+
+        if (c->policy.state == POLICY_ASKS)
+                h->ask(h->asker, c);
+        else
+                waiting_park(h->waiting, c);
 }
 
 enum err hooks_tick(void *hooks, struct tx *tx)

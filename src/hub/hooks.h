@@ -19,6 +19,8 @@ struct hooks {
         void *keys;
         void (*webhooks_changed)(void *webhooks); /* likewise, a webhook or what it is to be sent */
         void *webhooks;
+        void (*ask)(void *asker, struct claim_call *); /* a claim whose policy asks */
+        void *asker;
 };
 
 /* Makes the three; *store need not be open yet. */

@@ -22,6 +22,7 @@
 #include "domain/workspace.h"
 #include "hub/hooks.h"
 #include "server/privileges.h"
+#include "webhook/asker.h"
 #include "webhook/deliverer.h"
 #include "worker/files.h"
 #include "worker/worker.h"
@@ -41,6 +42,7 @@ struct server {
         struct definition_cache *definitions;
         struct worker *worker;
         struct deliverer *deliverer;
+        struct asker *asker;
         struct egress egress;
         const struct options *options;
         char host[256];
@@ -360,7 +362,7 @@ static enum err start_worker(struct scope *scope, struct server *s, const struct
 
 /* ---- webhooks ---- */
 
-static enum err start_deliverer(struct scope *scope, struct server *s, const struct options *o)
+static enum err start_webhooks(struct scope *scope, struct server *s, const struct options *o)
 {
         const int64_t day_ms = 86400000;
         struct deliverer_options options = {
@@ -376,9 +378,14 @@ static enum err start_deliverer(struct scope *scope, struct server *s, const str
         };
         enum err e = deliverer_start(scope, &options, &s->deliverer);
 
+        if (!e)
+                e = asker_start(scope, s->store, &s->egress, &s->asker);
+
         /* HTTP comes later: nothing has changed before. */
         s->hooks.webhooks = s->deliverer;
         s->hooks.webhooks_changed = deliverer_wake;
+        s->hooks.asker = s->asker;
+        s->hooks.ask = asker_ask;
         return e;
 }
 
@@ -436,7 +443,7 @@ static enum err start(struct scope *scope, struct server *s, const struct option
         if (!e)
                 e = start_worker(scope, s, o);
         if (!e)
-                e = start_deliverer(scope, s, o);
+                e = start_webhooks(scope, s, o);
         if (!e)
                 e = failpoint(scope, FAILPOINT_BOOT_HTTP);
         return e ? e : open_http(scope, s, o);
@@ -540,6 +547,8 @@ static void stop(struct scope *scope, struct server *s)
                 worker_stop(s->worker);
         if (s->deliverer)
                 deliverer_stop(s->deliverer);
+        if (s->asker)
+                asker_stop(s->asker);
         failpoint_pass(FAILPOINT_STOP_STORE);
         /* The store before HTTP: every call that is under way gets its answer. */
         if (s->started)
@@ -557,6 +566,8 @@ static void stop(struct scope *scope, struct server *s)
                 worker_free(s->worker);
         if (s->deliverer)
                 deliverer_free(s->deliverer);
+        if (s->asker)
+                asker_free(s->asker);
         spawner_free(s->spawner);
         if (s->definitions)
                 definition_cache_free(s->definitions);

@@ -96,7 +96,7 @@ def test_a_port_of_another_service_is_refused_at_once(api):
 
 
 def test_what_cannot_be_heard_of_is_refused_by_name(api):
-    for name in ("run.finished", "task.run.pre_claim", "task.run.lease_extended"):
+    for name in ("run.finished", "task.run.lease_extended"):
         problem = api.problem("POST", "/v1/webhooks", 400, "validation_failed",
                               {"url": "https://example.com/", "events": ["run.completed", name]})
         assert problem["field"] == "events" and name in problem["detail"]
@@ -426,3 +426,153 @@ def number(text):
     for digit in text.split("_")[1]:
         value = value * 32 + "0123456789abcdefghjkmnpqrstvwxyz".index(digit)
     return value
+
+
+# Before a claim.
+
+class Policy(Receiver):
+    """Answers questions as site.decide(question) says: a status, or what is to be sent as JSON."""
+
+    def do_POST(self):
+        raw = self.body()
+        question = {**json.loads(raw), "id": self.headers["webhook-id"], "sent": self.headers["webhook-timestamp"],
+                    "signature": self.headers["webhook-signature"], "raw": raw}
+        self.site.requests.append(question)
+        answer = self.site.decide(question)
+        if isinstance(answer, int):
+            return self.answer(answer)
+        self.answer(200, answer if isinstance(answer, bytes) else json.dumps(answer).encode())
+
+
+@pytest.fixture
+def policy():
+    with Site(Policy) as site:
+        site.server.handle_error = lambda *_: None
+        site.decide = lambda question: {"decision": "allow"}
+        yield site
+
+
+def claim(api, status, **fields):
+    return api.request("POST", "/v1/runs/claim", {"capabilities": ["a", "b"], **fields}, status)
+
+
+def test_a_policy_is_asked_before_a_claim_and_what_it_allows_is_claimed(api, policy):
+    made = hook(api, policy.url, "task.run.pre_claim")
+    run = api.started()["run"]["id"]
+    claimed = claim(api, 200, lease_seconds=60).json()["claims"][0]["run"]
+    assert claimed["id"] == run and claimed["attempt"] == 1
+    question, = policy.requests
+    assert question["signature"] == signature(made["secret"], question) and question["type"] == "task.run.pre_claim"
+    data = question["data"]
+    assert data["actor"] == {"kind": "human", "ref": "admin"} and data["capabilities"] == ["a", "b"]
+    assert data["workspace_id"] == api.session.headers["X-Workspace-ID"] and data["lease_seconds"] == 60 and data["max"] == 1
+    run = api.started()["run"]["id"]
+    api.post(f"/v1/runs/{run}/claim", status=200)
+    assert policy.requests[-1]["data"]["run_id"] == run
+    assert deliveries(api, made) == []
+
+
+def test_a_policy_that_denies_is_a_403_with_its_reason_and_nothing_is_claimed(api, policy):
+    hook(api, policy.url, "task.run.pre_claim")
+    policy.decide = lambda question: {"decision": "deny", "reason": "not on Sundays"}
+    run = api.started()["run"]["id"]
+    problem = api.problem("POST", "/v1/runs/claim", 403, "permission_denied", {})
+    assert "not on Sundays" in problem["detail"]
+    api.problem("POST", f"/v1/runs/{run}/claim", 403, "permission_denied", {})
+    assert api.get("/v1/runs/" + run)["status"] == "queued"
+    assert "run.claimed" not in [e["type"] for e in api.get(f"/v1/runs/{run}/events")["items"]]
+
+
+def test_a_policy_may_narrow_a_claim_and_cannot_widen_it(api, policy):
+    hook(api, policy.url, "task.run.pre_claim")
+    for capability in "ab":
+        api.started(title=capability, required_capabilities=[capability], priority="low")
+    api.started(title="c", required_capabilities=["c"], priority="low")
+    policy.decide = lambda question: {"decision": "allow", "capabilities": ["b", "c"]}
+    first = claim(api, 200, max=10).json()["claims"]
+    assert [c["task"]["title"] for c in first] == ["b"]
+    policy.decide = lambda question: {"decision": "allow", "priority_min": "high"}
+    claim(api, 204, max=10)
+    policy.decide = lambda question: {"decision": "allow", "priority_min": "low"}
+    claim(api, 204, max=10, priority_min="high")
+    policy.decide = lambda question: {"decision": "allow", "capabilities": []}
+    claim(api, 204, max=10)
+    policy.decide = lambda question: {"decision": "allow"}
+    assert [c["task"]["title"] for c in claim(api, 200, max=10).json()["claims"]] == ["a"]
+
+
+@pytest.mark.parametrize("answer", [500, 204, 301, b"", b"{", b"[]", {"decision": "perhaps"}, {}, {"decision": "allow", "more": 1},
+                                    b'{"decision":"allow"}' + b" " * 20000])
+def test_what_is_no_answer_denies(api, policy, answer):
+    hook(api, policy.url, "task.run.pre_claim")
+    run = api.started()["run"]["id"]
+    policy.decide = lambda question: answer
+    problem = api.problem("POST", "/v1/runs/claim", 503, "unavailable", {})
+    assert "policy" in problem["detail"] and api.get("/v1/runs/" + run)["status"] == "queued"
+
+
+def test_a_policy_that_is_silent_denies_within_its_time_and_holds_nobody_else_up(server, api, policy):
+    gate = threading.Event()
+    hook(api, policy.url, "task.run.pre_claim")
+    policy.decide = lambda question: {"decision": "allow"} if gate.wait(30) else 500
+    run = api.started()["run"]["id"]
+    other = Client(server, headers={"X-Workspace-ID": Client(server).post("/v1/workspaces", {
+        "name": "o", "slug": "p-%d" % time.monotonic_ns()})["id"]})
+    answers = []
+    began = time.monotonic()
+    asking = [threading.Thread(target=lambda: answers.append(api.again().request("POST", "/v1/runs/claim", {}))) for _ in range(20)]
+    for thread in asking:
+        thread.start()
+    wait_until(lambda: policy.requests)
+    other.started()
+    assert other.claim()
+    for thread in asking:
+        thread.join()
+    took = time.monotonic() - began
+    gate.set()
+    assert {a.status_code for a in answers} == {503} and all(a.json()["code"] == "unavailable" for a in answers)
+    assert all("in time" in a.json()["detail"] and a.headers["Retry-After"] == "1" for a in answers)
+    assert 0.5 <= took < 0.5 + 2 * SLOW and api.get("/v1/runs/" + run)["status"] == "queued"
+
+
+def test_a_waiting_claim_is_asked_about_once(api, policy):
+    hook(api, policy.url, "task.run.pre_claim")
+    got = []
+    waiting = threading.Thread(target=lambda: got.append(api.again().claim(wait_seconds=30)))
+    waiting.start()
+    wait_until(lambda: policy.requests)
+    run = api.started()["run"]["id"]
+    waiting.join()
+    assert got[0][0]["run"]["id"] == run and len(policy.requests) == 1
+
+
+def test_one_policy_of_a_workspace_and_none_while_it_is_disabled(api, policy):
+    made = hook(api, policy.url, "task.run.pre_claim", "task.created")
+    policy.decide = lambda question: {"decision": "deny"}
+    body = {"url": policy.url, "events": ["task.run.pre_claim"]}
+    assert api.problem("POST", "/v1/webhooks", 409, "conflict", body)["field"] == "events"
+    api.started()
+    api.problem("POST", "/v1/runs/claim", 403, "permission_denied", {})
+    path = "/v1/webhooks/" + made["id"]
+    api.request("PATCH", path, {"enabled": False}, 200)
+    assert api.claim()
+    second = api.post("/v1/webhooks", body)
+    api.problem("PATCH", path, 409, "conflict", {"enabled": True})
+    api.started()
+    api.problem("POST", "/v1/runs/claim", 403, "permission_denied", {})
+    api.request("DELETE", "/v1/webhooks/" + second["id"], status=204)
+    assert api.claim()
+
+
+def test_a_stop_answers_claims_that_are_asked_about(tmp_path, policy):
+    server = Server(tmp_path / "data", *FAST)
+    api, gate, answers = Client(server), threading.Event(), []
+    hook(api, policy.url, "task.run.pre_claim")
+    policy.decide = lambda question: {"decision": "allow"} if gate.wait(30) else 500
+    thread = threading.Thread(target=lambda: answers.append(Client(server).request("POST", "/v1/runs/claim", {})))
+    thread.start()
+    wait_until(lambda: policy.requests)
+    server.stop()
+    thread.join()
+    gate.set()
+    assert answers[0].status_code == 503

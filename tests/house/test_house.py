@@ -20,7 +20,7 @@ ALLOWED = {
     "hub": {"core", "store", "domain"},
     "http": {"core", "json"},
     "worker": {"core", "json", "store", "domain", "flow", "hub", "http"},
-    "webhook": {"core", "store", "domain", "http"},
+    "webhook": {"core", "json", "store", "domain", "http"},
     "api": {"core", "json", "store", "domain", "flow", "hub", "http"},
     "cli": {"core", "json", "flow", "http"},
     "server": {"core", "json", "store", "domain", "flow", "hub", "http", "worker", "webhook", "api", "cli"},
