@@ -1,5 +1,6 @@
 #include "domain/delivery.h"
 
+#include "core/failpoint.h"
 #include "domain/event.h"
 #include "domain/run.h"
 #include "domain/secret.h"
@@ -210,6 +211,8 @@ static enum err make(struct tx *tx, const struct finding *f)
         enum err e = tx_exec_changed(tx, SQL_WEBHOOK_ADVANCE, &moved, INT(f->webhook), INT(f->from),
                                      INT(f->to));
 
+        if (!e && moved)
+                e = failpoint(tx_scope(tx), FAILPOINT_CURSOR_MOVED);
         for (size_t i = 0; !e && moved && i < f->deliveries.n; i++) {
                 d[i].id = scope_id(tx_scope(tx));
                 d[i].created_at = d[i].next_attempt_at = tx_now(tx);

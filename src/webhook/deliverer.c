@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "core/failpoint.h"
 #include "core/log.h"
 #include "core/utf8.h"
 #include "http/fetch.h"
@@ -332,7 +333,10 @@ static void record_ended(struct deliverer *d)
 
         for (size_t i = 0; i < SENDING_MAX; i++)
                 any |= d->sending[i].busy && d->sending[i].ended;
-        if (!any || store_call(d->options.store, &c.call))
+        if (!any)
+                return;
+        failpoint_pass(FAILPOINT_DELIVERY_ANSWERED);
+        if (store_call(d->options.store, &c.call))
                 return;
         for (size_t i = 0; i < SENDING_MAX; i++) {
                 struct sending *s = &d->sending[i];
