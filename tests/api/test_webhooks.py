@@ -47,6 +47,16 @@ def server(tmp_path_factory):
     server.stop()
 
 
+@pytest.fixture
+def serve(tmp_path):
+    """A server of the test's own, with further options; gone afterwards whatever happened."""
+    made = []
+    yield lambda *options: made.append(Server(tmp_path / "data", *options)) or made[-1]
+    for server in made:
+        if server.process.poll() is None:
+            server.kill()
+
+
 def hook(api, url, *events, **fields):
     return api.post("/v1/webhooks", {"url": url, **({"events": list(events)} if events else {}), **fields})
 
@@ -319,8 +329,8 @@ def test_nothing_is_sent_where_the_server_must_not_connect_to(own_server):
         assert not site.requests
 
 
-def test_an_answer_after_several_failures_brings_forward_what_waits(tmp_path, site):
-    server = Server(tmp_path / "data", "--egress-allow", "127.0.0.1", "--webhook-retry-seconds", "1")
+def test_an_answer_after_several_failures_brings_forward_what_waits(serve, site):
+    server = serve("--egress-allow", "127.0.0.1", "--webhook-retry-seconds", "1")
     api = Client(server)
     hook(api, site.url, "task.created", "task.canceled")
     site.reply = lambda request, times: (503, ("Retry-After", "3600")) if request["type"] == "task.canceled" and times == 1 else \
@@ -334,8 +344,8 @@ def test_an_answer_after_several_failures_brings_forward_what_waits(tmp_path, si
     server.stop()
 
 
-def test_metrics_tell_what_was_sent_failed_given_up_and_what_waits(tmp_path, site):
-    server = Server(tmp_path / "data", *FAST)
+def test_metrics_tell_what_was_sent_failed_given_up_and_what_waits(serve, site):
+    server = serve(*FAST)
     api = Client(server)
 
     def metric(name):
@@ -356,8 +366,8 @@ def test_metrics_tell_what_was_sent_failed_given_up_and_what_waits(tmp_path, sit
 
 # Crashes, stops, retention.
 
-def test_nothing_is_lost_and_ids_are_stable_when_the_server_is_killed_again_and_again(tmp_path, site):
-    server = Server(tmp_path / "data", *FAST, "--webhook-attempts", "30")
+def test_nothing_is_lost_and_ids_are_stable_when_the_server_is_killed_again_and_again(serve, site):
+    server = serve(*FAST, "--webhook-attempts", "30")
     api = Client(server)
     made = hook(api, site.url, "task.created")
     site.reply = lambda request, times: 200 if hash(request["id"]) % 3 or times > 1 else 500
@@ -382,8 +392,8 @@ def test_nothing_is_lost_and_ids_are_stable_when_the_server_is_killed_again_and_
     server.stop()
 
 
-def test_a_stop_lets_a_request_under_way_end_and_begins_no_other(tmp_path, site):
-    server = Server(tmp_path / "data", *FAST)
+def test_a_stop_lets_a_request_under_way_end_and_begins_no_other(serve, site):
+    server = serve(*FAST)
     api = Client(server)
     made, gate = hook(api, site.url, "task.created"), threading.Event()
     site.reply = lambda request, times: 200 if gate.wait(9) else 500
@@ -399,8 +409,8 @@ def test_a_stop_lets_a_request_under_way_end_and_begins_no_other(tmp_path, site)
     server.stop()
 
 
-def test_ended_deliveries_and_those_of_deleted_webhooks_go_in_time(tmp_path, site):
-    server = Server(tmp_path / "data", *FAST)
+def test_ended_deliveries_and_those_of_deleted_webhooks_go_in_time(serve, site):
+    server = serve(*FAST)
     api = Client(server)
     kept, gone = hook(api, site.url, "task.created"), hook(api, site.url, "task.created")
     task = api.task()
@@ -564,8 +574,8 @@ def test_one_policy_of_a_workspace_and_none_while_it_is_disabled(api, policy):
     assert api.claim()
 
 
-def test_a_stop_answers_claims_that_are_asked_about(tmp_path, policy):
-    server = Server(tmp_path / "data", *FAST)
+def test_a_stop_answers_claims_that_are_asked_about(serve, policy):
+    server = serve(*FAST)
     api, gate, answers = Client(server), threading.Event(), []
     hook(api, policy.url, "task.run.pre_claim")
     policy.decide = lambda question: {"decision": "allow"} if gate.wait(30) else 500
