@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "domain/definition.h"
+#include "domain/delivery.h"
 #include "domain/event.h"
 #include "domain/key.h"
 #include "domain/log_line.h"
@@ -21,12 +22,14 @@ enum { TURNS_MAX = 10000, LEASE = 90, INPUTS_MAX = 500 };
 static const struct statement emptying[] = {
         { "tables that are unknown here",
           "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT IN ('approval',"
-          " 'definition', 'dependency', 'definition_reference', 'definition_version', 'drain', 'event', 'force_use', 'idempotency',"
+          " 'definition', 'deleted_task', 'delivery', 'dependency', 'definition_reference', 'definition_version', 'drain', 'event', 'force_use', 'idempotency',"
           " 'join_point', 'key', 'lane', 'log_line', 'migration', 'name', 'ready', 'run', "
           "'setting',"
-          " 'scheduler_pause', 'secret', 'step', 'task', 'triage', 'workspace')" },
+          " 'scheduler_pause', 'secret', 'step', 'task', 'triage', 'webhook', 'workspace')" },
         { "approval", "DELETE FROM approval" },
         { "definition", "DELETE FROM definition" },
+        { "deleted_task", "DELETE FROM deleted_task" },
+        { "delivery", "DELETE FROM delivery" },
         { "dependency", "DELETE FROM dependency" },
         { "definition_reference", "DELETE FROM definition_reference" },
         { "definition_version", "DELETE FROM definition_version" },
@@ -45,6 +48,7 @@ static const struct statement emptying[] = {
         { "step", "DELETE FROM step" },
         { "task", "DELETE FROM task" },
         { "triage", "DELETE FROM triage" },
+        { "webhook", "DELETE FROM webhook" },
         { "workspace", "DELETE FROM workspace WHERE slug NOT IN ('default', 'system')" },
 };
 
@@ -134,11 +138,36 @@ static const struct statement invariants[] = {
           "SELECT count(*) FROM log_line AS a WHERE position <> (SELECT coalesce(sum(length("
           "CAST(text AS BLOB))), 0) FROM log_line AS b WHERE b.run_id = a.run_id AND b.position <"
           " a.position)" },
+        { "a delivery waits for an attempt, or has ended",
+          "SELECT count(*) FROM delivery WHERE (status = 0) <> (next_attempt_at IS NOT NULL)"
+          " OR (status = 0) <> (finished_at IS NULL) OR NOT json_valid(body)" },
+        { "a webhook is sent an event once",
+          "SELECT count(*) - (SELECT count(*) FROM (SELECT DISTINCT webhook_id, tree_id, sequence"
+          " FROM delivery)) FROM delivery" },
+        { "a webhook that wants all has a delivery of every event that it has passed",
+          "SELECT count(*) FROM event JOIN task ON task.id = coalesce(task_id, event.tree_id) JOIN"
+          " webhook AS w ON w.workspace_id = task.workspace_id WHERE w.events IS NULL AND w.enabled = 1"
+          " AND w.updated_at = w.created_at AND event.at > w.created_at AND pos <= w.cursor AND NOT"
+          " EXISTS (SELECT 1 FROM delivery WHERE webhook_id = w.id AND tree_id = event.tree_id"
+          " AND sequence = seq)" },
 };
+
+/* As the deliverer does, but in one transaction. */
+static void make_deliveries(struct tx *tx)
+{
+        struct list found = { .n = 1 };
+        int64_t last = 0;
+
+        while (found.n) {
+                MUST(!deliveries_find(tx, &last, &found));
+                MUST(!deliveries_make(tx, found));
+        }
+}
 
 static enum err check(struct tx *tx, void *arg)
 {
         (void)arg;
+        make_deliveries(tx);
         for (size_t i = 0; i < LENGTH(invariants); i++) {
                 int64_t broken = 0;
 
@@ -554,6 +583,16 @@ static enum err usage(void *context, struct scope *scope, struct str workspace, 
         return ERR_OK;
 }
 
+/* In place of the asker: every policy narrows. */
+static void answer_policy(void *server, struct claim_call *c)
+{
+        c->policy = (struct policy){ .state = POLICY_ALLOWS,
+                                     .priority_min = PRIORITY_MEDIUM,
+                                     .capabilities = STR("a,b"),
+                                     .narrows = true };
+        store_resubmit(((struct server *)server)->store, &c->call);
+}
+
 static struct server *open_server(void)
 {
         struct server *s = xcalloc(1, sizeof(*s));
@@ -573,6 +612,8 @@ static struct server *open_server(void)
         memcpy(statements + SQL_COUNT + LENGTH(emptying), invariants, sizeof(invariants));
         scope_init(&s->scope, &fuzz_world);
         hooks_open(&s->hooks, &fuzz_world, &s->store);
+        s->hooks.asker = s;
+        s->hooks.ask = answer_policy;
         hooks_set(&s->hooks, &options);
         api.hub = s->hooks.hub;
         api.definitions = s->definitions = definition_cache_new(&fuzz_world);

@@ -6,6 +6,7 @@
 #ifndef BATON_API_API_H
 #define BATON_API_API_H
 
+#include "domain/delivery.h"
 #include "domain/domain.h"
 #include "domain/waiting.h"
 #include "flow/definition_cache.h"
@@ -36,6 +37,8 @@ struct api_options {
         /* What a workspace's directory holds. */
         enum err (*usage)(void *hooks, struct scope *, struct str workspace, int64_t uid,
                           int64_t *bytes, int64_t *files);
+        /* What the webhooks' deliveries have come to; NULL when nothing is delivered. */
+        struct delivery_counts (*deliveries)(void *hooks);
 };
 
 struct api *api_new(const struct api_options *);

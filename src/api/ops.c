@@ -1,5 +1,6 @@
 #include "api/request.h"
 #include "domain/scheduler.h"
+#include "domain/sql.h"
 
 static enum err get_live(struct request *r, struct tx *tx)
 {
@@ -34,13 +35,19 @@ static enum err get_version(struct request *r, struct tx *tx)
 static enum err get_metrics(struct request *r, struct tx *tx)
 {
         const struct api_options *o = api_options(r->api);
+        struct delivery_counts d = { .active = 0 };
         struct scheduler scheduler;
         struct store_stats s;
+        int64_t pending = 0;
         enum err e = scheduler_get(tx, &scheduler);
 
+        if (!e)
+                e = tx_number(tx, SQL_DELIVERY_PENDING, &pending);
         if (e)
                 return e;
         store_stats(o->store, &s);
+        if (o->deliveries)
+                d = o->deliveries(o->hooks);
         r->status = 200;
         r->text_type = "text/plain; version=0.0.4";
         r->text = arena_printf(
@@ -58,10 +65,21 @@ static enum err get_metrics(struct request *r, struct tx *tx)
                 "# HELP baton_store_healthy 1 if the database can commit.\n"
                 "# TYPE baton_store_healthy gauge\nbaton_store_healthy %d\n"
                 "# HELP baton_scheduler_paused 1 if no run is handed out.\n"
-                "# TYPE baton_scheduler_paused gauge\nbaton_scheduler_paused %d\n",
+                "# TYPE baton_scheduler_paused gauge\nbaton_scheduler_paused %d\n"
+                "# HELP baton_webhook_attempts_total Requests sent to webhooks.\n"
+                "# TYPE baton_webhook_attempts_total counter\n"
+                "baton_webhook_attempts_total{result=\"delivered\"} %lld\n"
+                "baton_webhook_attempts_total{result=\"failed\"} %lld\n"
+                "# HELP baton_webhook_dead_total Deliveries given up.\n"
+                "# TYPE baton_webhook_dead_total counter\nbaton_webhook_dead_total %lld\n"
+                "# HELP baton_webhook_active Requests to webhooks under way.\n"
+                "# TYPE baton_webhook_active gauge\nbaton_webhook_active %lld\n"
+                "# HELP baton_webhook_pending Deliveries that wait for their next attempt.\n"
+                "# TYPE baton_webhook_pending gauge\nbaton_webhook_pending %lld\n",
                 (long long)s.commits, (long long)s.calls, (long long)s.refused,
                 (long long)s.queued, (long long)hub_count(o->hub), s.healthy,
-                scheduler.paused);
+                scheduler.paused, (long long)d.delivered, (long long)d.failed, (long long)d.dead,
+                (long long)d.active, (long long)pending);
         return ERR_OK;
 }
 

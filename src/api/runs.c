@@ -132,6 +132,16 @@ static enum err reply_claims(struct request *r, struct tx *tx)
         return e;
 }
 
+/* Narrows the claim as the workspace's policy says, after a turn in which it is asked. */
+static enum err heed_policy(struct request *r, struct tx *tx)
+{
+        enum err e = policy_apply(tx, &r->by, &r->claim.policy, &r->claim.request);
+
+        if (r->claim.policy.state == POLICY_ASKS)
+                r->claim.call.parked = r->claim.call.keep = true;
+        return e;
+}
+
 static enum err claim(struct request *r, struct tx *tx, int64_t run)
 {
         const struct claim_body *b = r->body;
@@ -143,6 +153,8 @@ static enum err claim(struct request *r, struct tx *tx, int64_t run)
                 request->max = 1;
         if (!e && !run && b->wait_seconds && !r->claim.wait_until)
                 r->claim.wait_until = clock->boot(clock->ctx) + b->wait_seconds * US_PER_S;
+        if (!e)
+                e = heed_policy(r, tx);
         if (!e)
                 e = waiting_claim(tx, &r->by, &r->claim, &r->items);
         if (e)
@@ -168,6 +180,7 @@ static enum err attach_session(struct request *r, struct tx *tx)
 {
         const struct claim_body *b = r->body;
         struct fence fence = request_fence(r, b->claim_token);
+        struct run run;
         bool granted;
         int64_t id;
         enum err e = request_id(r, 0, "run", "run", &id);
@@ -177,6 +190,10 @@ static enum err attach_session(struct request *r, struct tx *tx)
         if (!e && !r->claim.request.criteria.session_id.p)
                 e = fail_field(&r->scope, "session_id", ERR_SESSION_REQUIRED,
                                "name the session, or use a key that belongs to one");
+        if (!e)
+                e = run_get(tx, &r->by, id, &run);
+        if (!e && run.status == RUN_QUEUED)
+                e = heed_policy(r, tx);
         if (!e)
                 e = claim_attach(tx, &fence, &r->claim.request, &r->items, &granted);
         if (e)

@@ -145,6 +145,22 @@ static const struct cli_option workspace_update_options[] = {
         { "quota", "BYTES", "what its files may take", 0 },
         { 0 }
 };
+static const struct cli_option webhook_create_options[] = {
+        { "events", "A,B", "event types and hook points that are sent (all)", 0 },
+        { "description", "TEXT", "what it is for", 0 },
+        { 0 }
+};
+static const struct cli_option webhook_update_options[] = {
+        { "url", "URL", "where to", 0 },
+        { "events", "A,B", "event types and hook points that are sent; empty: all", 0 },
+        { "description", "TEXT", "what it is for", 0 },
+        { "enable", NULL, "send what happens from now on, and what waits", 0 },
+        { "disable", NULL, "send nothing", 0 },
+        { 0 }
+};
+static const struct cli_option webhook_deliveries_options[] = {
+        { "status", "S", "pending, delivered or dead", 0 }, PAGE_OPTIONS, { 0 }
+};
 static const struct cli_option workspace_create_options[] = {
         { "slug", "SLUG", "its short name", 0 }, { 0 }
 };
@@ -320,6 +336,17 @@ static const struct command commands[] = {
         { "secret list", "", "list the names of secrets", page_options, command_secret_list, 0, 0,
           NULL },
         { "secret delete", "NAME", "delete a secret", NULL, command_secret_delete, 1, 1, NULL },
+        { "webhook create", "URL", "send events to a URL; the secret is shown once",
+          webhook_create_options, command_webhook_create, 1, 1, NULL },
+        { "webhook list", "", "list webhooks", page_options, command_webhook_list, 0, 0, NULL },
+        { "webhook get", "ID", "show a webhook", NULL, command_webhook_get, 1, 1, NULL },
+        { "webhook update", "ID", "change, enable or disable a webhook", webhook_update_options,
+          command_webhook_update, 1, 1, NULL },
+        { "webhook delete", "ID", "delete a webhook", NULL, command_webhook_delete, 1, 1, NULL },
+        { "webhook deliveries", "ID", "list what was sent and what waits",
+          webhook_deliveries_options, command_webhook_deliveries, 1, 1, NULL },
+        { "webhook replay", "ID DELIVERY", "send a delivery once more", NULL,
+          command_webhook_replay, 2, 2, NULL },
         { "config", "[options]", "print the server's options and where each comes from", NULL, NULL,
           0, 0, "Takes the options of baton serve, and -o json." },
         { "completion", "SHELL", "print a completion script for bash, zsh or fish", NULL,

@@ -76,6 +76,14 @@ enum err command_secret_delete(struct cli *);
 
 enum err command_completion(struct cli *);
 
+enum err command_webhook_create(struct cli *);
+enum err command_webhook_list(struct cli *);
+enum err command_webhook_get(struct cli *);
+enum err command_webhook_update(struct cli *);
+enum err command_webhook_delete(struct cli *);
+enum err command_webhook_deliveries(struct cli *);
+enum err command_webhook_replay(struct cli *);
+
 enum err command_workspace_create(struct cli *);
 enum err command_workspace_list(struct cli *);
 enum err command_workspace_get(struct cli *);

@@ -33,6 +33,7 @@ struct domain *domain_new(const struct world *world)
         d->attention_after = ATTENTION_AFTER;
         d->force_limit = FORCE_LIMIT;
         d->lanes = lane_table_new();
+        d->policies = -1;
         d->daemon = (struct principal){ .actor = STR("daemon:baton"),
                                         .origin = STR("daemon:tick"),
                                         .all_workspaces = true,
@@ -62,6 +63,7 @@ void domain_kept(struct domain *d)
 void domain_rolled_back(struct domain *d, bool whole)
 {
         lanes_rolled_back(d->lanes, whole);
+        d->policies = -1;
         if (whole)
                 d->kept = d->committed;
         d->now = d->kept;

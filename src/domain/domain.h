@@ -34,6 +34,7 @@ struct domain {
         int64_t force_limit;          /* of an agent's session, a task and a minute; 0 = forbidden */
         int64_t next_trim;
         struct domain_state now, kept, committed; /* kept: as of domain_kept() */
+        int64_t policies;             /* webhooks that are asked before claims; -1 = to be counted */
         struct doomed *doomed;        /* tasks that an operation under way will cancel, or NULL */
         struct principal daemon;      /* the server itself, as an actor */
 };

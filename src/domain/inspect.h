@@ -47,7 +47,7 @@ struct run_facts {
         bool paused;           /* the scheduler is: nothing is handed out */
         int64_t now, lease_now;
 };
-enum finding {
+enum run_finding {
         FOUND_STUCK = 1,
         FOUND_STALE_LEASE = 2,
         FOUND_ORPHAN = 4,

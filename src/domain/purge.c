@@ -127,8 +127,11 @@ enum err workspace_delete(struct tx *tx, const struct principal *by, struct str 
                 e = tx_exec(tx, SQL_WORKSPACE_DELETE_KEYS, NAME(w.id));
         if (!e)
                 e = tx_exec(tx, SQL_WORKSPACE_DELETE_SECRETS, NAME(w.id));
+        if (!e)
+                e = tx_exec(tx, SQL_WORKSPACE_DELETE_WEBHOOKS, NAME(w.id), INT(w.deleted_at));
         if (e)
                 return e;
+        ((struct domain *)tx_context(tx))->policies = -1;
         tx_hint(tx, HINT_KEYS, 0, 0);
         return purge(tx, &w);
 }

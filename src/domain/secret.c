@@ -47,40 +47,45 @@ static struct str binding(struct arena *arena, struct str workspace, struct str 
         return arena_printf(arena, STR_FMT "/" STR_FMT, STR_ARG(workspace), STR_ARG(name));
 }
 
-static void seal(struct tx *tx, struct secret *s, struct str value)
+struct sealed secret_seal(struct tx *tx, struct str bound, struct str value)
 {
         const struct domain *domain = tx_context(tx);
         struct arena *arena = &tx_scope(tx)->arena;
         unsigned char *nonce = arena_alloc(arena, NONCE, 1);
         unsigned char *sealed = arena_alloc(arena, value.n + TAG, 1);
-        struct str bound = binding(arena, s->workspace_id, s->name);
 
         scope_random(tx_scope(tx), nonce, NONCE);
         crypto_aead_xchacha20poly1305_ietf_encrypt(sealed, NULL, (const unsigned char *)value.p,
                                                    value.n, (const unsigned char *)bound.p, bound.n,
                                                    NULL, nonce, domain->vault);
-        s->nonce = (struct str){ (char *)nonce, NONCE };
-        s->sealed = (struct str){ (char *)sealed, value.n + TAG };
+        return (struct sealed){ { (char *)nonce, NONCE }, { (char *)sealed, value.n + TAG } };
 }
 
-/* Into memory of its own; absent when the row was changed or belongs to another key. */
-static struct str unseal(struct tx *tx, const struct secret *s)
+struct str secret_unseal(struct tx *tx, struct str bound, struct sealed s)
 {
         const struct domain *domain = tx_context(tx);
-        struct str bound = binding(&tx_scope(tx)->arena, s->workspace_id, s->name);
         unsigned char *value;
 
-        if (s->nonce.n != NONCE || s->sealed.n < TAG)
+        if (s.nonce.n != NONCE || s.text.n < TAG)
                 return STR_NONE;
-        value = xcalloc(s->sealed.n, 1);
+        value = xcalloc(s.text.n, 1);
         if (crypto_aead_xchacha20poly1305_ietf_decrypt(
-                    value, NULL, NULL, (const unsigned char *)s->sealed.p, s->sealed.n,
-                    (const unsigned char *)bound.p, bound.n, (const unsigned char *)s->nonce.p,
+                    value, NULL, NULL, (const unsigned char *)s.text.p, s.text.n,
+                    (const unsigned char *)bound.p, bound.n, (const unsigned char *)s.nonce.p,
                     domain->vault)) {
                 free(value);
                 return STR_NONE;
         }
-        return (struct str){ (char *)value, s->sealed.n - TAG };
+        return (struct str){ (char *)value, s.text.n - TAG };
+}
+
+void secret_wipe(struct str value)
+{
+        char *bytes = (char *)(uintptr_t)value.p;
+
+        if (bytes)
+                sodium_memzero(bytes, value.n);
+        free(bytes);
 }
 
 /* ---- operations ---- */
@@ -119,6 +124,7 @@ enum err secret_put(struct tx *tx, const struct principal *by, struct str name, 
                             .name = name,
                             .created_at = tx_now(tx),
                             .updated_at = tx_now(tx) };
+        struct sealed sealed;
         int64_t others;
         enum err e = check(tx_scope(tx), name, value);
 
@@ -126,7 +132,9 @@ enum err secret_put(struct tx *tx, const struct principal *by, struct str name, 
                 e = tx_number(tx, SQL_SECRET_BYTES, &others, NAME(by->workspace), TEXT(name));
         if (e)
                 return e;
-        seal(tx, &s, value);
+        sealed = secret_seal(tx, binding(&tx_scope(tx)->arena, s.workspace_id, name), value);
+        s.nonce = sealed.nonce;
+        s.sealed = sealed.text;
         if (others + (int64_t)s.sealed.n > SECRETS_MAX)
                 return fail_limit(tx_scope(tx), "value", ERR_TOO_LARGE, SECRETS_MAX,
                                   others + (int64_t)s.sealed.n,
@@ -164,7 +172,9 @@ enum err secrets_open(struct tx *tx, struct str workspace, struct secrets *out)
 
                 out->items[i].name =
                         (struct str){ memcpy(xmalloc(name.n), name.p, name.n), name.n };
-                out->items[i].value = unseal(tx, &row[i]);
+                out->items[i].value =
+                        secret_unseal(tx, binding(&tx_scope(tx)->arena, workspace, name),
+                                      (struct sealed){ row[i].nonce, row[i].sealed });
         }
         return ERR_OK;
 }
@@ -172,11 +182,7 @@ enum err secrets_open(struct tx *tx, struct str workspace, struct secrets *out)
 void secrets_done(struct secrets *s)
 {
         for (size_t i = 0; i < s->n; i++) {
-                char *value = (char *)(uintptr_t)s->items[i].value.p;
-
-                if (value)
-                        sodium_memzero(value, s->items[i].value.n);
-                free(value);
+                secret_wipe(s->items[i].value);
                 free((char *)(uintptr_t)s->items[i].name.p);
         }
         free(s->items);

@@ -33,6 +33,16 @@ enum err secret_put(struct tx *, const struct principal *, struct str name,
 enum err secret_list(struct tx *, const struct principal *, struct list *) NODISCARD;
 enum err secret_delete(struct tx *, const struct principal *, struct str name) NODISCARD;
 
+/* The sealing itself, for other nouns' secrets.  `bound` says whose value it is and must be the same
+ * at both ends; no two values' are alike. */
+struct sealed {
+        struct str nonce, text;
+};
+struct sealed secret_seal(struct tx *, struct str bound, struct str value);
+/* Into memory of its own, for secret_wipe(); absent when it was changed or belongs to another key. */
+struct str secret_unseal(struct tx *, struct str bound, struct sealed);
+void secret_wipe(struct str);
+
 /* A workspace's secrets, opened.  The memory is their own, and wiped when they are done with. */
 struct secrets {
         struct secret_value {

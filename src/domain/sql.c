@@ -2,6 +2,7 @@
 
 #include "domain/approval.h"
 #include "domain/definition.h"
+#include "domain/delivery.h"
 #include "domain/dependency.h"
 #include "domain/event.h"
 #include "domain/idempotency.h"
@@ -15,6 +16,7 @@
 #include "domain/summary.h"
 #include "domain/task.h"
 #include "domain/triage.h"
+#include "domain/webhook.h"
 #include "domain/workspace.h"
 
 const struct statement domain_statements[SQL_COUNT] = {

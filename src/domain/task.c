@@ -679,5 +679,6 @@ enum err task_delete(struct tx *tx, const struct principal *by, int64_t id)
                 return e;
         events_add(tx, &events, EVENT_TASK_DELETED, id, 0,
                    payload_said(tx, "title", task.title, STR_NONE));
-        return events_append(tx, &events);
+        e = events_append(tx, &events);
+        return e ? e : tx_exec(tx, SQL_DELETED_TASK_ADD, INT(id), NAME(task.workspace_id));
 }

@@ -8,12 +8,14 @@
 
 #include "domain/claim.h"
 #include "domain/domain.h"
+#include "domain/policy.h"
 #include "store/store.h"
 
 /* A claim on its way; embedded as the first member of whoever asks. */
 struct claim_call {
         struct call call;
         struct claim_request request;
+        struct policy policy;
         int64_t wait_until;  /* boot clock; 0 = do not wait */
         const int64_t *trees; /* what is waited for is news of these, not a run to take; or NULL */
         size_t n_trees;

@@ -120,7 +120,7 @@ enum err egress_refuse(struct scope *scope, struct str host, const struct sockad
 
         print_address(address, text);
         return fail(scope, ERR_PERMISSION_DENIED,
-                    "url: " STR_FMT " is at %s, where steps must not connect to; the operator may"
+                    "url: " STR_FMT " is at %s, where this server must not connect to; the operator may"
                     " allow it with --egress-allow",
                     STR_ARG(host), text);
 }

@@ -1,6 +1,7 @@
 #include "http/fetch.h"
 
 #include <curl/curl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@ struct transfer {
         struct fetch_result *out;
         struct buf body;
         size_t head_bytes;
+        struct curl_slist *headers;
         struct sockaddr_storage refused; /* ss_family 0 = none was */
         bool too_many_headers;
 };
@@ -192,26 +194,30 @@ static int64_t now(const struct scope *scope)
         return scope->world->clock->boot(scope->world->clock->ctx);
 }
 
-/* *next: where it leads from here, absent when nowhere. */
-static enum err hop(CURL *curl, struct transfer *t, const struct egress_url *url, bool with_headers,
-                    int64_t deadline, struct str *next)
+static void hop_begin(CURL *curl, struct transfer *t, const struct egress_url *url,
+                      bool with_headers, int64_t deadline)
 {
         int64_t left = (deadline - now(t->scope)) / US_PER_MS;
-        struct curl_slist *headers = with_headers ? header_list(t->scope, t->spec) : NULL;
-        const char *location = NULL;
-        long status = 0;
-        CURLcode code;
 
+        t->headers = with_headers ? header_list(t->scope, t->spec) : NULL;
         buf_clear(&t->body);
         t->head_bytes = 0;
         t->out->n_headers = 0;
         t->out->truncated = false;
         t->refused.ss_family = 0;
         curl_easy_setopt(curl, CURLOPT_URL, str_c(&t->scope->arena, url->text));
-        curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+        curl_easy_setopt(curl, CURLOPT_HTTPHEADER, t->headers);
         curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)(left > 0 ? left : 1));
-        code = curl_easy_perform(curl);
-        curl_slist_free_all(headers);
+}
+
+/* *next: where it leads from here, absent when nowhere. */
+static enum err hop_end(CURL *curl, struct transfer *t, const struct egress_url *url, CURLcode code,
+                        struct str *next)
+{
+        const char *location = NULL;
+        long status = 0;
+
+        curl_slist_free_all(t->headers);
         if (t->out->canceled)
                 return ERR_OK;
         if (code && !(code == CURLE_WRITE_ERROR && t->out->truncated))
@@ -237,29 +243,157 @@ static enum err follow(CURL *curl, struct transfer *t)
 
                 if (!origin.p)
                         origin = url.origin;
-                if (!e)
-                        e = hop(curl, t, &url, str_eq(url.origin, origin), deadline, &next);
+                if (e)
+                        return e;
+                hop_begin(curl, t, &url, str_eq(url.origin, origin), deadline);
+                e = hop_end(curl, t, &url, curl_easy_perform(curl), &next);
                 if (e || t->out->canceled || !next.p || !follows)
                         return e;
         }
         return fail(t->scope, ERR_VALIDATION, "url: more than %d redirects", FETCH_HOPS);
 }
 
-enum err fetch(struct scope *scope, const struct fetch_spec *spec, struct fetch_result *out)
+static CURL *begin(struct scope *scope, const struct fetch_spec *spec, struct fetch_result *out,
+                   struct transfer *t)
 {
-        struct transfer t = {
-                .scope = scope, .spec = spec, .out = out, .body = BUF_INIT(spec->body_cap)
-        };
         CURL *curl = curl_easy_init();
-        enum err e;
 
         BUG_ON(!curl);
+        *t = (struct transfer){
+                .scope = scope, .spec = spec, .out = out, .body = BUF_INIT(spec->body_cap)
+        };
         *out = (struct fetch_result){ .headers = arena_array(&scope->arena, struct fetch_header,
                                                              HEADER_LINES) };
-        set_up(curl, &t);
-        e = follow(curl, &t);
+        set_up(curl, t);
+        return curl;
+}
+
+static void end(CURL *curl, struct transfer *t)
+{
         curl_easy_cleanup(curl);
-        out->body = str_dup(&scope->arena, buf_view(&t.body));
-        buf_done(&t.body);
+        t->out->body = str_dup(&t->scope->arena, buf_view(&t->body));
+        buf_done(&t->body);
+}
+
+enum err fetch(struct scope *scope, const struct fetch_spec *spec, struct fetch_result *out)
+{
+        struct transfer t;
+        CURL *curl = begin(scope, spec, out, &t);
+        enum err e = follow(curl, &t);
+
+        end(curl, &t);
         return e;
+}
+
+/* ---- several at once ---- */
+
+struct job {
+        struct transfer transfer;
+        struct egress_url url;
+        CURL *curl;
+        void *tag;
+        struct job *next, **link;
+};
+
+struct fetch_pool {
+        CURLM *multi;
+        struct job *first;
+};
+
+struct fetch_pool *fetch_pool_new(void)
+{
+        struct fetch_pool *pool = xcalloc(1, sizeof(*pool));
+
+        pool->multi = curl_multi_init();
+        BUG_ON(!pool->multi);
+        return pool;
+}
+
+static void unlink_job(struct fetch_pool *pool, struct job *job)
+{
+        curl_multi_remove_handle(pool->multi, job->curl);
+        *job->link = job->next;
+        if (job->next)
+                job->next->link = job->link;
+}
+
+void fetch_pool_free(struct fetch_pool *pool)
+{
+        while (pool->first) {
+                struct job *job = pool->first;
+
+                unlink_job(pool, job);
+                curl_slist_free_all(job->transfer.headers);
+                end(job->curl, &job->transfer);
+                free(job);
+        }
+        curl_multi_cleanup(pool->multi);
+        free(pool);
+}
+
+enum err fetch_pool_add(struct fetch_pool *pool, struct scope *scope, const struct fetch_spec *spec,
+                        struct fetch_result *out, void *tag)
+{
+        struct egress_url url;
+        enum err e = egress_url(scope, spec->url, &url);
+        struct job *job;
+
+        if (e)
+                return e;
+        job = xcalloc(1, sizeof(*job));
+        job->url = url;
+        job->tag = tag;
+        job->curl = begin(scope, spec, out, &job->transfer);
+        hop_begin(job->curl, &job->transfer, &job->url, true, now(scope) + spec->timeout_us);
+        curl_easy_setopt(job->curl, CURLOPT_PRIVATE, job);
+        /* A name that is not resolved in time does not hold up the others. */
+        curl_easy_setopt(job->curl, CURLOPT_QUICK_EXIT, 1L);
+        job->link = &pool->first;
+        job->next = pool->first;
+        if (job->next)
+                job->next->link = &job->next;
+        pool->first = job;
+        BUG_ON(curl_multi_add_handle(pool->multi, job->curl) != CURLM_OK);
+        return ERR_OK;
+}
+
+static struct job *ended(struct fetch_pool *pool, CURLcode *code)
+{
+        struct job *job = NULL;
+        CURLMsg *message;
+        int n;
+
+        curl_multi_perform(pool->multi, &n);
+        message = curl_multi_info_read(pool->multi, &n);
+        if (!message)
+                return NULL;
+        *code = message->data.result;
+        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&job);
+        return job;
+}
+
+void *fetch_pool_next(struct fetch_pool *pool, int ms, enum err *result)
+{
+        CURLcode code;
+        struct job *job = ended(pool, &code);
+        struct str next;
+        void *tag;
+
+        if (!job && ms) {
+                curl_multi_poll(pool->multi, NULL, 0, ms, NULL);
+                job = ended(pool, &code);
+        }
+        if (!job)
+                return NULL;
+        unlink_job(pool, job);
+        *result = hop_end(job->curl, &job->transfer, &job->url, code, &next);
+        end(job->curl, &job->transfer);
+        tag = job->tag;
+        free(job);
+        return tag;
+}
+
+void fetch_pool_wake(struct fetch_pool *pool)
+{
+        curl_multi_wakeup(pool->multi);
 }

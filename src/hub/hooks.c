@@ -29,8 +29,10 @@ static void committed(void *context, const struct hint *hints, size_t n)
                         waiting_lane(h->waiting, hints[i].key);
                 } else if (hints[i].kind == HINT_RESUMED) {
                         waiting_again(h->waiting);
-                } else if (h->keys_changed) {
+                } else if (hints[i].kind == HINT_KEYS && h->keys_changed) {
                         h->keys_changed(h->keys);
+                } else if (hints[i].kind == HINT_WEBHOOKS && h->webhooks_changed) {
+                        h->webhooks_changed(h->webhooks);
                 }
         }
 }
@@ -52,7 +54,13 @@ static void mended(void *hooks)
 
 static void park(void *hooks, struct call *call)
 {
-        waiting_park(((struct hooks *)hooks)->waiting, (struct claim_call *)call);
+        struct hooks *h = hooks;
+        struct claim_call *c = (struct claim_call *)call;
+
+        if (c->policy.state == POLICY_ASKS)
+                h->ask(h->asker, c);
+        else
+                waiting_park(h->waiting, c);
 }
 
 enum err hooks_tick(void *hooks, struct tx *tx)

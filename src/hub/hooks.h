@@ -17,6 +17,10 @@ struct hooks {
         struct hub *hub;
         void (*keys_changed)(void *keys); /* after a commit that changed a key; NULL = nobody asks */
         void *keys;
+        void (*webhooks_changed)(void *webhooks); /* likewise, a webhook or what it is to be sent */
+        void *webhooks;
+        void (*ask)(void *asker, struct claim_call *); /* a claim whose policy asks */
+        void *asker;
 };
 
 /* Makes the three; *store need not be open yet. */

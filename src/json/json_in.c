@@ -158,7 +158,7 @@ static int by_text(const void *a, const void *b)
         return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* A list of capability names as one sorted "a,b". */
+/* A list of names as one sorted "a,b". */
 static enum err read_caps(struct scope *scope, const char *path, const json_t *v, struct str *out)
 {
         size_t n = json_array_size(v), i;
@@ -166,9 +166,9 @@ static enum err read_caps(struct scope *scope, const char *path, const json_t *v
         json_t *item;
 
         if (!json_is_array(v))
-                return wrong(scope, path, "a list of capability names");
+                return wrong(scope, path, "a list of names");
         if (n > 64)
-                return fail_limit(scope, path, ERR_VALIDATION, 64, (int64_t)n, "capabilities");
+                return fail_limit(scope, path, ERR_VALIDATION, 64, (int64_t)n, path);
         json_array_foreach (v, i, item) {
                 names[i] = json_string_value(item);
                 if (!names[i] || !*names[i] || strlen(names[i]) > 128 ||

@@ -22,6 +22,8 @@
 #include "domain/workspace.h"
 #include "hub/hooks.h"
 #include "server/privileges.h"
+#include "webhook/asker.h"
+#include "webhook/deliverer.h"
 #include "worker/files.h"
 #include "worker/worker.h"
 
@@ -39,6 +41,8 @@ struct server {
         struct spawner *spawner;
         struct definition_cache *definitions;
         struct worker *worker;
+        struct deliverer *deliverer;
+        struct asker *asker;
         struct egress egress;
         const struct options *options;
         char host[256];
@@ -341,6 +345,42 @@ static enum err start_worker(struct scope *scope, struct server *s, const struct
         return worker_start(scope, &options, &s->worker);
 }
 
+/* ---- webhooks ---- */
+
+static enum err start_webhooks(struct scope *scope, struct server *s, const struct options *o)
+{
+        const int64_t day_ms = 86400000;
+        struct deliverer_options options = {
+                .store = s->store,
+                .world = &system_world,
+                .egress = &s->egress,
+                .policy = { .max_attempts = o->webhook_attempts,
+                            .delay_ms = o->webhook_retry_seconds * 1000,
+                            .max_delay_ms = day_ms,
+                            .backoff = 2.5,
+                            .jitter = 0.2 },
+                .keep_us = o->webhook_keep_days * day_ms * US_PER_MS,
+        };
+        enum err e = deliverer_start(scope, &options, &s->deliverer);
+
+        if (!e)
+                e = asker_start(scope, s->store, &s->egress, &s->asker);
+
+        /* HTTP comes later: nothing has changed before. */
+        s->hooks.webhooks = s->deliverer;
+        s->hooks.webhooks_changed = deliverer_wake;
+        s->hooks.asker = s->asker;
+        s->hooks.ask = asker_ask;
+        return e;
+}
+
+static struct delivery_counts count_deliveries(void *context)
+{
+        const struct server *s = context;
+
+        return deliverer_counts(s->deliverer);
+}
+
 static enum err start(struct scope *scope, struct server *s, const struct options *o)
 {
         struct api_options api = { .hosts = host_list(scope, o->allow_host),
@@ -349,7 +389,8 @@ static enum err start(struct scope *scope, struct server *s, const struct option
                                    .max_streams = (size_t)o->max_streams_per_key,
                                    .hooks = s,
                                    .worker = worker_shown,
-                                   .usage = workspace_usage };
+                                   .usage = workspace_usage,
+                                   .deliveries = count_deliveries };
         enum err e = egress_read(scope, str_from(o->egress_allow), &s->egress);
 
         if (!e)
@@ -388,6 +429,8 @@ static enum err start(struct scope *scope, struct server *s, const struct option
                 e = failpoint(scope, FAILPOINT_BOOT_THREADS);
         if (!e)
                 e = start_worker(scope, s, o);
+        if (!e)
+                e = start_webhooks(scope, s, o);
         if (!e)
                 e = failpoint(scope, FAILPOINT_BOOT_HTTP);
         return e ? e : open_http(scope, s, o);
@@ -475,6 +518,10 @@ static void drain(struct server *s, const sigset_t *signals, const char *reason)
         for (; s->worker && worker_active(s->worker) && left > 0; left--)
                 if (sigtimedwait(signals, NULL, &moment) > 0)
                         return;
+        deliverer_drain(s->deliverer);
+        for (int64_t i = 0; i < DELIVERER_SECONDS * moments && count_deliveries(s).active; i++)
+                if (sigtimedwait(signals, NULL, &moment) > 0)
+                        return;
         for (int64_t i = 0; i < HTTP_DRAIN_SECONDS * moments && http_server_busy(s->http); i++)
                 if (sigtimedwait(signals, NULL, &moment) > 0)
                         return;
@@ -485,6 +532,10 @@ static void stop(struct scope *scope, struct server *s)
         failpoint_pass(FAILPOINT_DRAINED);
         if (s->worker)
                 worker_stop(s->worker);
+        if (s->deliverer)
+                deliverer_stop(s->deliverer);
+        if (s->asker)
+                asker_stop(s->asker);
         failpoint_pass(FAILPOINT_STOP_STORE);
         /* The store before HTTP: every call that is under way gets its answer. */
         if (s->started)
@@ -500,6 +551,10 @@ static void stop(struct scope *scope, struct server *s)
                 store_close(s->store);
         if (s->worker)
                 worker_free(s->worker);
+        if (s->deliverer)
+                deliverer_free(s->deliverer);
+        if (s->asker)
+                asker_free(s->asker);
         spawner_free(s->spawner);
         if (s->definitions)
                 definition_cache_free(s->definitions);

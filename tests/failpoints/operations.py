@@ -6,7 +6,9 @@ must come to its good end.  What is asked for and answered goes through the ledg
 test, whose invariants judge it afterwards.
 """
 
+import http.server
 import json
+import threading
 import time
 
 from api import Lost
@@ -396,6 +398,46 @@ def cancel_definition_run(a):
     ids = started(answer.body)
     a.until(lambda: len(a.client.get(f"/v1/runs?status=sleeping&parent_run_id={ids['run']}").body["items"]) == 2, 10)
     yield from keyed(a, "cancel_task", f"/v1/tasks/{ids['task']}/cancel", {}, task=ids["task"])
+
+
+# ---- webhooks ----
+
+
+class Receiver(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        data = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["data"]
+        self.server.ids.setdefault(data["task_id"], set()).add(self.headers["webhook-id"])
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@operation
+def deliver_event(a):
+    """What is committed reaches a webhook, again and again under the same id."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as receiver:
+        receiver.ids = {}
+        threading.Thread(target=receiver.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{receiver.server_port}/"
+        hook = a.client.post("/v1/webhooks", {"url": url, "events": ["task.created"]}).body["id"]
+        key = "key-" + a.ident()
+        marker, sent = body(a)
+        asked = "create", "/v1/tasks", sent, started, key
+        yield
+        end, answer = a.post(*asked, marker=marker, sent=sent)
+        a.until(lambda: receiver.ids, 3, may=True)
+        yield
+        end, answer = a.post(*asked, marker=marker, sent=sent)
+        assert end == "ok", answer and answer.body
+        task = started(answer.body)["task"]
+        a.until(lambda: task in receiver.ids, 20)
+        a.until(lambda: all(d["status"] == "delivered" for d in
+                            a.client.get(f"/v1/webhooks/{hook}/deliveries").body["items"]), 20)
+        assert list(map(len, receiver.ids.values())) == [1], receiver.ids
+        a.client.call("DELETE", "/v1/webhooks/" + hook)
+        receiver.shutdown()
 
 
 # ---- the server itself ----

@@ -50,7 +50,8 @@ class Machine:
         self.work, self.data = work, os.path.join(work, "data")
         self.points = Points(os.path.join(work, "points"))
         self.nemesis = Nemesis(baton, self.data, os.path.join(work, "server.log"),
-                               dict(os.environ, BATON_FAILPOINTS=self.points.path))
+                               dict(os.environ, BATON_FAILPOINTS=self.points.path,
+                                    BATON_EGRESS_ALLOW="127.0.0.1", BATON_WEBHOOK_RETRY_SECONDS="1"))
         self.lock = threading.RLock()
         self.over = False
         self.nemesis.start()

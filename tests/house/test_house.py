@@ -20,9 +20,10 @@ ALLOWED = {
     "hub": {"core", "store", "domain"},
     "http": {"core", "json"},
     "worker": {"core", "json", "store", "domain", "flow", "hub", "http"},
+    "webhook": {"core", "json", "store", "domain", "http"},
     "api": {"core", "json", "store", "domain", "flow", "hub", "http"},
     "cli": {"core", "json", "flow", "http"},
-    "server": {"core", "json", "store", "domain", "flow", "hub", "http", "worker", "api", "cli"},
+    "server": {"core", "json", "store", "domain", "flow", "hub", "http", "worker", "webhook", "api", "cli"},
 }
 
 

@@ -11,6 +11,22 @@
 #include "domain/context.h"
 #include "domain/retry.h"
 #include "domain/run.h"
+#include "domain/webhook.h"
+
+/* The example that the libraries of Standard Webhooks are tested with. */
+static void a_webhook_is_signed_as_the_standard_says(void **state)
+{
+        static const char key[] = "\x31\xf2\x90\xf6\xbf\x06\x29\x8a\xab\x4f\x08\xd4\x3c\x3f"
+                                  "\x08\x2c\xf6\x48\xa3\x62\xda\x2d\xa4\xb0";
+        struct arena arena = { 0 };
+        struct str made = webhook_signature(&arena, (struct str){ key, sizeof(key) - 1 },
+                                            STR("msg_p5jXN8AQM9LWM0D4loKWxJek"),
+                                            STR("1614265330"), STR("{\"test\": 2432232314}"));
+
+        (void)state;
+        assert_true(str_is(made, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="));
+        arena_done(&arena);
+}
 
 static void task_status_follows_from_the_facts(void **state)
 {
@@ -271,6 +287,7 @@ static void secrets_are_taken_out_of_json(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(a_webhook_is_signed_as_the_standard_says),
                 cmocka_unit_test(task_status_follows_from_the_facts),
                 cmocka_unit_test(terminal_runs_never_move),
                 cmocka_unit_test(runs_move_only_as_published),
