@@ -30,6 +30,8 @@ static enum err erase_task(struct tx *tx, const struct principal *by, int64_t id
                 return task_cancel(tx, by, id, STR("the workspace is deleted"), STR_NONE, &task);
         if (!e && task.tree_id == id)
                 e = tx_exec_changed(tx, SQL_PURGE_EVENTS, &events, INT(id), INT(EVENTS));
+        if (!e && events)
+                e = tx_exec(tx, SQL_WEBHOOK_REWIND);
         return e || events == EVENTS ? e : task_erase(tx, by, &task);
 }
 

@@ -91,7 +91,7 @@ def test_a_later_attempt_that_was_canceled_does_not_hide_a_crash(api, capability
 
 def test_a_run_whose_holder_has_no_valid_key_any_more_is_an_orphan(api, server, capability):
     space = api.session.headers["X-Workspace-ID"]
-    key = api.key_for(ref=capability, session_id=capability, workspace_id=space)
+    key = api.key_for(ref=capability, workspace_id=space)
     claim = Client(server, key["key"]).claimed(capability)
     assert inspect(api, claim["run"])["diagnostics"] == []
     other = api.key_for(ref=capability, session_id="other", workspace_id=space)
@@ -100,7 +100,7 @@ def test_a_run_whose_holder_has_no_valid_key_any_more_is_an_orphan(api, server, 
     assert codes(seen) == ["task_run_orphan"] and seen["next_action"] == "recovery_required"
     assert seen["diagnostics"][0]["severity"] == "error"
     assert seen["diagnostics"][0]["suggested_command"] == f"baton runs force-release {claim['run']['id']}"
-    api.key_for(ref=capability, session_id=capability, workspace_id=space)
+    api.key_for(ref=capability, workspace_id=space)
     assert inspect(api, claim["run"])["diagnostics"] == []
     api.request("DELETE", "/v1/keys/" + other["id"], status=204)
 
