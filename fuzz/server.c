@@ -19,12 +19,14 @@ enum { TURNS_MAX = 10000, LEASE = 90, INPUTS_MAX = 500 };
 
 static const struct statement emptying[] = {
         { "tables that are unknown here",
-          "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT IN ('approval',"
+          "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT IN ('approval', 'audit',"
           " 'definition', 'dependency', 'definition_reference', 'definition_version', 'event', 'idempotency',"
           " 'join_point', 'key', 'lane', 'log_line', 'migration', 'name', 'ready', 'run', "
           "'setting',"
           " 'secret', 'step', 'task', 'workspace')" },
         { "approval", "DELETE FROM approval" },
+        { "audit", "DELETE FROM audit" },
+        { "its head", "DELETE FROM setting WHERE name = 'audit_head'" },
         { "definition", "DELETE FROM definition" },
         { "dependency", "DELETE FROM dependency" },
         { "definition_reference", "DELETE FROM definition_reference" },

@@ -22,7 +22,7 @@ static enum err post_workspace(struct request *r, struct tx *tx)
         if (!r->by.all_workspaces)
                 return fail(&r->scope, ERR_PERMISSION_DENIED,
                             "this key is bound to one workspace");
-        e = workspace_create(tx, r->body, w);
+        e = workspace_create(tx, &r->by, r->body, w);
         return e ? e : request_reply(r, 201, &workspace_record, w);
 }
 

@@ -156,7 +156,7 @@ enum err domain_boot(struct tx *tx, void *context)
         enum err e = tx_number(tx, SQL_ID_LAST, &tx_scope(tx)->ids->last);
 
         if (!e)
-                e = workspace_boot(tx);
+                e = workspace_boot(tx, &d->daemon);
 
         if (!e)
                 e = load_secret(tx, d);

@@ -3,6 +3,7 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "domain/audit.h"
 #include "domain/sql.h"
 
 #define AT(member) offsetof(struct key, member)
@@ -132,7 +133,14 @@ enum err key_create(struct tx *tx, const struct principal *by, const struct key_
                 .expires_at = spec->expires_at,
         };
         *secret = text;
-        return tx_insert(tx, SQL_KEY_ADD, out);
+        e = tx_insert(tx, SQL_KEY_ADD, out);
+        return e ? e :
+                   audit_append(tx, by,
+                                &(struct audit_change){ .action = AUDIT_KEY_CREATED,
+                                                        .resource = audit_id(tx, "key", out->id),
+                                                        .workspace = out->workspace_id,
+                                                        .detail = out->name,
+                                                        .after = audit_digest(tx, &key_record, out) });
 }
 
 enum err key_find(struct tx *tx, struct str text, struct key *out)
@@ -165,6 +173,7 @@ enum err key_list(struct tx *tx, const struct principal *by, int64_t before, int
 
 enum err key_revoke(struct tx *tx, const struct principal *by, int64_t id)
 {
+        struct audit_change change;
         int64_t changed = 0;
         struct key key;
         enum err e = tx_one(tx, SQL_KEY_GET, &key, INT(id));
@@ -175,7 +184,15 @@ enum err key_revoke(struct tx *tx, const struct principal *by, int64_t id)
                 e = tx_exec_changed(tx, SQL_KEY_REVOKE, &changed, INT(id), INT(tx_now(tx)));
         if (!e && !changed)
                 return fail_missing(tx_scope(tx), "key");
-        if (!e)
-                tx_hint(tx, HINT_KEYS, id, 0);
-        return e;
+        if (e)
+                return e;
+        tx_hint(tx, HINT_KEYS, id, 0);
+        change = (struct audit_change){ .action = AUDIT_KEY_REVOKED,
+                                        .resource = audit_id(tx, "key", id),
+                                        .workspace = key.workspace_id,
+                                        .detail = key.name,
+                                        .before = audit_digest(tx, &key_record, &key) };
+        key.revoked_at = tx_now(tx);
+        change.after = audit_digest(tx, &key_record, &key);
+        return audit_append(tx, by, &change);
 }

@@ -545,14 +545,38 @@ static void patch_apply(struct task *task, const struct task_patch *p)
         }
 }
 
-static enum err reset_approval(struct tx *tx, const struct task *task)
+enum err task_tell(struct tx *tx, const struct principal *by, enum audit_action action,
+                   const struct task *before, struct str detail)
+{
+        struct audit_change change = { .action = action,
+                                       .resource = audit_id(tx, "task", before->id),
+                                       .workspace = before->workspace_id,
+                                       .detail = detail,
+                                       .before = audit_digest(tx, &task_record, before) };
+        struct task after;
+        enum err e = tx_one(tx, SQL_TASK_GET, &after, INT(before->id));
+
+        if (e && e != ERR_EMPTY)
+                return e;
+        if (!e)
+                change.after = audit_digest(tx, &task_record, &after);
+        return audit_append(tx, by, &change);
+}
+
+/* Its row is written already but for the approval. */
+static enum err reset_approval(struct tx *tx, const struct principal *by, const struct task *before,
+                               const struct task *task)
 {
         enum err e = approval_close_task(tx, task->id);
 
         if (!e)
                 e = tx_exec(tx, SQL_TASK_APPROVAL, INT(task->id), INT(task->approval_policy),
                             INT(task->approval_state), INT(task->updated_at));
-        return !e && task->approval_policy ? approval_open_task(tx, task) : e;
+        if (!e && task->approval_policy)
+                e = approval_open_task(tx, task);
+        return e ? e :
+                   task_tell(tx, by, AUDIT_TASK_APPROVAL_POLICY, before,
+                             str_from(approval_policies[task->approval_policy]));
 }
 
 static bool same_row(const struct task *a, const struct task *b)
@@ -620,7 +644,7 @@ enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
         events_add(tx, &events, EVENT_TASK_UPDATED, id, 0, changed_names(tx, patch.given));
         if (!e && (task.approval_policy != before.approval_policy ||
                    task.approval_state != before.approval_state))
-                e = reset_approval(tx, &task);
+                e = reset_approval(tx, by, &before, &task);
         if (!e)
                 e = attempt_open(tx, id, &open);
         if (!e && open.status == RUN_QUEUED)
@@ -669,5 +693,6 @@ enum err task_delete(struct tx *tx, const struct principal *by, int64_t id)
                 return e;
         events_add(tx, &events, EVENT_TASK_DELETED, id, 0,
                    payload_said(tx, "title", task.title, STR_NONE));
-        return events_append(tx, &events);
+        e = events_append(tx, &events);
+        return e ? e : task_tell(tx, by, AUDIT_TASK_DELETED, &task, task.title);
 }

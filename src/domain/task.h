@@ -5,6 +5,7 @@
 #ifndef BATON_DOMAIN_TASK_H
 #define BATON_DOMAIN_TASK_H
 
+#include "domain/audit.h"
 #include "domain/event.h"
 #include "domain/lane.h"
 
@@ -146,6 +147,9 @@ enum err task_patch(struct tx *, const struct principal *, int64_t id, const str
 /* With everything of it but its history, which ends with task.deleted.  Refused while it has
  * children or an open run. */
 enum err task_delete(struct tx *, const struct principal *, int64_t id) NODISCARD;
+/* Tells the audit log of a change of the task, which was so before and is in its row what it is now, or gone. */
+enum err task_tell(struct tx *, const struct principal *, enum audit_action, const struct task *before,
+                   struct str detail) NODISCARD;
 /* Ends the task, its descendants and all their open runs. */
 enum err task_cancel(struct tx *, const struct principal *, int64_t id, struct str reason,
                      struct str metadata, struct task *) NODISCARD;

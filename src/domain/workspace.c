@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "domain/audit.h"
 #include "domain/sql.h"
 
 #define AT(member) offsetof(struct workspace, member)
@@ -59,7 +60,8 @@ static struct str slug_of(struct scope *scope, struct str name)
         return (struct str){ out, n };
 }
 
-enum err workspace_create(struct tx *tx, const struct workspace_spec *spec, struct workspace *out)
+enum err workspace_create(struct tx *tx, const struct principal *by, const struct workspace_spec *spec,
+                          struct workspace *out)
 {
         struct scope *scope = tx_scope(tx);
         struct workspace w = { .name = str_trim(spec->name), .slug = spec->slug };
@@ -85,9 +87,15 @@ enum err workspace_create(struct tx *tx, const struct workspace_spec *spec, stru
         w.quota_bytes = spec->quota_bytes ? spec->quota_bytes : DEFAULT_QUOTA;
         w.created_at = tx_now(tx);
         e = tx_insert(tx, SQL_WORKSPACE_ADD, &w);
-        if (!e)
-                *out = w;
-        return e;
+        if (e)
+                return e;
+        *out = w;
+        return audit_append(tx, by,
+                            &(struct audit_change){ .action = AUDIT_WORKSPACE_CREATED,
+                                                    .resource = w.id,
+                                                    .workspace = w.id,
+                                                    .detail = w.slug,
+                                                    .after = audit_digest(tx, &workspace_record, &w) });
 }
 
 enum err workspace_get(struct tx *tx, const struct principal *by, struct str id,
@@ -119,7 +127,7 @@ enum err workspace_list(struct tx *tx, const struct principal *by, struct list *
         return e;
 }
 
-enum err workspace_boot(struct tx *tx)
+enum err workspace_boot(struct tx *tx, const struct principal *by)
 {
         struct workspace system = { .id = STR(SYSTEM_WORKSPACE),
                                     .name = STR("system"),
@@ -133,5 +141,5 @@ enum err workspace_boot(struct tx *tx)
         if (e != ERR_EMPTY)
                 return e;
         e = tx_insert(tx, SQL_WORKSPACE_ADD, &system);
-        return e ? e : workspace_create(tx, &first, &out);
+        return e ? e : workspace_create(tx, by, &first, &out);
 }

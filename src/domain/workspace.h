@@ -21,12 +21,13 @@ struct workspace_spec {
         int64_t quota_bytes;
 };
 
-enum err workspace_create(struct tx *, const struct workspace_spec *, struct workspace *) NODISCARD;
+enum err workspace_create(struct tx *, const struct principal *, const struct workspace_spec *,
+                          struct workspace *) NODISCARD;
 /* By UUID or slug, as far as the principal may see it. */
 enum err workspace_get(struct tx *, const struct principal *, struct str id,
                        struct workspace *) NODISCARD;
 enum err workspace_list(struct tx *, const struct principal *, struct list *out) NODISCARD;
 /* Creates the default and the system workspace in a fresh database. */
-enum err workspace_boot(struct tx *) NODISCARD;
+enum err workspace_boot(struct tx *, const struct principal *) NODISCARD;
 
 #endif
