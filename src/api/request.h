@@ -153,7 +153,7 @@ struct tally *api_streams(struct api *); /* open ones, by key */
 
 extern const struct route definition_routes[], step_routes[];
 extern const struct route task_routes[], run_routes[], workspace_routes[], key_routes[], approval_routes[], ops_routes[], stream_routes[],
-        secret_routes[];
+        secret_routes[], audit_routes[];
 
 /* openapi.c */
 void openapi_print(struct json_out *);
