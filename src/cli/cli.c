@@ -119,6 +119,20 @@ static const struct cli_option key_create_options[] = {
         { "expires-at", "TIME", "end of its validity, as 2026-12-31T00:00:00Z", 0 },
         { 0 }
 };
+static const struct cli_option audit_list_options[] = {
+        { "action", "ACTION", "only those, as key.created", 0 },
+        { "resource", "ID", "only those of one key, task, …, or of a secret by name", 0 },
+        { "actor", "KIND:REF", "only what they did", 0 },
+        { "since", "TIME", "not earlier, as 2026-12-31T00:00:00Z", 0 },
+        { "until", "TIME", "earlier", 0 },
+        PAGE_OPTIONS,
+        { 0 }
+};
+static const struct cli_option audit_verify_options[] = {
+        { "head", "HASH", "what an earlier verification printed: it must still be there", 0 },
+        { "database", "PATH", "a database file or data directory, or a copy, instead of the server", 0 },
+        { 0 }
+};
 static const struct cli_option workspace_create_options[] = {
         { "slug", "SLUG", "its short name", 0 }, { 0 }
 };
@@ -210,6 +224,12 @@ static const struct command commands[] = {
         { "secret list", "", "list the names of secrets", page_options, command_secret_list, 0, 0,
           NULL },
         { "secret delete", "NAME", "delete a secret", NULL, command_secret_delete, 1, 1, NULL },
+        { "audit list", "", "list who changed what may be done", audit_list_options,
+          command_audit_list, 0, 0, NULL },
+        { "audit verify", "", "check that the audit log is as it was written", audit_verify_options,
+          command_audit_verify, 0, 0,
+          "Keep the head that it prints elsewhere: given with --head later, it shows that nothing\n"
+          "was written anew since. Exit status: 0 the log is sound, 1 it is not." },
         { "config", "[options]", "print the server's options and where each comes from", NULL, NULL,
           0, 0, "Takes the options of baton serve, and -o json." },
         { "completion", "SHELL", "print a completion script for bash, zsh or fish", NULL,

@@ -48,6 +48,9 @@ enum err command_key_create(struct cli *);
 enum err command_key_list(struct cli *);
 enum err command_key_revoke(struct cli *);
 
+enum err command_audit_list(struct cli *);
+enum err command_audit_verify(struct cli *);
+
 enum err command_secret_set(struct cli *);
 enum err command_secret_list(struct cli *);
 enum err command_secret_delete(struct cli *);
