@@ -20,7 +20,7 @@ enum { TURNS_MAX = 10000, LEASE = 90, INPUTS_MAX = 500 };
 static const struct statement emptying[] = {
         { "tables that are unknown here",
           "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT IN ('approval', 'audit',"
-          " 'definition', 'dependency', 'definition_reference', 'definition_version', 'event', 'idempotency',"
+          " 'definition', 'dependency', 'definition_reference', 'definition_version', 'deleted_tree', 'event', 'idempotency',"
           " 'join_point', 'key', 'lane', 'log_line', 'migration', 'name', 'ready', 'run', "
           "'setting',"
           " 'secret', 'step', 'task', 'workspace')" },
@@ -31,6 +31,7 @@ static const struct statement emptying[] = {
         { "dependency", "DELETE FROM dependency" },
         { "definition_reference", "DELETE FROM definition_reference" },
         { "definition_version", "DELETE FROM definition_version" },
+        { "deleted_tree", "DELETE FROM deleted_tree" },
         { "event", "DELETE FROM event" },
         { "idempotency", "DELETE FROM idempotency" },
         { "join_point", "DELETE FROM join_point" },
@@ -66,9 +67,9 @@ static const struct statement invariants[] = {
         { "what is on offer is a run",
           "SELECT count(*) - count(DISTINCT run) + (SELECT count(*) FROM ready WHERE run NOT IN"
           " (SELECT id FROM run)) FROM ready" },
-        { "events of a tree are numbered from 1 without gap",
-          "SELECT count(*) FROM (SELECT 1 FROM event GROUP BY tree_id HAVING min(seq) <> 1"
-          " OR max(seq) <> count(*))" },
+        { "events of a tree are numbered without gap, from 1 unless retention has begun to delete it",
+          "SELECT count(*) FROM (SELECT 1 FROM event GROUP BY tree_id HAVING max(seq) - min(seq) + 1 <> count(*)"
+          " OR (min(seq) <> 1 AND NOT EXISTS (SELECT 1 FROM workspace WHERE retention_seconds > 0)))" },
         { "a tree has events, and events have a tree or end with its deletion",
           "SELECT count(*) + (SELECT count(*) FROM event AS last WHERE tree_id NOT IN (SELECT tree_id"
           " FROM task) AND type <> 44 AND seq = (SELECT max(seq) FROM event WHERE tree_id ="

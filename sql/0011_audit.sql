@@ -19,3 +19,14 @@ CREATE TABLE audit (
 ) STRICT;
 CREATE INDEX audit_workspace ON audit (workspace_id, id);
 CREATE INDEX audit_resource ON audit (resource, id);
+
+-- Trees that have ended so long ago are deleted; 0: never.
+ALTER TABLE workspace ADD COLUMN retention_seconds INTEGER NOT NULL DEFAULT 0;
+
+-- Trees that somebody deleted: their events are still there.
+CREATE TABLE deleted_tree (
+        workspace_id INTEGER NOT NULL,
+        tree_id      INTEGER NOT NULL,
+        at           INTEGER NOT NULL,
+        PRIMARY KEY (workspace_id, tree_id)
+) STRICT, WITHOUT ROWID;

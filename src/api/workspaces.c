@@ -10,6 +10,8 @@ static const struct field spec_fields[] = {
         { "name", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, AT(name), NULL, 0, 200 },
         { "slug", FIELD_STR, FIELD_WIRE, AT(slug), NULL, 0, 64 },
         { "quota_bytes", FIELD_INT, FIELD_WIRE, AT(quota_bytes), NULL, 1, INT64_MAX },
+        { "retention_seconds", FIELD_INT, FIELD_WIRE, AT(retention_seconds), NULL, 0, RETENTION_MAX,
+          "trees that have ended so long ago are deleted; 0: never" },
 };
 static const struct record spec_body = { "WorkspaceCreate", spec_fields, LENGTH(spec_fields),
                                          sizeof(struct workspace_spec), -1 };

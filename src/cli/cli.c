@@ -134,7 +134,9 @@ static const struct cli_option audit_verify_options[] = {
         { 0 }
 };
 static const struct cli_option workspace_create_options[] = {
-        { "slug", "SLUG", "its short name", 0 }, { 0 }
+        { "slug", "SLUG", "its short name", 0 },
+        { "retention", "SECONDS", "delete trees of tasks that have ended so long ago", 0 },
+        { 0 }
 };
 
 #define RUN_STATUS                                                                            \

@@ -12,6 +12,11 @@ enum err command_workspace_create(struct cli *cli)
         body_begin(&body);
         body_text(&body, "name", cli->args[0]);
         body_text(&body, "slug", cli_option(cli, "slug"));
+        e = body_int(cli, &body, "retention_seconds", "retention");
+        if (e) {
+                buf_done(&body.text);
+                return e;
+        }
         return show_post(cli, "/v1/workspaces", body_end(cli, &body), NULL);
 }
 

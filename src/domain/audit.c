@@ -146,5 +146,5 @@ enum err audit_list(struct tx *tx, const struct audit_filter *f, struct list *ou
 
         return tx_all(tx, statement, out, INT(f->before), NAME(f->workspace), TEXT(f->resource),
                       NAME(f->actor), INT(f->action), INT(f->since),
-                      INT(f->until ? f->until : INT64_MAX), INT(f->limit));
+                      INT(f->until ? f->until : INT64_MAX), INT(f->limit), INT(id_at(f->since)));
 }

@@ -13,6 +13,7 @@
 #include "domain/idempotency.h"
 #include "domain/join.h"
 #include "domain/lane_record.h"
+#include "domain/retention.h"
 #include "domain/sql.h"
 #include "domain/workspace.h"
 
@@ -54,6 +55,7 @@ void domain_kept(struct domain *d)
 void domain_rolled_back(struct domain *d, bool whole)
 {
         lanes_rolled_back(d->lanes, whole);
+        d->retention.tree = 0; /* rather told twice than not */
         if (whole)
                 d->kept_workspace = d->served_workspace;
         d->last_workspace = d->kept_workspace;
@@ -296,5 +298,7 @@ enum err domain_tick(struct domain *d, struct tx *tx)
                 e = time_out_runs(tx);
         if (!e)
                 e = expire_approvals(tx);
-        return e ? e : trim(tx, d);
+        if (!e)
+                e = trim(tx, d);
+        return e ? e : retention_tick(tx, d);
 }

@@ -13,6 +13,13 @@
  * LEASE_GRACE after it starts or was stopped for over 2 s. */
 #define LEASE_GRACE (10 * US_PER_S)
 
+/* How far the look for trees to delete has come (domain/retention.c). */
+struct retention {
+        int64_t next;                   /* UTC: when it begins anew */
+        int64_t workspace, status, after; /* of these, tasks up to this id were looked at */
+        int64_t tree;                   /* the deletion of this one has begun, and the audit log knows */
+};
+
 struct domain {
         const struct world *world;
         struct lane_table *lanes;
@@ -24,6 +31,7 @@ struct domain {
         _Atomic int64_t lease_seen;   /* lease clock at the last tick */
         int64_t lease_saved;          /* high-water mark in the database */
         int64_t next_trim;
+        struct retention retention;
         int64_t last_workspace;       /* served last by a claimer of all workspaces */
         int64_t kept_workspace;       /* the same as of domain_kept() */
         int64_t served_workspace;     /* the same as of the last commit */

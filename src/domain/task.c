@@ -179,7 +179,8 @@ static enum err own_id(struct tx *tx, int64_t given, int64_t *id)
         if (id_time_us(given) > tx_now(tx) + US_PER_S)
                 return fail_field(scope, "id", ERR_VALIDATION,
                                   "id lies ahead of the server's clock");
-        if (tx_number(tx, SQL_TASK_EXISTS, &there, INT(given)) != ERR_EMPTY)
+        if (tx_number(tx, SQL_TASK_EXISTS, &there, INT(given)) != ERR_EMPTY ||
+            tx_number(tx, SQL_AUDIT_GONE, &there, TEXT(audit_id(tx, "task", given))) != ERR_EMPTY)
                 return fail_field(scope, "id", ERR_CONFLICT, "a task with this id exists already");
         *id = given;
         return ERR_OK;
@@ -665,12 +666,23 @@ enum err task_cancel(struct tx *tx, const struct principal *by, int64_t id, stru
         return e ? e : cancel_tree(tx, by, out, reason, metadata);
 }
 
-enum err task_delete(struct tx *tx, const struct principal *by, int64_t id)
+enum err task_erase(struct tx *tx, const struct principal *by, const struct task *task)
 {
         static const enum sql rows[] = { SQL_TASK_DELETE_STEPS,          SQL_TASK_DELETE_JOINS,
                                          SQL_TASK_DELETE_LOGS,           SQL_TASK_DELETE_STEP_APPROVALS,
                                          SQL_TASK_DELETE_APPROVALS,      SQL_TASK_DELETE_RUNS,
                                          SQL_TASK_DELETE };
+        enum err e = dependencies_drop(tx, by, task);
+
+        for (size_t i = 0; !e && i < LENGTH(rows); i++)
+                e = tx_exec(tx, rows[i], INT(task->id));
+        return !e && task->parent_task_id ?
+                       tx_exec(tx, SQL_TASK_CHILD_COUNT, INT(task->parent_task_id), INT(-1)) :
+                       e;
+}
+
+enum err task_delete(struct tx *tx, const struct principal *by, int64_t id)
+{
         struct events events = { .by = by };
         struct list open;
         struct task task;
@@ -683,11 +695,9 @@ enum err task_delete(struct tx *tx, const struct principal *by, int64_t id)
         if (!e && open.n)
                 e = fail(tx_scope(tx), ERR_VALIDATION, "the task has an open run; cancel it first");
         if (!e)
-                e = dependencies_drop(tx, by, &task);
-        for (size_t i = 0; !e && i < LENGTH(rows); i++)
-                e = tx_exec(tx, rows[i], INT(id));
-        if (!e && task.parent_task_id)
-                e = tx_exec(tx, SQL_TASK_CHILD_COUNT, INT(task.parent_task_id), INT(-1));
+                e = task_erase(tx, by, &task);
+        if (!e && !task.parent_task_id)
+                e = tx_exec(tx, SQL_DELETED_TREE_ADD, NAME(task.workspace_id), INT(id), INT(tx_now(tx)));
         events.tree = task.tree_id;
         if (e)
                 return e;

@@ -147,6 +147,8 @@ enum err task_patch(struct tx *, const struct principal *, int64_t id, const str
 /* With everything of it but its history, which ends with task.deleted.  Refused while it has
  * children or an open run. */
 enum err task_delete(struct tx *, const struct principal *, int64_t id) NODISCARD;
+/* Removes a task without children and open runs, with its runs and dependencies but not its events. */
+enum err task_erase(struct tx *, const struct principal *, const struct task *) NODISCARD;
 /* Tells the audit log of a change of the task, which was so before and is in its row what it is now, or gone. */
 enum err task_tell(struct tx *, const struct principal *, enum audit_action, const struct task *before,
                    struct str detail) NODISCARD;

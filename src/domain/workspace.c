@@ -12,6 +12,7 @@ static const struct field workspace_fields[] = {
         { "slug", FIELD_STR, FIELD_COLUMN | FIELD_WIRE, AT(slug) },
         { "uid", FIELD_INT, FIELD_COLUMN, AT(uid) },
         { "quota_bytes", FIELD_INT, FIELD_COLUMN | FIELD_WIRE | FIELD_ALWAYS, AT(quota_bytes) },
+        { "retention_seconds", FIELD_INT, FIELD_COLUMN | FIELD_WIRE, AT(retention_seconds) },
         { "created_at", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE, AT(created_at) },
 };
 const struct record workspace_record = { "Workspace", workspace_fields, LENGTH(workspace_fields),
@@ -85,6 +86,7 @@ enum err workspace_create(struct tx *tx, const struct principal *by, const struc
         w.uid = w.uid < FIRST_WORKSPACE_UID ? FIRST_WORKSPACE_UID : w.uid + 1;
         w.id = uuid_new(scope);
         w.quota_bytes = spec->quota_bytes ? spec->quota_bytes : DEFAULT_QUOTA;
+        w.retention_seconds = spec->retention_seconds;
         w.created_at = tx_now(tx);
         e = tx_insert(tx, SQL_WORKSPACE_ADD, &w);
         if (e)

@@ -8,17 +8,18 @@
 #define SYSTEM_WORKSPACE "00000000-0000-0000-0000-000000000000"
 #define DEFAULT_QUOTA (INT64_C(5) << 30)
 #define FIRST_WORKSPACE_UID 200000
+#define RETENTION_MAX (INT64_C(3660) * 86400) /* ten years */
 
 struct workspace {
         struct str id; /* UUID */
         struct str name, slug;
-        int64_t uid, quota_bytes, created_at;
+        int64_t uid, quota_bytes, retention_seconds, created_at; /* retention 0: nothing is deleted */
 };
 extern const struct record workspace_record;
 
 struct workspace_spec {
         struct str name, slug;
-        int64_t quota_bytes;
+        int64_t quota_bytes, retention_seconds;
 };
 
 enum err workspace_create(struct tx *, const struct principal *, const struct workspace_spec *,
