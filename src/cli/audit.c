@@ -6,17 +6,20 @@
 #include "cli/reply.h"
 #include "domain/audit_chain.h"
 #include "domain/sql.h"
-#include "json/json_in.h"
 #include "store/store.h"
+#include "json/json_in.h"
 
 enum { PAGE = 500 };
 
 enum err command_audit_list(struct cli *cli)
 {
         static const struct column columns[] = {
-                { "AT", "at", SHOW_TIME },          { "ACTION", "action", SHOW_TEXT },
-                { "RESOURCE", "resource", SHOW_TEXT }, { "ACTOR", "actor", SHOW_TEXT },
-                { "KEY", "key_id", SHOW_TEXT },     { "DETAIL", "detail", SHOW_FREE },
+                { "AT", "at", SHOW_TIME },
+                { "ACTION", "action", SHOW_TEXT },
+                { "RESOURCE", "resource", SHOW_TEXT },
+                { "ACTOR", "actor", SHOW_TEXT },
+                { "KEY", "key_id", SHOW_TEXT },
+                { "DETAIL", "detail", SHOW_FREE },
         };
         static const char *const filters[] = { "action", "resource", "actor", "since", "until" };
         struct path path = PATH_INIT(cli);
@@ -111,7 +114,8 @@ static void show_verdict(struct verification *v, struct audit_verdict verdict)
         static const char *const words[] = { "sound", "changed", "missing", "reordered", "cut" };
         static const char *const sentences[] = {
                 [AUDIT_CHANGED] = "is not what was written",
-                [AUDIT_MISSING] = "does not follow the row before it: rows were removed or replaced",
+                [AUDIT_MISSING] =
+                        "does not follow the row before it: rows were removed or replaced",
                 [AUDIT_REORDERED] = "stands behind another row than when it was written",
                 [AUDIT_CUT] = "is the last one, but there were later ones, or others",
         };

@@ -1,10 +1,12 @@
 /*
- * The audit log: one row for each change of who may do what, written in the transaction of the change.
+ * The audit log: one row for each change of who may do what, written in the transaction of the
+ * change.
  *
- * Its rows form one chain over all workspaces: each holds the hash of the row before it (64 zeros in the first) and its
- * own, SHA-256 over audit_encode().  One chain and not one for each workspace: then no workspace's rows can vanish as a
- * whole, the order between workspaces is proven, and one digest stands for everything.  Who sees one workspace alone
- * can check each of its rows, but not that there are no others.
+ * Its rows form one chain over all workspaces: each holds the hash of the row before it (64 zeros
+ * in the first) and its own, SHA-256 over audit_encode().  One chain and not one for each
+ * workspace: then no workspace's rows can vanish as a whole, the order between workspaces is
+ * proven, and one digest stands for everything.  Who sees one workspace alone can check each of its
+ * rows, but not that there are no others.
  */
 #ifndef BATON_DOMAIN_AUDIT_H
 #define BATON_DOMAIN_AUDIT_H
@@ -47,9 +49,9 @@ struct str audit_digest(struct tx *, const struct record *, const void *);
 struct str audit_id(struct tx *, const char *prefix, int64_t id);
 
 struct audit_filter {
-        int64_t before, since, until; /* id; times, 0 = any */
+        int64_t before, since, until;          /* id; times, 0 = any */
         struct str workspace, resource, actor; /* absent = any */
-        int action; /* -1 = any */
+        int action;                            /* -1 = any */
         int limit;
 };
 /* Newest first.  Who may see what is the caller's to say: workspace. */
@@ -58,9 +60,10 @@ enum err audit_list(struct tx *, const struct audit_filter *, struct list *) NOD
 enum err audit_head(struct tx *, struct str *hash) NODISCARD;
 
 /*
- * The bytes that a hash is made of, so that anybody can check it: a netstring (<length>:<bytes>,) for each of
- * "baton-audit-1", id, at, actor as kind:ref, key_id, origin as kind:ref, action, resource, workspace_id, detail, before,
- * after, previous; as the API writes them, absent ones empty.
+ * The bytes that a hash is made of, so that anybody can check it: a netstring (<length>:<bytes>,)
+ * for each of "baton-audit-1", id, at, actor as kind:ref, key_id, origin as kind:ref, action,
+ * resource, workspace_id, detail, before, after, previous; as the API writes them, absent ones
+ * empty.
  */
 void audit_encode(struct buf *, const struct audit_entry *);
 void audit_hash(const struct audit_entry *, char hex[AUDIT_HASH + 1]);

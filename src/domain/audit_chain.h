@@ -9,7 +9,7 @@ struct audit_chain {
                 int64_t id;
                 char previous[AUDIT_HASH + 1], hash[AUDIT_HASH + 1];
                 bool sound; /* the hash is that of the row's own content */
-        } *links; /* newest first */
+        } * links;          /* newest first */
         size_t n, size;
 };
 
@@ -29,10 +29,12 @@ struct audit_verdict {
         int64_t id; /* of the first row that is wrong; 0: there is none */
 };
 /*
- * head: the hash kept beside the rows; absent: the rows are those of one workspace, of which only each by itself can
- * be checked.  noted: a head of some time ago, absent if nobody noted one.  Whoever can write the database can write it
- * anew from any row on; only a head that was noted elsewhere tells then.
+ * head: the hash kept beside the rows; absent: the rows are those of one workspace, of which only
+ * each by itself can be checked.  noted: a head of some time ago, absent if nobody noted one.
+ * Whoever can write the database can write it anew from any row on; only a head that was noted
+ * elsewhere tells then.
  */
-struct audit_verdict audit_chain_judge(const struct audit_chain *, struct str head, struct str noted);
+struct audit_verdict audit_chain_judge(const struct audit_chain *, struct str head,
+                                       struct str noted);
 
 #endif

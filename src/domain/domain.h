@@ -15,9 +15,9 @@
 
 /* How far the look for trees to delete has come (domain/retention.c). */
 struct retention {
-        int64_t next;                   /* UTC: when it begins anew */
+        int64_t next;                     /* UTC: when it begins anew */
         int64_t workspace, status, after; /* of these, tasks up to this id were looked at */
-        int64_t tree;                   /* the deletion of this one has begun, and the audit log knows */
+        int64_t tree;                     /* this one's deletion has begun and is in the audit log */
 };
 
 struct domain {

@@ -109,6 +109,7 @@ enum err key_create(struct tx *tx, const struct principal *by, const struct key_
                     struct key *out, struct str *secret)
 {
         struct scope *scope = tx_scope(tx);
+        struct audit_change change;
         unsigned char digest[32];
         struct str text;
         enum err e = check(tx, by, spec);
@@ -134,13 +135,12 @@ enum err key_create(struct tx *tx, const struct principal *by, const struct key_
         };
         *secret = text;
         e = tx_insert(tx, SQL_KEY_ADD, out);
-        return e ? e :
-                   audit_append(tx, by,
-                                &(struct audit_change){ .action = AUDIT_KEY_CREATED,
-                                                        .resource = audit_id(tx, "key", out->id),
-                                                        .workspace = out->workspace_id,
-                                                        .detail = out->name,
-                                                        .after = audit_digest(tx, &key_record, out) });
+        change = (struct audit_change){ .action = AUDIT_KEY_CREATED,
+                                        .resource = audit_id(tx, "key", out->id),
+                                        .workspace = out->workspace_id,
+                                        .detail = out->name,
+                                        .after = audit_digest(tx, &key_record, out) };
+        return e ? e : audit_append(tx, by, &change);
 }
 
 enum err key_find(struct tx *tx, struct str text, struct key *out)

@@ -67,11 +67,19 @@ static enum err erase_runs(struct tx *tx, struct expiry *x, int64_t task, bool *
                 int64_t *runs;
 
                 e = tx_number_rows(tx, SQL_RETENTION_RUNS, &runs, &n, 1, args, LENGTH(args));
-                for (size_t i = 0; !e && n == RUNS && i < n && *x->left > 0; i++)
+                for (size_t i = 0; !e && n == RUNS && i<n && * x->left> 0; i++)
                         e = erase_run(tx, x, runs[i]);
         }
         *all = n < RUNS;
         return e;
+}
+
+/* What is left of it; streams hear that it is gone. */
+static enum err erase_history(struct tx *tx, struct expiry *x)
+{
+        tx_hint(tx, HINT_TREE, x->root, 0);
+        x->gone = true;
+        return tx_exec(tx, SQL_RETENTION_LAST_EVENTS, INT(x->root));
 }
 
 static enum err erase_task(struct tx *tx, struct expiry *x, const struct task *task)
@@ -87,12 +95,7 @@ static enum err erase_task(struct tx *tx, struct expiry *x, const struct task *t
                 return e;
         e = task_erase(tx, &x->domain->daemon, task);
         *x->left -= TASK_COST;
-        if (!e && is_root) {
-                e = tx_exec(tx, SQL_RETENTION_LAST_EVENTS, INT(x->root));
-                tx_hint(tx, HINT_TREE, x->root, 0);
-                x->gone = true;
-        }
-        return e;
+        return !e && is_root ? erase_history(tx, x) : e;
 }
 
 /* Once, when the first of it goes. */
@@ -102,10 +105,13 @@ static enum err tell(struct tx *tx, struct expiry *x, int64_t tasks)
         struct audit_change change = { .action = AUDIT_TREE_EXPIRED,
                                        .resource = audit_id(tx, "task", x->root) };
         struct task root;
-        enum err e = r->tree == x->root ? ERR_EMPTY : tx_one(tx, SQL_TASK_GET, &root, INT(x->root));
+        enum err e;
 
+        if (r->tree == x->root)
+                return ERR_OK;
+        e = tx_one(tx, SQL_TASK_GET, &root, INT(x->root));
         if (e)
-                return e == ERR_EMPTY ? ERR_OK : e;
+                return e;
         change.workspace = root.workspace_id;
         change.detail = arena_printf(&tx_scope(tx)->arena, "%lld task%s", (long long)tasks,
                                      tasks == 1 ? "" : "s");
@@ -123,10 +129,11 @@ static enum err expire(struct tx *tx, struct expiry *x, int64_t cutoff, bool *do
 
         if (e)
                 return e;
-        *x->left -= found[0];
-        *done = found[1] > 0;
-        if (*done)
+        *done = found[1] > 0 || !found[0];
+        if (*done) { /* looking was all the work */
+                *x->left -= found[0];
                 return ERR_OK;
+        }
         e = tell(tx, x, found[0]);
         while (!e && !x->gone && *x->left > 0) {
                 struct list leaves;
@@ -134,7 +141,7 @@ static enum err expire(struct tx *tx, struct expiry *x, int64_t cutoff, bool *do
 
                 e = tx_all(tx, SQL_RETENTION_LEAVES, &leaves, INT(x->root), INT(LEAVES));
                 task = leaves.items;
-                for (size_t i = 0; !e && i < leaves.n && *x->left > 0; i++)
+                for (size_t i = 0; !e && i<leaves.n && * x->left> 0; i++)
                         e = erase_task(tx, x, &task[i]);
         }
         *done = x->gone;
@@ -147,7 +154,7 @@ static enum err expire_deleted(struct tx *tx, struct expiry *x, int64_t workspac
         enum err e = erase(tx, x, SQL_RETENTION_EVENTS, x->root, EVENTS, 1, done);
 
         if (!e && *done)
-                e = tx_exec(tx, SQL_RETENTION_LAST_EVENTS, INT(x->root));
+                e = erase_history(tx, x);
         return !e && *done ? tx_exec(tx, SQL_DELETED_TREE_DROP, INT(workspace), INT(x->root)) : e;
 }
 
@@ -174,7 +181,7 @@ static enum err look(struct tx *tx, struct domain *d, int64_t cutoff, int64_t *l
         enum err e = next_page(tx, r, cutoff, &rows, &n);
 
         *left -= 1;
-        for (i = 0; !e && done && i < n && *left > 0; i++) {
+        for (i = 0; !e && done && i<n && * left> 0; i++) {
                 const int64_t *row = rows + 3 * i;
                 struct expiry x = { .domain = d, .root = row[0], .left = left };
 

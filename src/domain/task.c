@@ -697,7 +697,8 @@ enum err task_delete(struct tx *tx, const struct principal *by, int64_t id)
         if (!e)
                 e = task_erase(tx, by, &task);
         if (!e && !task.parent_task_id)
-                e = tx_exec(tx, SQL_DELETED_TREE_ADD, NAME(task.workspace_id), INT(id), INT(tx_now(tx)));
+                e = tx_exec(tx, SQL_DELETED_TREE_ADD, NAME(task.workspace_id), INT(id),
+                            INT(tx_now(tx)));
         events.tree = task.tree_id;
         if (e)
                 return e;

@@ -61,11 +61,12 @@ static struct str slug_of(struct scope *scope, struct str name)
         return (struct str){ out, n };
 }
 
-enum err workspace_create(struct tx *tx, const struct principal *by, const struct workspace_spec *spec,
-                          struct workspace *out)
+enum err workspace_create(struct tx *tx, const struct principal *by,
+                          const struct workspace_spec *spec, struct workspace *out)
 {
         struct scope *scope = tx_scope(tx);
         struct workspace w = { .name = str_trim(spec->name), .slug = spec->slug };
+        struct audit_change change;
         int64_t taken;
         enum err e;
 
@@ -92,12 +93,12 @@ enum err workspace_create(struct tx *tx, const struct principal *by, const struc
         if (e)
                 return e;
         *out = w;
-        return audit_append(tx, by,
-                            &(struct audit_change){ .action = AUDIT_WORKSPACE_CREATED,
-                                                    .resource = w.id,
-                                                    .workspace = w.id,
-                                                    .detail = w.slug,
-                                                    .after = audit_digest(tx, &workspace_record, &w) });
+        change = (struct audit_change){ .action = AUDIT_WORKSPACE_CREATED,
+                                        .resource = w.id,
+                                        .workspace = w.id,
+                                        .detail = w.slug,
+                                        .after = audit_digest(tx, &workspace_record, &w) };
+        return audit_append(tx, by, &change);
 }
 
 enum err workspace_get(struct tx *tx, const struct principal *by, struct str id,

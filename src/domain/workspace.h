@@ -13,7 +13,7 @@
 struct workspace {
         struct str id; /* UUID */
         struct str name, slug;
-        int64_t uid, quota_bytes, retention_seconds, created_at; /* retention 0: nothing is deleted */
+        int64_t uid, quota_bytes, retention_seconds, created_at; /* retention 0: for ever */
 };
 extern const struct record workspace_record;
 

@@ -1,16 +1,19 @@
 """Trees of tasks that have ended long ago go, where a workspace says so, and leave a row of the audit log."""
 import concurrent.futures
 import json
+import pathlib
+import re
 import sqlite3
 import time
 
 import pytest
 from conftest import Client, wait_until
-from flows import approval_of, command, completed, decide, launch, noop, reaches
+from flows import approval_of, command, decide, launch, noop, reaches
 from test_audit import log, of, sound, verify
 from test_graph import child, depend
 from test_streams import frames
 
+ROOT = pathlib.Path(__file__).parents[2]
 OF_TREES = ["task", "run", "step", "event", "approval", "log_line", "join_point", "dependency", "deleted_tree"]
 
 
@@ -91,6 +94,30 @@ def test_a_tree_goes_with_everything_and_a_row_of_the_audit_log_stays(own_server
     assert rows(own_server) == before
     api.problem("GET", "/v1/runs/" + run["id"], 404, "not_found")
     assert sound(*log(api)) and verify("--data", own_server.data)["ok"]
+
+
+def test_a_run_with_many_branches_and_a_long_log_goes_too(own_server):
+    before = rows(own_server)
+    api = workspace(own_server, retention_seconds=1)
+    run = launch(api, {"action": "for_each", "parameters": {"items": list(range(120)), "steps": [noop(1)]}},
+                 command("head -c 3000000 /dev/zero | tr '\\0' x"))
+    reaches(api, run, "completed", 60)
+    made = rows(own_server)
+    assert made["run"] > before["run"] + 120 and made["log_line"] > before["log_line"] + 40
+    goes(api, {"id": run["task_id"]})
+    assert rows(own_server) == before
+
+
+def test_what_belongs_to_runs_and_tasks_is_deleted_with_them():
+    """A new table must be emptied in both places."""
+    tables = re.findall(r"^CREATE TABLE (\w+) \((.*?)^\) STRICT", "".join(p.read_text() for p in (ROOT / "sql").glob("*")),
+                        re.M | re.S)
+    owned = {name for name, columns in tables if re.search(r"^\s*run_id\s", columns, re.M)} - {"event"}
+    assert {"step", "log_line", "approval", "join_point"} <= owned
+    for place in ("task_sql.def", "retention_sql.def"):
+        text = (ROOT / "src" / "domain" / place).read_text()
+        for name in owned:
+            assert f"DELETE FROM {name} WHERE" in text, (place, name)
 
 
 def test_a_tree_with_something_open_in_it_stays_whole(brief, capability):
@@ -211,15 +238,14 @@ def test_a_large_tree_goes_in_pieces_and_kill_9_between_them_loses_nothing(own_s
     before = rows(own_server)
     root = api.task()
     below = [child(api, root) for _ in range(20)]
-    for task in below:
-        for _ in range(20):
-            child(api, task)
+
+    def grow(i):
+        client = api.again()
+        for _ in range(60):
+            child(client, below[i])
+
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        clients = [api.again() for _ in range(4)]
-        def pause(i):
-            clients[i].post(f"/v1/tasks/{below[i]['id']}/pause", {"reason": "x"}, 200)
-            clients[i].post(f"/v1/tasks/{below[i]['id']}/resume", {}, 200)
-        list(pool.map(pause, range(4)))
+        list(pool.map(grow, range(20)))
     end(api, root)
     whole = rows(own_server)["task"]
     wait_until(lambda: rows(own_server)["task"] < whole, 60)
