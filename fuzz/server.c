@@ -21,12 +21,14 @@ enum { TURNS_MAX = 10000, LEASE = 90, INPUTS_MAX = 500 };
 
 static const struct statement emptying[] = {
         { "tables that are unknown here",
-          "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT IN ('approval',"
-          " 'definition', 'deleted_task', 'delivery', 'dependency', 'definition_reference', 'definition_version', 'drain', 'event', 'force_use', 'idempotency',"
+          "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT IN ('approval', 'audit',"
+          " 'definition', 'deleted_task', 'delivery', 'dependency', 'definition_reference', 'definition_version', 'deleted_tree', 'drain', 'event', 'force_use', 'idempotency',"
           " 'join_point', 'key', 'lane', 'log_line', 'migration', 'name', 'ready', 'run', "
           "'setting',"
           " 'scheduler_pause', 'secret', 'step', 'task', 'triage', 'webhook', 'workspace')" },
         { "approval", "DELETE FROM approval" },
+        { "audit", "DELETE FROM audit" },
+        { "its head", "DELETE FROM setting WHERE name = 'audit_head'" },
         { "definition", "DELETE FROM definition" },
         { "deleted_task", "DELETE FROM deleted_task" },
         { "delivery", "DELETE FROM delivery" },
@@ -34,6 +36,7 @@ static const struct statement emptying[] = {
         { "definition_reference", "DELETE FROM definition_reference" },
         { "definition_version", "DELETE FROM definition_version" },
         { "drain", "DELETE FROM drain" },
+        { "deleted_tree", "DELETE FROM deleted_tree" },
         { "event", "DELETE FROM event" },
         { "force_use", "DELETE FROM force_use" },
         { "idempotency", "DELETE FROM idempotency" },
@@ -73,9 +76,9 @@ static const struct statement invariants[] = {
         { "what is on offer is a run",
           "SELECT count(*) - count(DISTINCT run) + (SELECT count(*) FROM ready WHERE run NOT IN"
           " (SELECT id FROM run)) FROM ready" },
-        { "events of a tree are numbered from 1 without gap",
-          "SELECT count(*) FROM (SELECT 1 FROM event GROUP BY tree_id HAVING min(seq) <> 1"
-          " OR max(seq) <> count(*))" },
+        { "events of a tree are numbered without gap, from 1 unless retention has begun to delete it",
+          "SELECT count(*) FROM (SELECT 1 FROM event GROUP BY tree_id HAVING max(seq) - min(seq) + 1 <> count(*)"
+          " OR (min(seq) <> 1 AND NOT EXISTS (SELECT 1 FROM workspace WHERE retention_seconds > 0)))" },
         { "a tree has events, and events have a tree or end with its deletion",
           "SELECT count(*) + (SELECT count(*) FROM event AS last WHERE tree_id NOT IN (SELECT tree_id"
           " FROM task) AND tree_id <> 0 AND type <> 44 AND seq = (SELECT max(seq) FROM event WHERE tree_id ="

@@ -77,7 +77,7 @@ struct page {
         struct frame {
                 int64_t id;
                 size_t end; /* in the text */
-        } frames[PAGE];
+        } frames[PAGE + 1]; /* and a gap */
         size_t n;
         bool full; /* there may be more */
         bool over; /* the run has ended: the text closes with stream.end */
@@ -145,12 +145,34 @@ static void end_frame(struct page *page, int64_t id)
         page->frames[page->n++] = (struct frame){ id, page->text.n };
 }
 
+/* What came after the cursor may have been deleted meanwhile, or the whole tree. */
+static enum err read_gap(struct page *page, struct tx *tx)
+{
+        int64_t first;
+        enum err e = events_first(tx, page->topic.tree, &first);
+
+        if (e)
+                return e;
+        page->over = first == 0;
+        if (first > page->from + 1) {
+                buf_printf(&page->text, "event: gap\ndata: {\"first_sequence\":%lld}\n\n",
+                           (long long)first);
+                end_frame(page, first - 1);
+        }
+        return ERR_OK;
+}
+
 static enum err read_events(struct page *page, struct tx *tx)
 {
         const struct topic *t = &page->topic;
         struct list list;
         enum err e = events_read(tx, t->tree, page->from, t->task, t->run, false, 0, PAGE, &list);
+        size_t gap;
 
+        /* Nothing is missing before an event that is the next one. */
+        if (!e && (!list.n || ((const struct event *)list.items)->sequence > page->from + 1))
+                e = read_gap(page, tx);
+        gap = page->n;
         for (size_t i = 0; !e && !page->over && i < list.n && page->text.n < PAGE_BYTES; i++) {
                 const struct event *event = (const struct event *)list.items + i;
 
@@ -159,7 +181,7 @@ static enum err read_events(struct page *page, struct tx *tx)
                 page->over = ends_run(t, event);
         }
         if (!e)
-                page->full = list.n == PAGE || page->n < list.n;
+                page->full = list.n == PAGE || page->n - gap < list.n;
         return e;
 }
 

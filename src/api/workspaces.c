@@ -11,6 +11,8 @@ static const struct field spec_fields[] = {
         { "name", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, AT(name), NULL, 0, 200 },
         { "slug", FIELD_STR, FIELD_WIRE, AT(slug), NULL, 0, 64 },
         { "quota_bytes", FIELD_INT, FIELD_WIRE, AT(quota_bytes), NULL, 1, INT64_MAX },
+        { "retention_seconds", FIELD_INT, FIELD_WIRE, AT(retention_seconds), NULL, 0, RETENTION_MAX,
+          "trees that have ended so long ago are deleted; 0: never" },
 };
 static const struct record spec_body = { "WorkspaceCreate", spec_fields, LENGTH(spec_fields),
                                          sizeof(struct workspace_spec), -1 };
@@ -19,11 +21,13 @@ static const struct field patch_fields[] = {
         { "name", FIELD_STR, FIELD_WIRE, AT(name), NULL, 1, 200 },
         { "slug", FIELD_STR, FIELD_WIRE, AT(slug), NULL, 1, 64 },
         { "quota_bytes", FIELD_INT, FIELD_WIRE, AT(quota_bytes), NULL, 1, INT64_MAX },
+        { "retention_seconds", FIELD_INT, FIELD_WIRE, AT(retention_seconds), NULL, 0, RETENTION_MAX },
         { "id", FIELD_STR, FIELD_WIRE | FIELD_FIXED, 0 },
         { "created_at", FIELD_STR, FIELD_WIRE | FIELD_FIXED, 0 },
 };
+enum { GIVEN_RETENTION = 1 << 3 };
 static const struct record patch_body = { "WorkspacePatch", patch_fields, LENGTH(patch_fields),
-                                          sizeof(struct workspace_spec), -1 };
+                                          sizeof(struct workspace_spec), AT(given) };
 
 static enum err post_workspace(struct request *r, struct tx *tx)
 {
@@ -33,7 +37,7 @@ static enum err post_workspace(struct request *r, struct tx *tx)
         if (!r->by.all_workspaces)
                 return fail(&r->scope, ERR_PERMISSION_DENIED,
                             "this key is bound to one workspace");
-        e = workspace_create(tx, r->body, w);
+        e = workspace_create(tx, &r->by, r->body, w);
         return e ? e : request_reply(r, 201, &workspace_record, w);
 }
 
@@ -68,7 +72,11 @@ static enum err get_workspace(struct request *r, struct tx *tx)
 static enum err patch_workspace(struct request *r, struct tx *tx)
 {
         struct workspace *w = arena_new(&r->scope.arena, struct workspace);
-        enum err e = workspace_patch(tx, &r->by, r->params[0], r->body, w);
+        struct workspace_spec *spec = r->body;
+        enum err e;
+
+        spec->keeps_retention = !(spec->given & GIVEN_RETENTION);
+        e = workspace_patch(tx, &r->by, r->params[0], spec, w);
 
         return e ? e : request_reply(r, 200, &workspace_record, w);
 }

@@ -143,6 +143,7 @@ static const struct cli_option workspace_update_options[] = {
         { "name", "NAME", "its name", 0 },
         { "slug", "SLUG", "its short name", 0 },
         { "quota", "BYTES", "what its files may take", 0 },
+        { "retention", "SECONDS", "delete trees of tasks that have ended so long ago; 0: never", 0 },
         { 0 }
 };
 static const struct cli_option webhook_create_options[] = {
@@ -161,8 +162,24 @@ static const struct cli_option webhook_update_options[] = {
 static const struct cli_option webhook_deliveries_options[] = {
         { "status", "S", "pending, delivered or dead", 0 }, PAGE_OPTIONS, { 0 }
 };
+static const struct cli_option audit_list_options[] = {
+        { "action", "ACTION", "only those, as key.created", 0 },
+        { "resource", "ID", "only those of one key, task, …, or of a secret by name", 0 },
+        { "actor", "KIND:REF", "only what they did", 0 },
+        { "since", "TIME", "not earlier, as 2026-12-31T00:00:00Z", 0 },
+        { "until", "TIME", "earlier", 0 },
+        PAGE_OPTIONS,
+        { 0 }
+};
+static const struct cli_option audit_verify_options[] = {
+        { "head", "HASH", "what an earlier verification printed: it must still be there", 0 },
+        { "database", "PATH", "a database file or data directory, or a copy, instead of the server", 0 },
+        { 0 }
+};
 static const struct cli_option workspace_create_options[] = {
-        { "slug", "SLUG", "its short name", 0 }, { 0 }
+        { "slug", "SLUG", "its short name", 0 },
+        { "retention", "SECONDS", "delete trees of tasks that have ended so long ago", 0 },
+        { 0 }
 };
 
 #define RUN_STATUS                                                                            \
@@ -314,7 +331,7 @@ static const struct command commands[] = {
         { "workspace list", "", "list workspaces", page_options, command_workspace_list, 0, 0,
           NULL },
         { "workspace get", "ID", "show a workspace", NULL, command_workspace_get, 1, 1, NULL },
-        { "workspace update", "ID", "change name, slug or quota", workspace_update_options,
+        { "workspace update", "ID", "change name, slug, quota or retention", workspace_update_options,
           command_workspace_update, 1, 1, NULL },
         { "workspace delete", "ID", "delete a workspace in which nothing is open", NULL,
           command_workspace_delete, 1, 1, NULL },
@@ -347,6 +364,12 @@ static const struct command commands[] = {
           webhook_deliveries_options, command_webhook_deliveries, 1, 1, NULL },
         { "webhook replay", "ID DELIVERY", "send a delivery once more", NULL,
           command_webhook_replay, 2, 2, NULL },
+        { "audit list", "", "list who changed what may be done", audit_list_options,
+          command_audit_list, 0, 0, NULL },
+        { "audit verify", "", "check that the audit log is as it was written", audit_verify_options,
+          command_audit_verify, 0, 0,
+          "Keep the head that it prints elsewhere: given with --head later, it shows that nothing\n"
+          "was written anew since. Exit status: 0 the log is sound, 1 it is not." },
         { "config", "[options]", "print the server's options and where each comes from", NULL, NULL,
           0, 0, "Takes the options of baton serve, and -o json." },
         { "completion", "SHELL", "print a completion script for bash, zsh or fish", NULL,

@@ -69,6 +69,8 @@ enum err command_scheduler_pause(struct cli *);
 enum err command_scheduler_resume(struct cli *);
 enum err command_scheduler_drain(struct cli *);
 enum err command_scheduler_backlog(struct cli *);
+enum err command_audit_list(struct cli *);
+enum err command_audit_verify(struct cli *);
 
 enum err command_secret_set(struct cli *);
 enum err command_secret_list(struct cli *);

@@ -12,6 +12,11 @@ enum err command_workspace_create(struct cli *cli)
         body_begin(&body);
         body_text(&body, "name", cli->args[0]);
         body_text(&body, "slug", cli_option(cli, "slug"));
+        e = body_int(cli, &body, "retention_seconds", "retention");
+        if (e) {
+                buf_done(&body.text);
+                return e;
+        }
         return show_post(cli, "/v1/workspaces", body_end(cli, &body), NULL);
 }
 
@@ -52,6 +57,8 @@ enum err command_workspace_update(struct cli *cli)
         body_text(&body, "name", cli_option(cli, "name"));
         body_text(&body, "slug", cli_option(cli, "slug"));
         e = body_int(cli, &body, "quota_bytes", "quota");
+        if (!e)
+                e = body_int(cli, &body, "retention_seconds", "retention");
         call.body = body_end(cli, &body);
         if (!e)
                 e = send_json(cli, &call, &response, &reply);

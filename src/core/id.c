@@ -29,6 +29,13 @@ int64_t id_time_us(int64_t id)
         return ((id >> LOW_BITS) + ID_EPOCH_MS) * 1000;
 }
 
+int64_t id_at(int64_t us)
+{
+        int64_t ms = us / 1000 - ID_EPOCH_MS;
+
+        return us && ms > 0 ? ms << LOW_BITS : 0;
+}
+
 size_t id_print(const char *prefix, int64_t id, char out[ID_TEXT_SIZE])
 {
         size_t n = strlen(prefix);

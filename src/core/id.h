@@ -19,6 +19,8 @@ struct idgen {
 
 int64_t id_next(struct idgen *, int64_t now_us);
 int64_t id_time_us(int64_t id);
+/* The least id of the time's millisecond; 0 for 0 and times before the epoch. */
+int64_t id_at(int64_t us);
 
 enum { ID_TEXT_SIZE = 32, ID_DIGITS = 13 };
 

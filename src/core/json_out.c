@@ -291,6 +291,20 @@ void json_record(struct json_out *j, const struct record *record, const void *ba
         json_end_object(j);
 }
 
+void json_stored(struct json_out *j, const struct record *record, const void *base)
+{
+        json_begin_object(j);
+        for (size_t i = 0; i < record->n; i++) {
+                const struct field *f = &record->fields[i];
+
+                if (!(f->flags & FIELD_COLUMN) || field_is_empty(f, base))
+                        continue;
+                json_key(j, f->name);
+                value(j, f, base);
+        }
+        json_end_object(j);
+}
+
 void json_problem(struct json_out *j, const struct fault *fault, struct str instance)
 {
         json_begin_object(j);

@@ -34,6 +34,8 @@ void json_put_raw(struct json_out *, struct str json); /* already valid JSON */
 /* One wire member after the other, without the braces; empty ones are left out. */
 void json_members(struct json_out *, const struct record *, const void *);
 void json_record(struct json_out *, const struct record *, const void *);
+/* An object of the members that are stored, empty ones left out. */
+void json_stored(struct json_out *, const struct record *, const void *);
 /* An RFC 9457 problem document. */
 void json_problem(struct json_out *, const struct fault *, struct str instance);
 

@@ -1,6 +1,7 @@
 #include "domain/approval.h"
 
 #include "domain/attempt.h"
+#include "domain/audit.h"
 #include "domain/domain.h"
 #include "domain/join.h"
 #include "domain/sql.h"
@@ -118,9 +119,27 @@ enum err approval_list(struct tx *tx, const struct principal *by, int status, in
                       INT(run), INT(limit));
 }
 
-static enum err settle(struct tx *tx, struct approval *a, const struct principal *by, int status,
-                       const char *source)
+/* A task's own approval is told of as the task's (task_decided()). */
+static enum err tell(struct tx *tx, const struct principal *by, const struct approval *a,
+                     struct str before)
 {
+        static const enum audit_action actions[] = { [APPROVAL_YES] = AUDIT_APPROVAL_APPROVED,
+                                                     [APPROVAL_NO] = AUDIT_APPROVAL_DENIED,
+                                                     [APPROVAL_EXPIRED] = AUDIT_APPROVAL_EXPIRED };
+        const struct audit_change change = { .action = actions[a->status],
+                                             .resource = audit_id(tx, "appr", a->id),
+                                             .workspace = a->workspace_id,
+                                             .detail = audit_id(tx, "run", a->run_id),
+                                             .before = before,
+                                             .after = audit_digest(tx, &approval_record, a) };
+
+        return audit_append(tx, by, &change);
+}
+
+static enum err settle(struct tx *tx, struct approval *a, const struct principal *by, int status,
+                       const char *source, struct str comment)
+{
+        struct str before = audit_digest(tx, &approval_record, a);
         struct events events = { .by = by };
         int64_t changed = 0;
         struct run run;
@@ -129,6 +148,7 @@ static enum err settle(struct tx *tx, struct approval *a, const struct principal
         a->status = status;
         a->decided_by = by->actor;
         a->decision_source = str_from(source);
+        a->comment = comment;
         a->decided_at = tx_now(tx);
         e = tx_exec_changed(tx, SQL_APPROVAL_DECIDE, &changed, INT(a->id), INT(status),
                             NAME(a->decided_by), TEXT(a->decision_source), TEXT(a->comment),
@@ -137,6 +157,8 @@ static enum err settle(struct tx *tx, struct approval *a, const struct principal
                 e = fail(tx_scope(tx), ERR_ALREADY_DECIDED, "the approval was decided before");
         if (!e && !a->run_id)
                 return task_decided(tx, by, a->task_id, status == APPROVAL_YES);
+        if (!e)
+                e = tell(tx, by, a, before);
         if (!e)
                 e = run_load(tx, a->run_id, &run);
         if (e || run.status != RUN_AWAITING_APPROVAL)
@@ -179,15 +201,14 @@ enum err approval_decide(struct tx *tx, const struct principal *by, int64_t id, 
                             statuses[out->status]);
         if (approve && (e = self_check(tx, by, out)))
                 return e;
-        out->comment = comment;
-        return settle(tx, out, by, approve ? APPROVAL_YES : APPROVAL_NO, "human");
+        return settle(tx, out, by, approve ? APPROVAL_YES : APPROVAL_NO, "human", comment);
 }
 
 enum err approval_expire(struct tx *tx, struct approval *a)
 {
         struct domain *domain = tx_context(tx);
 
-        return settle(tx, a, &domain->daemon, APPROVAL_EXPIRED, "timeout");
+        return settle(tx, a, &domain->daemon, APPROVAL_EXPIRED, "timeout", STR_NONE);
 }
 
 enum err approvals_close(struct tx *tx, int64_t run)

@@ -199,11 +199,12 @@ enum err task_decided(struct tx *tx, const struct principal *by, int64_t id, boo
 {
         struct events events = { .by = by };
         struct run open;
-        struct task task;
+        struct task task, before;
         enum err e = task_get(tx, by, id, &task);
 
         if (e)
                 return e;
+        before = task;
         events.tree = task.tree_id;
         task.approval_state = approve ? APPROVAL_APPROVED : APPROVAL_REJECTED;
         task.updated_at = tx_now(tx);
@@ -219,7 +220,11 @@ enum err task_decided(struct tx *tx, const struct principal *by, int64_t id, boo
                 e = enqueue_or_project(tx, &task, RUN_NONE, true, &events);
         else if (!e)
                 e = task_follow(tx, &task, &events);
-        return e ? e : events_append(tx, &events);
+        if (!e)
+                e = events_append(tx, &events);
+        return e ? e :
+                   task_tell(tx, by, approve ? AUDIT_TASK_APPROVED : AUDIT_TASK_REJECTED, &before,
+                             STR_NONE);
 }
 
 enum err task_decide(struct tx *tx, const struct principal *by, int64_t id, bool approve,

@@ -1,6 +1,7 @@
 #include "domain/definition.h"
 
 #include "core/failpoint.h"
+#include "domain/audit.h"
 #include "domain/sql.h"
 
 #define AT(member) offsetof(struct definition_row, member)
@@ -153,6 +154,31 @@ static enum err add_version(struct tx *tx, const struct principal *by,
                        NAME(by->actor), INT(tx_now(tx)));
 }
 
+static struct str version_digest(struct tx *tx, const struct definition_version_row *version)
+{
+        return audit_digest(tx, &definition_version_record, version);
+}
+
+/* The version that was made, after the one that it replaces. */
+static enum err tell_version(struct tx *tx, const struct principal *by,
+                             const struct definition_row *row,
+                             const struct definition_version_row *before)
+{
+        struct definition_version_row after;
+        enum err e = tx_one(tx, SQL_VERSION_GET, &after, INT(row->id), INT(row->version));
+        const struct audit_change change = {
+                .action = before ? AUDIT_DEFINITION_CHANGED : AUDIT_DEFINITION_CREATED,
+                .resource = audit_id(tx, "def", row->id),
+                .workspace = row->workspace_id,
+                .detail = arena_printf(&tx_scope(tx)->arena, STR_FMT " version %lld",
+                                       STR_ARG(row->name), (long long)row->version),
+                .before = before ? version_digest(tx, before) : STR_NONE,
+                .after = e ? STR_NONE : version_digest(tx, &after),
+        };
+
+        return e ? e : audit_append(tx, by, &change);
+}
+
 enum err definition_create(struct tx *tx, const struct principal *by,
                            const struct definition_text *text, struct definition_row *out)
 {
@@ -174,13 +200,16 @@ enum err definition_create(struct tx *tx, const struct principal *by,
         e = tx_insert(tx, SQL_DEFINITION_ADD, out);
         if (!e)
                 e = add_version(tx, by, text, out);
-        return e ? e : refer(tx, out, text, ids);
+        if (!e)
+                e = refer(tx, out, text, ids);
+        return e ? e : tell_version(tx, by, out, NULL);
 }
 
 enum err definition_update(struct tx *tx, const struct principal *by, struct str id,
                            int64_t expected, const struct definition_text *text,
                            struct definition_row *out)
 {
+        struct definition_version_row before = { 0 };
         int64_t *ids = arena_array(&tx_scope(tx)->arena, int64_t, text->n_references + 1);
         enum err e = definition_find(tx, by, id, out);
 
@@ -195,6 +224,8 @@ enum err definition_update(struct tx *tx, const struct principal *by, struct str
         e = name_is_free(tx, by, text->name, out->id);
         if (!e)
                 e = resolve(tx, by, out->id, text->name, text, ids);
+        if (!e)
+                e = tx_one(tx, SQL_VERSION_GET, &before, INT(out->id), INT(out->version));
         if (e)
                 return e;
         out->version++;
@@ -205,15 +236,27 @@ enum err definition_update(struct tx *tx, const struct principal *by, struct str
                     TEXT(out->description), INT(out->updated_at), TEXT(out->name));
         if (!e)
                 e = add_version(tx, by, text, out);
-        return e ? e : refer(tx, out, text, ids);
+        if (!e)
+                e = refer(tx, out, text, ids);
+        return e ? e : tell_version(tx, by, out, &before);
 }
 
 enum err definition_archive(struct tx *tx, const struct principal *by, struct str id)
 {
+        struct audit_change change = { .action = AUDIT_DEFINITION_ARCHIVED };
         struct definition_row row;
         enum err e = definition_find(tx, by, id, &row);
 
-        return e ? e : tx_exec(tx, SQL_DEFINITION_ARCHIVE, INT(row.id), INT(tx_now(tx)));
+        if (e || row.archived_at)
+                return e;
+        change.resource = audit_id(tx, "def", row.id);
+        change.workspace = row.workspace_id;
+        change.detail = row.name;
+        change.before = audit_digest(tx, &definition_record, &row);
+        row.archived_at = tx_now(tx);
+        change.after = audit_digest(tx, &definition_record, &row);
+        e = tx_exec(tx, SQL_DEFINITION_ARCHIVE, INT(row.id), INT(row.archived_at));
+        return e ? e : audit_append(tx, by, &change);
 }
 
 enum err definition_list(struct tx *tx, const struct principal *by, int64_t before, int limit,

@@ -17,6 +17,7 @@
 #include "domain/lane_record.h"
 #include "domain/purge.h"
 #include "domain/scheduler.h"
+#include "domain/retention.h"
 #include "domain/sql.h"
 #include "domain/workspace.h"
 
@@ -64,6 +65,7 @@ void domain_rolled_back(struct domain *d, bool whole)
 {
         lanes_rolled_back(d->lanes, whole);
         d->policies = -1;
+        d->retention.tree = 0; /* rather told twice than not */
         if (whole)
                 d->kept = d->committed;
         d->now = d->kept;
@@ -166,7 +168,7 @@ enum err domain_boot(struct tx *tx, void *context)
         enum err e = tx_number(tx, SQL_ID_LAST, &tx_scope(tx)->ids->last);
 
         if (!e)
-                e = workspace_boot(tx);
+                e = workspace_boot(tx, &d->daemon);
 
         if (!e)
                 e = load_secret(tx, d);
@@ -317,5 +319,7 @@ enum err domain_tick(struct domain *d, struct tx *tx)
                 e = purge_piece(tx);
         if (!e)
                 e = attention_tick(tx, d);
-        return e ? e : trim(tx, d);
+        if (!e)
+                e = trim(tx, d);
+        return e ? e : retention_tick(tx, d);
 }

@@ -19,6 +19,13 @@ struct domain_state {
         bool paused;            /* no run is handed out: see scheduler.h */
 };
 
+/* How far the look for trees to delete has come (domain/retention.c). */
+struct retention {
+        int64_t next;                     /* UTC: when it begins anew */
+        int64_t workspace, status, after; /* of these, tasks up to this id were looked at */
+        int64_t tree;                     /* this one's deletion has begun and is in the audit log */
+};
+
 struct domain {
         const struct world *world;
         struct lane_table *lanes;
@@ -34,6 +41,7 @@ struct domain {
         int64_t force_limit;          /* of an agent's session, a task and a minute; 0 = forbidden */
         int64_t next_trim;
         struct domain_state now, kept, committed; /* kept: as of domain_kept() */
+        struct retention retention;
         int64_t policies;             /* webhooks that are asked before claims; -1 = to be counted */
         struct doomed *doomed;        /* tasks that an operation under way will cancel, or NULL */
         struct principal daemon;      /* the server itself, as an actor */

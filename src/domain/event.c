@@ -139,3 +139,8 @@ enum err events_head(struct tx *tx, int64_t tree, int64_t *seq)
 {
         return tx_number(tx, SQL_EVENT_HEAD, seq, INT(tree));
 }
+
+enum err events_first(struct tx *tx, int64_t tree, int64_t *seq)
+{
+        return tx_number(tx, SQL_EVENT_FIRST, seq, INT(tree));
+}

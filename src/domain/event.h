@@ -53,5 +53,7 @@ enum err events_read(struct tx *, int64_t tree, int64_t after, int64_t task, int
                      bool descending, int type, int limit, struct list *out) NODISCARD;
 /* The newest number of a tree. */
 enum err events_head(struct tx *, int64_t tree, int64_t *seq) NODISCARD;
+/* The oldest one that is still there; 0 when the tree is gone. */
+enum err events_first(struct tx *, int64_t tree, int64_t *seq) NODISCARD;
 
 #endif

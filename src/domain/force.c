@@ -1,6 +1,7 @@
 #include "domain/force.h"
 
 #include "domain/attention.h"
+#include "domain/audit.h"
 #include "domain/cancel.h"
 #include "domain/claim.h"
 #include "domain/domain.h"
@@ -80,10 +81,24 @@ static enum err is_over(struct tx *tx, const struct run *run)
                               "the run is %s already", run_status_names.text[run->status]);
 }
 
+static enum err tell(struct tx *tx, const struct principal *by, enum audit_action action,
+                     const struct run *run, struct str before, const struct said *said)
+{
+        const struct audit_change change = { .action = action,
+                                             .resource = audit_id(tx, "run", run->id),
+                                             .workspace = run->workspace_id,
+                                             .detail = said->reason,
+                                             .before = before,
+                                             .after = audit_digest(tx, &run_record, run) };
+
+        return audit_append(tx, by, &change);
+}
+
 enum err force_release(struct tx *tx, const struct principal *by, int64_t id,
                        const struct said *said, struct run *run)
 {
         struct run_change change = { .to = RUN_QUEUED, .event = EVENT_RUN_RELEASED };
+        struct str before;
         enum err e = run_get(tx, by, id, run);
 
         if (!e && run_is_terminal(run->status))
@@ -96,7 +111,9 @@ enum err force_release(struct tx *tx, const struct principal *by, int64_t id,
         if (e)
                 return e;
         change.payload = payload(tx, run, said);
-        return run_requeue(tx, run, &change, by);
+        before = audit_digest(tx, &run_record, run);
+        e = run_requeue(tx, run, &change, by);
+        return e ? e : tell(tx, by, AUDIT_RUN_FORCE_RELEASED, run, before, said);
 }
 
 enum err run_recover(struct tx *tx, const struct principal *by, int64_t id, const struct said *said,
@@ -138,6 +155,7 @@ enum err force_fail(struct tx *tx, const struct principal *by, int64_t id, const
                                      .event = EVENT_RUN_OPERATOR_FORCED_FAIL,
                                      .failure_kind = OUTCOME_OPERATOR_FORCED,
                                      .error = str_trim(said->reason) };
+        struct str before;
         enum err e = run_get(tx, by, id, run);
 
         if (!e)
@@ -148,9 +166,11 @@ enum err force_fail(struct tx *tx, const struct principal *by, int64_t id, const
                 return e;
         events.tree = run->tree_id;
         change.payload = payload(tx, run, said);
+        before = audit_digest(tx, &run_record, run);
         e = run_break_off(tx, run, &change, &events);
         if (e)
                 return e;
         run->claim_token_hash = STR_NONE;
-        return tx_exec(tx, SQL_RUN_TOKEN_VOID, INT(id));
+        e = tx_exec(tx, SQL_RUN_TOKEN_VOID, INT(id));
+        return e ? e : tell(tx, by, AUDIT_RUN_FORCE_FAILED, run, before, said);
 }

@@ -3,6 +3,7 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "domain/audit.h"
 #include "domain/session.h"
 #include "domain/sql.h"
 
@@ -109,6 +110,7 @@ enum err key_create(struct tx *tx, const struct principal *by, const struct key_
                     struct key *out, struct str *secret)
 {
         struct scope *scope = tx_scope(tx);
+        struct audit_change change;
         unsigned char digest[32];
         struct str text;
         enum err e = check(tx, by, spec);
@@ -133,7 +135,13 @@ enum err key_create(struct tx *tx, const struct principal *by, const struct key_
                 .expires_at = spec->expires_at,
         };
         *secret = text;
-        return tx_insert(tx, SQL_KEY_ADD, out);
+        e = tx_insert(tx, SQL_KEY_ADD, out);
+        change = (struct audit_change){ .action = AUDIT_KEY_CREATED,
+                                        .resource = audit_id(tx, "key", out->id),
+                                        .workspace = out->workspace_id,
+                                        .detail = out->name,
+                                        .after = audit_digest(tx, &key_record, out) };
+        return e ? e : audit_append(tx, by, &change);
 }
 
 enum err key_create_admin(struct tx *tx, void *arg)
@@ -193,6 +201,7 @@ static enum err end_session(struct tx *tx, const struct principal *by, const str
 
 enum err key_revoke(struct tx *tx, const struct principal *by, int64_t id)
 {
+        struct audit_change change;
         int64_t changed = 0;
         struct key key;
         enum err e = tx_one(tx, SQL_KEY_GET, &key, INT(id));
@@ -203,7 +212,16 @@ enum err key_revoke(struct tx *tx, const struct principal *by, int64_t id)
                 e = tx_exec_changed(tx, SQL_KEY_REVOKE, &changed, INT(id), INT(tx_now(tx)));
         if (!e && !changed)
                 return fail_missing(tx_scope(tx), "key");
-        if (!e)
-                tx_hint(tx, HINT_KEYS, id, 0);
+        if (e)
+                return e;
+        tx_hint(tx, HINT_KEYS, id, 0);
+        change = (struct audit_change){ .action = AUDIT_KEY_REVOKED,
+                                        .resource = audit_id(tx, "key", id),
+                                        .workspace = key.workspace_id,
+                                        .detail = key.name,
+                                        .before = audit_digest(tx, &key_record, &key) };
+        key.revoked_at = tx_now(tx);
+        change.after = audit_digest(tx, &key_record, &key);
+        e = audit_append(tx, by, &change);
         return e || !key.session_id.p ? e : end_session(tx, by, &key);
 }

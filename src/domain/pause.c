@@ -42,6 +42,7 @@ static enum err write(struct tx *tx, const struct principal *by, struct task *ta
 enum err task_pause(struct tx *tx, const struct principal *by, int64_t id, struct str reason,
                     struct str metadata, struct task *task)
 {
+        struct task before;
         enum err e = task_get(tx, by, id, task);
 
         if (!e && !str_trim(reason).n)
@@ -51,18 +52,24 @@ enum err task_pause(struct tx *tx, const struct principal *by, int64_t id, struc
                                    "the task is %s", task_status_names.text[task->status]);
         if (e || task->paused)
                 return e;
+        before = *task;
         task->paused = true;
-        return write(tx, by, task, str_trim(reason), metadata);
+        e = write(tx, by, task, str_trim(reason), metadata);
+        return e ? e : task_tell(tx, by, AUDIT_TASK_PAUSED, &before, task->paused_reason);
 }
 
 enum err task_resume(struct tx *tx, const struct principal *by, int64_t id, struct str metadata,
                      struct task *task)
 {
+        struct task before;
         enum err e = task_get(tx, by, id, task);
 
         if (e || !task->paused)
                 return e;
+        before = *task;
         task->paused = false;
         e = write(tx, by, task, STR_NONE, metadata);
+        if (!e)
+                e = task_tell(tx, by, AUDIT_TASK_RESUMED, &before, STR_NONE);
         return e ? e : task_get(tx, by, id, task);
 }

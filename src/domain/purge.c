@@ -1,5 +1,6 @@
 #include "domain/purge.h"
 
+#include "domain/audit.h"
 #include "domain/domain.h"
 #include "domain/run.h"
 #include "domain/sql.h"
@@ -115,13 +116,15 @@ static enum err nothing_is_open(struct tx *tx, const struct workspace *w)
 
 enum err workspace_delete(struct tx *tx, const struct principal *by, struct str id)
 {
-        struct workspace w;
+        struct workspace w = { 0 };
+        struct str before;
         enum err e = workspace_for_change(tx, by, id, &w);
 
         if (!e && str_is(w.slug, "default"))
                 e = fail(tx_scope(tx), ERR_CONFLICT, "the default workspace cannot be deleted");
         if (!e)
                 e = nothing_is_open(tx, &w);
+        before = audit_digest(tx, &workspace_record, &w);
         w.deleted_at = tx_now(tx);
         if (!e)
                 e = tx_exec(tx, SQL_WORKSPACE_DELETE, NAME(w.id), INT(w.deleted_at));
@@ -131,6 +134,13 @@ enum err workspace_delete(struct tx *tx, const struct principal *by, struct str 
                 e = tx_exec(tx, SQL_WORKSPACE_DELETE_SECRETS, NAME(w.id));
         if (!e)
                 e = tx_exec(tx, SQL_WORKSPACE_DELETE_WEBHOOKS, NAME(w.id), INT(w.deleted_at));
+        if (e)
+                return e;
+        e = audit_append(tx, by, &(struct audit_change){ .action = AUDIT_WORKSPACE_DELETED,
+                                                         .resource = w.id,
+                                                         .workspace = w.id,
+                                                         .detail = w.slug,
+                                                         .before = before });
         if (e)
                 return e;
         ((struct domain *)tx_context(tx))->policies = -1;

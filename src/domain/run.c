@@ -413,13 +413,6 @@ enum err run_activity(struct tx *tx, struct run *run)
 }
 
 /* Ids are ordered by time: a bound in time is a bound on ids. */
-static int64_t id_at(int64_t us)
-{
-        int64_t ms = us / 1000 - ID_EPOCH_MS;
-
-        return us && ms > 0 ? ms << 22 : 0;
-}
-
 enum err run_list(struct tx *tx, const struct principal *by, const struct run_filter *f,
                   struct list *out)
 {

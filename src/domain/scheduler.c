@@ -1,5 +1,6 @@
 #include "domain/scheduler.h"
 
+#include "domain/audit.h"
 #include "domain/domain.h"
 #include "domain/run.h"
 #include "domain/sql.h"
@@ -141,6 +142,16 @@ enum err scheduler_load(struct tx *tx)
         return e;
 }
 
+static enum err tell(struct tx *tx, const struct principal *by, enum audit_action action,
+                     struct str reason)
+{
+        const struct audit_change change = { .action = action,
+                                             .resource = STR("scheduler"),
+                                             .detail = reason };
+
+        return audit_append(tx, by, &change);
+}
+
 static enum err pause(struct tx *tx, struct str reason, struct str metadata, struct events *events)
 {
         struct scheduler s = { .paused_by = events->by->actor, .paused_at = tx_now(tx) };
@@ -157,7 +168,7 @@ static enum err pause(struct tx *tx, struct str reason, struct str metadata, str
         d->now.paused = true;
         events_add(tx, events, EVENT_SCHEDULER_PAUSED, 0, 0,
                    payload_said(tx, "reason", s.paused_reason, metadata));
-        return ERR_OK;
+        return tell(tx, events->by, AUDIT_SCHEDULER_PAUSED, s.paused_reason);
 }
 
 /* As an operator's call answers it. */
@@ -268,5 +279,7 @@ enum err scheduler_resume(struct tx *tx, const struct principal *by, struct str 
                    payload_said(tx, "reason", str_trim(reason), metadata));
         if (!e)
                 e = events_append(tx, &events);
+        if (!e)
+                e = tell(tx, by, AUDIT_SCHEDULER_RESUMED, str_trim(reason));
         return e ? e : show(tx, out);
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "domain/audit.h"
 #include "domain/domain.h"
 #include "domain/sql.h"
 
@@ -118,6 +119,21 @@ static enum err check(struct scope *scope, struct str name, struct str value)
         return ERR_OK;
 }
 
+/* before, after: NULL where there is none.  The digests are of the sealed values. */
+static enum err tell(struct tx *tx, const struct principal *by, enum audit_action action,
+                     const struct secret *before, const struct secret *after)
+{
+        const struct audit_change change = {
+                .action = action,
+                .resource = after ? after->name : before->name,
+                .workspace = by->workspace,
+                .before = before ? audit_digest(tx, &secret_record, before) : STR_NONE,
+                .after = after ? audit_digest(tx, &secret_record, after) : STR_NONE,
+        };
+
+        return audit_append(tx, by, &change);
+}
+
 enum err secret_put(struct tx *tx, const struct principal *by, struct str name, struct str value)
 {
         struct secret s = { .workspace_id = by->workspace,
@@ -125,7 +141,9 @@ enum err secret_put(struct tx *tx, const struct principal *by, struct str name, 
                             .created_at = tx_now(tx),
                             .updated_at = tx_now(tx) };
         struct sealed sealed;
+        struct secret before;
         int64_t others;
+        bool is_new;
         enum err e = check(tx_scope(tx), name, value);
 
         if (!e)
@@ -139,7 +157,14 @@ enum err secret_put(struct tx *tx, const struct principal *by, struct str name, 
                 return fail_limit(tx_scope(tx), "value", ERR_TOO_LARGE, SECRETS_MAX,
                                   others + (int64_t)s.sealed.n,
                                   "bytes of all secrets of a workspace");
-        return tx_insert(tx, SQL_SECRET_PUT, &s);
+        e = tx_one(tx, SQL_SECRET_GET, &before, NAME(by->workspace), TEXT(name));
+        is_new = e == ERR_EMPTY;
+        if (e && !is_new)
+                return e;
+        if (!is_new)
+                s.created_at = before.created_at;
+        e = tx_insert(tx, SQL_SECRET_PUT, &s);
+        return e ? e : tell(tx, by, AUDIT_SECRET_PUT, is_new ? NULL : &before, &s);
 }
 
 enum err secret_list(struct tx *tx, const struct principal *by, struct list *out)
@@ -149,11 +174,13 @@ enum err secret_list(struct tx *tx, const struct principal *by, struct list *out
 
 enum err secret_delete(struct tx *tx, const struct principal *by, struct str name)
 {
-        int64_t changed = 0;
-        enum err e =
-                tx_exec_changed(tx, SQL_SECRET_DELETE, &changed, NAME(by->workspace), TEXT(name));
+        struct secret before;
+        enum err e = tx_one(tx, SQL_SECRET_GET, &before, NAME(by->workspace), TEXT(name));
 
-        return !e && !changed ? fail_missing(tx_scope(tx), "secret") : e;
+        if (e)
+                return e == ERR_EMPTY ? fail_missing(tx_scope(tx), "secret") : e;
+        e = tx_exec(tx, SQL_SECRET_DELETE, NAME(by->workspace), TEXT(name));
+        return e ? e : tell(tx, by, AUDIT_SECRET_DELETED, &before, NULL);
 }
 
 enum err secrets_open(struct tx *tx, struct str workspace, struct secrets *out)

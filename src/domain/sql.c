@@ -1,6 +1,7 @@
 #include "domain/sql.h"
 
 #include "domain/approval.h"
+#include "domain/audit.h"
 #include "domain/definition.h"
 #include "domain/delivery.h"
 #include "domain/dependency.h"

@@ -181,7 +181,8 @@ static enum err own_id(struct tx *tx, int64_t given, int64_t *id)
         if (id_time_us(given) > tx_now(tx) + US_PER_S)
                 return fail_field(scope, "id", ERR_VALIDATION,
                                   "id lies ahead of the server's clock");
-        if (tx_number(tx, SQL_TASK_EXISTS, &there, INT(given)) != ERR_EMPTY)
+        if (tx_number(tx, SQL_TASK_EXISTS, &there, INT(given)) != ERR_EMPTY ||
+            tx_number(tx, SQL_AUDIT_GONE, &there, TEXT(audit_id(tx, "task", given))) != ERR_EMPTY)
                 return fail_field(scope, "id", ERR_CONFLICT, "a task with this id exists already");
         *id = given;
         return ERR_OK;
@@ -546,16 +547,39 @@ static void patch_apply(struct task *task, const struct task_patch *p)
         }
 }
 
-static enum err reset_approval(struct tx *tx, const struct task *task)
+enum err task_tell(struct tx *tx, const struct principal *by, enum audit_action action,
+                   const struct task *before, struct str detail)
+{
+        struct audit_change change = { .action = action,
+                                       .resource = audit_id(tx, "task", before->id),
+                                       .workspace = before->workspace_id,
+                                       .detail = detail,
+                                       .before = audit_digest(tx, &task_record, before) };
+        struct task after;
+        enum err e = tx_one(tx, SQL_TASK_GET, &after, INT(before->id));
+
+        if (e && e != ERR_EMPTY)
+                return e;
+        if (!e)
+                change.after = audit_digest(tx, &task_record, &after);
+        return audit_append(tx, by, &change);
+}
+
+/* Its row is written already but for the approval. */
+static enum err reset_approval(struct tx *tx, const struct principal *by, const struct task *before,
+                               const struct task *task)
 {
         enum err e = approval_close_task(tx, task->id);
 
         if (!e)
                 e = tx_exec(tx, SQL_TASK_APPROVAL, INT(task->id), INT(task->approval_policy),
                             INT(task->approval_state), INT(task->updated_at));
-        if (e || !task->approval_policy || task->status == TASK_CANCELED)
-                return e; /* nobody is asked about a canceled task */
-        return approval_open_task(tx, task);
+        /* Nobody is asked about a canceled task. */
+        if (!e && task->approval_policy && task->status != TASK_CANCELED)
+                e = approval_open_task(tx, task);
+        return e ? e :
+                   task_tell(tx, by, AUDIT_TASK_APPROVAL_POLICY, before,
+                             str_from(approval_policies[task->approval_policy]));
 }
 
 static bool same_row(const struct task *a, const struct task *b)
@@ -623,7 +647,7 @@ enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
         events_add(tx, &events, EVENT_TASK_UPDATED, id, 0, changed_names(tx, patch.given));
         if (!e && (task.approval_policy != before.approval_policy ||
                    task.approval_state != before.approval_state))
-                e = reset_approval(tx, &task);
+                e = reset_approval(tx, by, &before, &task);
         if (!e)
                 e = attempt_open(tx, id, &open);
         if (!e && open.status == RUN_QUEUED)
@@ -674,11 +698,16 @@ enum err task_delete(struct tx *tx, const struct principal *by, int64_t id)
                 e = fail(tx_scope(tx), ERR_VALIDATION, "the task has an open run; cancel it first");
         if (!e)
                 e = task_erase(tx, by, &task);
+        if (!e && !task.parent_task_id)
+                e = tx_exec(tx, SQL_DELETED_TREE_ADD, NAME(task.workspace_id), INT(id),
+                            INT(tx_now(tx)));
         events.tree = task.tree_id;
         if (e)
                 return e;
         events_add(tx, &events, EVENT_TASK_DELETED, id, 0,
                    payload_said(tx, "title", task.title, STR_NONE));
         e = events_append(tx, &events);
-        return e ? e : tx_exec(tx, SQL_DELETED_TASK_ADD, INT(id), NAME(task.workspace_id));
+        if (!e)
+                e = tx_exec(tx, SQL_DELETED_TASK_ADD, INT(id), NAME(task.workspace_id));
+        return e ? e : task_tell(tx, by, AUDIT_TASK_DELETED, &task, task.title);
 }

@@ -5,6 +5,7 @@
 #ifndef BATON_DOMAIN_TASK_H
 #define BATON_DOMAIN_TASK_H
 
+#include "domain/audit.h"
 #include "domain/event.h"
 #include "domain/lane.h"
 
@@ -151,8 +152,11 @@ enum err task_patch(struct tx *, const struct principal *, int64_t id, const str
 /* With everything of it but its history, which ends with task.deleted.  Refused while it has
  * children or an open run. */
 enum err task_delete(struct tx *, const struct principal *, int64_t id) NODISCARD;
-/* Its rows, and what follows for those that waited for it; no event of its own. */
+/* Removes a task without children and open runs, with all of it but its events. */
 enum err task_erase(struct tx *, const struct principal *, const struct task *) NODISCARD;
+/* Tells the audit log of a change of the task: from `before` to what its row is now, or to nothing. */
+enum err task_tell(struct tx *, const struct principal *, enum audit_action,
+                   const struct task *before, struct str detail) NODISCARD;
 /* Ends the task, its descendants and all their open runs. */
 enum err task_cancel(struct tx *, const struct principal *, int64_t id, struct str reason,
                      struct str metadata, struct task *) NODISCARD;

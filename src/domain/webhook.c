@@ -4,6 +4,7 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "domain/audit.h"
 #include "domain/domain.h"
 #include "domain/event.h"
 #include "domain/secret.h"
@@ -218,6 +219,22 @@ static enum err policy_check(struct tx *tx, const struct webhook *w)
         return e == ERR_EMPTY ? ERR_OK : e;
 }
 
+static enum err tell(struct tx *tx, const struct principal *by, enum audit_action action,
+                     const struct webhook *before, const struct webhook *after)
+{
+        const struct webhook *w = after ? after : before;
+        const struct audit_change change = {
+                .action = action,
+                .resource = audit_id(tx, "webhook", w->id),
+                .workspace = w->workspace_id,
+                .detail = w->url,
+                .before = before ? audit_digest(tx, &webhook_record, before) : STR_NONE,
+                .after = after ? audit_digest(tx, &webhook_record, after) : STR_NONE,
+        };
+
+        return audit_append(tx, by, &change);
+}
+
 enum err webhook_create(struct tx *tx, const struct principal *by, const struct webhook_patch *spec,
                         struct webhook *out, struct str *secret)
 {
@@ -242,6 +259,8 @@ enum err webhook_create(struct tx *tx, const struct principal *by, const struct 
         w.id = scope_id(tx_scope(tx));
         text = make_key(tx, &w);
         e = tx_insert(tx, SQL_WEBHOOK_ADD, &w);
+        if (!e)
+                e = tell(tx, by, AUDIT_WEBHOOK_CREATED, NULL, &w);
         if (e)
                 return e;
         tx_hint(tx, HINT_WEBHOOKS, w.id, 0);
@@ -271,12 +290,13 @@ enum err webhook_list(struct tx *tx, const struct principal *by, int64_t before,
 enum err webhook_update(struct tx *tx, const struct principal *by, int64_t id,
                         const struct webhook_patch *patch, struct webhook *out)
 {
-        struct webhook w;
+        struct webhook w, before;
         enum err e = webhook_get(tx, by, id, &w);
         bool was_enabled;
 
         if (e)
                 return e;
+        before = w;
         was_enabled = w.enabled;
         apply(&w, patch);
         w.updated_at = tx_now(tx);
@@ -289,6 +309,8 @@ enum err webhook_update(struct tx *tx, const struct principal *by, int64_t id,
                 e = tx_exec(tx, SQL_WEBHOOK_SET, INT(id), TEXT(w.url), TEXT(w.description),
                             NAME(w.events), INT(w.enabled), TEXT(w.disabled_reason), INT(w.cursor),
                             INT(w.updated_at), INT(w.asks));
+        if (!e)
+                e = tell(tx, by, AUDIT_WEBHOOK_CHANGED, &before, &w);
         if (e)
                 return e;
         tx_hint(tx, HINT_WEBHOOKS, id, 0);
@@ -302,7 +324,9 @@ enum err webhook_delete(struct tx *tx, const struct principal *by, int64_t id)
         enum err e = webhook_get(tx, by, id, &w);
 
         ((struct domain *)tx_context(tx))->policies = -1;
-        return e ? e : tx_exec(tx, SQL_WEBHOOK_DELETE, INT(id), INT(tx_now(tx)));
+        if (!e)
+                e = tx_exec(tx, SQL_WEBHOOK_DELETE, INT(id), INT(tx_now(tx)));
+        return e ? e : tell(tx, by, AUDIT_WEBHOOK_DELETED, &w, NULL);
 }
 
 enum err webhook_disable(struct tx *tx, int64_t id, struct str reason)

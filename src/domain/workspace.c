@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "domain/audit.h"
 #include "domain/sql.h"
 
 #define AT(member) offsetof(struct workspace, member)
@@ -11,6 +12,7 @@ static const struct field workspace_fields[] = {
         { "slug", FIELD_STR, FIELD_COLUMN | FIELD_WIRE, AT(slug) },
         { "uid", FIELD_INT, FIELD_COLUMN, AT(uid) },
         { "quota_bytes", FIELD_INT, FIELD_COLUMN | FIELD_WIRE | FIELD_ALWAYS, AT(quota_bytes) },
+        { "retention_seconds", FIELD_INT, FIELD_COLUMN | FIELD_WIRE, AT(retention_seconds) },
         { "created_at", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE, AT(created_at) },
         { "deleted_at", FIELD_TIME, FIELD_COLUMN, AT(deleted_at) },
 };
@@ -81,10 +83,12 @@ static enum err check_slug(struct tx *tx, struct str slug)
         return ERR_OK;
 }
 
-enum err workspace_create(struct tx *tx, const struct workspace_spec *spec, struct workspace *out)
+enum err workspace_create(struct tx *tx, const struct principal *by,
+                          const struct workspace_spec *spec, struct workspace *out)
 {
         struct scope *scope = tx_scope(tx);
         struct workspace w = { .name = str_trim(spec->name), .slug = spec->slug };
+        struct audit_change change;
         enum err e = check_name(scope, w.name);
 
         if (e)
@@ -100,11 +104,18 @@ enum err workspace_create(struct tx *tx, const struct workspace_spec *spec, stru
         w.uid = w.uid < FIRST_WORKSPACE_UID ? FIRST_WORKSPACE_UID : w.uid + 1;
         w.id = uuid_new(scope);
         w.quota_bytes = spec->quota_bytes ? spec->quota_bytes : DEFAULT_QUOTA;
+        w.retention_seconds = spec->retention_seconds;
         w.created_at = tx_now(tx);
         e = tx_insert(tx, SQL_WORKSPACE_ADD, &w);
-        if (!e)
-                *out = w;
-        return e;
+        if (e)
+                return e;
+        *out = w;
+        change = (struct audit_change){ .action = AUDIT_WORKSPACE_CREATED,
+                                        .resource = w.id,
+                                        .workspace = w.id,
+                                        .detail = w.slug,
+                                        .after = audit_digest(tx, &workspace_record, &w) };
+        return audit_append(tx, by, &change);
 }
 
 enum err workspace_get(struct tx *tx, const struct principal *by, struct str id,
@@ -139,6 +150,7 @@ enum err workspace_patch(struct tx *tx, const struct principal *by, struct str i
                          const struct workspace_spec *spec, struct workspace *w)
 {
         struct scope *scope = tx_scope(tx);
+        struct audit_change change = { .action = AUDIT_WORKSPACE_CHANGED };
         enum err e = workspace_for_change(tx, by, id, w);
         bool new_slug = !e && spec->slug.p && !str_eq(spec->slug, w->slug);
 
@@ -148,13 +160,21 @@ enum err workspace_patch(struct tx *tx, const struct principal *by, struct str i
         else if (new_slug)
                 e = check_slug(tx, spec->slug);
         if (!e && spec->name.p)
-                e = check_name(scope, w->name = str_trim(spec->name));
+                e = check_name(scope, str_trim(spec->name));
         if (e)
                 return e;
+        change.before = audit_digest(tx, &workspace_record, w);
+        w->name = spec->name.p ? str_trim(spec->name) : w->name;
         w->slug = spec->slug.p ? spec->slug : w->slug;
         w->quota_bytes = spec->quota_bytes ? spec->quota_bytes : w->quota_bytes;
-        return tx_exec(tx, SQL_WORKSPACE_SET, NAME(w->id), TEXT(w->name), TEXT(w->slug),
-                       INT(w->quota_bytes));
+        if (!spec->keeps_retention)
+                w->retention_seconds = spec->retention_seconds;
+        e = tx_exec(tx, SQL_WORKSPACE_SET, NAME(w->id), TEXT(w->name), TEXT(w->slug),
+                    INT(w->quota_bytes), OPT(w->retention_seconds));
+        change.resource = change.workspace = w->id;
+        change.detail = w->slug;
+        change.after = audit_digest(tx, &workspace_record, w);
+        return e ? e : audit_append(tx, by, &change);
 }
 
 enum err workspace_list(struct tx *tx, const struct principal *by, struct list *out)
@@ -170,7 +190,7 @@ enum err workspace_list(struct tx *tx, const struct principal *by, struct list *
         return e;
 }
 
-enum err workspace_boot(struct tx *tx)
+enum err workspace_boot(struct tx *tx, const struct principal *by)
 {
         struct workspace system = { .id = STR(SYSTEM_WORKSPACE),
                                     .name = STR("system"),
@@ -184,5 +204,5 @@ enum err workspace_boot(struct tx *tx)
         if (e != ERR_EMPTY)
                 return e;
         e = tx_insert(tx, SQL_WORKSPACE_ADD, &system);
-        return e ? e : workspace_create(tx, &first, &out);
+        return e ? e : workspace_create(tx, by, &first, &out);
 }

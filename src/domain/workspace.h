@@ -8,21 +8,25 @@
 #define SYSTEM_WORKSPACE "00000000-0000-0000-0000-000000000000"
 #define DEFAULT_QUOTA (INT64_C(5) << 30)
 #define FIRST_WORKSPACE_UID 200000
+#define RETENTION_MAX (INT64_C(3660) * 86400) /* ten years */
 
 struct workspace {
         struct str id; /* UUID */
         struct str name, slug;
-        int64_t uid, quota_bytes, created_at;
+        int64_t uid, quota_bytes, retention_seconds, created_at; /* retention 0: for ever */
         int64_t deleted_at; /* the row stays, so that its uid is never another's */
 };
 extern const struct record workspace_record;
 
 struct workspace_spec {
         struct str name, slug;
-        int64_t quota_bytes;
+        int64_t quota_bytes, retention_seconds;
+        bool keeps_retention; /* of a patch: leave it as it is */
+        uint64_t given;
 };
 
-enum err workspace_create(struct tx *, const struct workspace_spec *, struct workspace *) NODISCARD;
+enum err workspace_create(struct tx *, const struct principal *, const struct workspace_spec *,
+                          struct workspace *) NODISCARD;
 /* By UUID or slug, as far as the principal may see it. */
 enum err workspace_get(struct tx *, const struct principal *, struct str id,
                        struct workspace *) NODISCARD;
@@ -34,6 +38,6 @@ enum err workspace_patch(struct tx *, const struct principal *, struct str id,
                          const struct workspace_spec *, struct workspace *) NODISCARD;
 enum err workspace_list(struct tx *, const struct principal *, struct list *out) NODISCARD;
 /* Creates the default and the system workspace in a fresh database. */
-enum err workspace_boot(struct tx *) NODISCARD;
+enum err workspace_boot(struct tx *, const struct principal *) NODISCARD;
 
 #endif

@@ -305,6 +305,27 @@ enum err store_run(struct store *store, struct scope *scope, enum err (*run)(str
         return e;
 }
 
+enum err store_read(struct scope *scope, const char *path, const struct statement *statements,
+                    size_t n, enum err (*run)(struct tx *, void *), void *arg)
+{
+        struct tx tx = { .scope = scope };
+        enum err e = engine_open(scope, path, ENGINE_READER, statements, n, &tx.engine);
+
+        if (e)
+                return e;
+        tx.names = names_new();
+        e = engine_begin(scope, tx.engine);
+        if (!e)
+                e = run(&tx, arg);
+        if (!e)
+                e = engine_failure(tx.engine);
+        engine_rollback(tx.engine);
+        engine_close(tx.engine);
+        names_free(tx.names);
+        free(tx.hints);
+        return e;
+}
+
 static void readers_stop(struct store *store)
 {
         pthread_mutex_lock(&store->lock);

@@ -70,6 +70,11 @@ bool writer_turn(struct store *);
 /* Runs one operation in a transaction of its own, before the threads are started. */
 enum err store_run(struct store *, struct scope *, enum err (*run)(struct tx *, void *), void *arg);
 
+/* Runs one operation that reads on a database of any server or none, without migrating it;
+ * tx_context() is NULL. */
+enum err store_read(struct scope *, const char *path, const struct statement *, size_t n,
+                    enum err (*run)(struct tx *, void *), void *arg) NODISCARD;
+
 const char *store_engine_version(void); /* "3.40.1" */
 
 struct store_stats {

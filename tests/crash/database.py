@@ -67,10 +67,20 @@ EVENT_TYPE = {
     62: "scheduler.drain_started",
     63: "scheduler.drain_completed",
 }
+AUDIT_ACTION = {
+    6: "approval.approved",
+    7: "approval.denied",
+    8: "approval.expired",
+    9: "task.approved",
+    10: "task.rejected",
+    12: "task.paused",
+    13: "task.resumed",
+    14: "task.deleted",
+}
 HOLD_BACKOFF = 4
 
 DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
-TABLES = "task run step event ready idempotency approval join_point dependency".split()
+TABLES = "task run step event ready idempotency approval join_point dependency audit".split()
 # What a refused or repeated request must not change.
 STATE_TABLES = TABLES + ["definition", "definition_version", "key", "workspace"]
 
@@ -173,6 +183,8 @@ def load(path):
         row["status"] = _name(APPROVAL_STATUS, row["status"])
     for row in tables["event"]:
         row["type"] = _name(EVENT_TYPE, row["type"])
+    for row in tables["audit"]:
+        row["action"] = _name(AUDIT_ACTION, row["action"])
     return Snapshot(soundness=soundness, lease_clock=clock, **tables)
 
 

@@ -5,9 +5,10 @@ what the stream readers saw, what the API lists and the witness lines of command
 only compare; they ask nobody.
 """
 
+import collections
 import json
 
-from database import HOLD_BACKOFF, id_number, wire_id
+from database import AUDIT_ACTION, HOLD_BACKOFF, id_number, wire_id
 
 TERMINAL = {"completed", "failed", "canceled", "timed_out"}
 LEASED = {"claimed", "starting", "running"}
@@ -907,6 +908,23 @@ def check_i31(w):
             yield op.task, f"{op.wanted} was acknowledged, not seen after it ({op.how})"
 
 
+def check_i44(w):
+    """A decision, pause or deletion has one row of the audit log, and rows tell of nothing else; they form a chain."""
+    names = set(AUDIT_ACTION.values())
+    done = collections.Counter((wire_id("task", e["task_id"] or e["tree_id"]), e["type"])
+                               for e in w.db.event if e["type"] in names)
+    done.update((wire_id("appr", a["id"]), "approval." + a["status"])
+                for a in w.db.approval if a["run_id"] and "approval." + a["status"] in names)
+    told = collections.Counter((r["resource"], r["action"]) for r in w.db.audit if r["action"] in names)
+    for what in sorted((done - told) + (told - done)):
+        yield what[0], f"{what[1]}: happened {done[what]} times, told {told[what]} times"
+    previous = "0" * 64
+    for row in sorted(w.db.audit, key=lambda r: r["id"]):
+        if row["previous"] != previous:
+            yield row["resource"], f"row {row['id']} of the audit log does not follow the one before it"
+        previous = row["hash"]
+
+
 def check_up(w):
     """The server is ready within 5 s of every start and never ends by itself."""
     for boot in w.facts.get("boots", []):
@@ -922,7 +940,7 @@ CHECKS = {
     "I1": check_i1, "I2": check_i2, "I3": check_i3, "I5": check_i5, "I7": check_i7,
     "I8": check_i8, "I11": check_i11, "I13": check_i13, "I14": check_i14, "I16": check_i16,
     "I17": check_i17, "I20": check_i20, "I21": check_i21, "I22": check_i22, "I24": check_i24,
-    "I27": check_i27, "I29": check_i29, "I30": check_i30, "I31": check_i31, "UP": check_up,
+    "I27": check_i27, "I29": check_i29, "I30": check_i30, "I31": check_i31, "I44": check_i44, "UP": check_up,
 }
 
 

@@ -731,6 +731,21 @@ def free_although_its_task_is_paused(s):
     s.find("task", 5).update(paused_n=1, unmet_deps=0, approval_policy=0, approval_state=0)
 
 
+@plant("I44")
+def paused_and_not_told(s):
+    s.event(5, "task.paused")
+
+
+@plant("I44")
+def told_of_a_deletion_that_was_none(s):
+    s.rows["audit"].append({"id": 1, "resource": task_id(5), "action": "task.deleted", "previous": "0" * 64, "hash": "1"})
+
+
+@plant("I44")
+def a_row_that_follows_none(s):
+    s.rows["audit"].append({"id": 1, "resource": "key_1", "action": "?1", "previous": "1" * 64, "hash": "2"})
+
+
 def test_every_invariant_has_a_planted_fault():
     assert {p.values[0] for p in PLANTED} == set(CHECKS)
 

@@ -337,7 +337,8 @@ uint64_t rows_hash(struct rows *r, uint64_t h)
 {
         static const char *const tables[] = { "workspace",  "name",     "definition", "task",
                                               "run",        "lane",     "ready",      "step",
-                                              "join_point", "approval", "idempotency" };
+                                              "join_point", "approval", "idempotency",
+                                              "audit" };
 
         for (size_t i = 0; i < LENGTH(tables); i++) {
                 sqlite3_stmt *s = NULL;
