@@ -210,9 +210,9 @@ enum err claim_next(struct tx *tx, const struct principal *by, const struct clai
 
         if (request->run)
                 return claim_this(tx, by, request, out);
-        if (domain->now.paused)
-                return ERR_EMPTY;
         e = session_is_free(tx, by->workspace, request->criteria.session_id);
+        if (!e && domain->now.paused)
+                return ERR_EMPTY;
         if (!e)
                 e = find_candidates(tx, request, &found);
         if (e)

@@ -170,7 +170,7 @@ enum err workspace_patch(struct tx *tx, const struct principal *by, struct str i
         if (!spec->keeps_retention)
                 w->retention_seconds = spec->retention_seconds;
         e = tx_exec(tx, SQL_WORKSPACE_SET, NAME(w->id), TEXT(w->name), TEXT(w->slug),
-                    INT(w->quota_bytes), OPT(w->retention_seconds));
+                    INT(w->quota_bytes), INT(w->retention_seconds));
         change.resource = change.workspace = w->id;
         change.detail = w->slug;
         change.after = audit_digest(tx, &workspace_record, w);

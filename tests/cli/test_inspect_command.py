@@ -18,9 +18,8 @@ def test_inspect_shows_what_comes_next_and_what_happened(cli):
 
 
 def test_inspect_proposes_a_command_that_works(cli, api):
-    api.started(required_capabilities=["inspected"])
-    claim = api.claim(capabilities=["inspected"])[0]
-    run = claim["run"]["id"]
+    run = api.started(required_capabilities=["inspected"])["run"]["id"]
+    claim = api.post(f"/v1/runs/{run}/claim", {"capabilities": ["inspected"]}, 200)["claims"][0]
     api.post(f"/v1/runs/{run}/fail", {"claim_token": claim["claim_token"], "error": "bad\x1b[31m luck"}, 200)
     shown = cli("runs", "inspect", run)
     assert "task_run_crashed" in shown and f"baton runs retry {run}" in shown and "\x1b" not in shown

@@ -19,7 +19,7 @@ def test_the_inbox_and_its_marks_from_the_command_line(cli):
 
 def test_the_dashboard_from_the_command_line(cli, api):
     run = api.started(title="under way", required_capabilities=["dashboard-cli"])["run"]
-    claim = api.claim(capabilities=["dashboard-cli"])[0]
+    claim = api.post(f"/v1/runs/{run['id']}/claim", {"capabilities": ["dashboard-cli"]}, 200)["claims"][0]
     shown = cli.json("dashboard")
     assert shown["totals"]["active_runs"] >= 1 and run["id"] in [r["id"] for r in shown["active_runs"]]
     text = cli("dashboard")

@@ -623,10 +623,22 @@ class Model:
 
     # ---- what a holder does ----
 
+    def unshown(self, op, run):
+        """The token of who shows none: a session is known by what it holds."""
+        actor = ACTORS[op["by"]]
+        if actor.session and run.session == actor.session:
+            return run.token
+        if actor.session:
+            holds = any(r.session == actor.session and r.status in LEASED for t in self.all.values() for r in t.runs)
+            raise Refused(*((403, "foreign_run") if holds else (409, "no_active_lease")))
+        if actor.kind == "agent_session":
+            raise Refused(401, "autonomy_session_required")
+
     def held(self, op, repeats=None):
         """The run, if the token is its present one and is in the hands that it was given to."""
         run = self.find_run(op)
-        if not run.token or op["token"] != run.token:
+        token = self.unshown(op, run) if op["token"] is None else op["token"]
+        if not run.token or token != run.token:
             raise Refused(409, "stale_claim_token")
         if run.claimed_by != op["by"]:
             raise Refused(403, "foreign_run")
