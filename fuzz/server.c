@@ -606,7 +606,7 @@ static struct server *open_server(void)
                                          .n_statements = LENGTH(statements),
                                          .migrations = migrations,
                                          .n_migrations = migrations_n };
-        struct api_options api = { .world = &fuzz_world, .version = "fuzz",
+        struct api_options api = { .world = &fuzz_world, .version = "fuzz", .root = "root", .owner = "owner",
                                    .usage = usage, .max_streams = 16 };
         struct str secret;
 

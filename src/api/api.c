@@ -261,8 +261,10 @@ static enum err authenticate(struct request *r, struct tx *tx)
 
         r->keys_generation = r->api->keys_generation;
         if (r->peer.local_socket && !r->bearer.n) {
-                r->by = (struct principal){ .actor = arena_printf(&r->scope.arena, "human:uid-%u",
-                                                                  r->peer.uid),
+                const struct api_options *o = &r->api->options;
+
+                r->by = (struct principal){ .actor = arena_printf(&r->scope.arena, "human:%s",
+                                                                  r->peer.uid ? o->owner : o->root),
                                             .origin = STR("uds:api"),
                                             .all_workspaces = true,
                                             .scopes = SCOPE_ALL };
@@ -840,6 +842,18 @@ enum err query_int(struct request *r, const char *name, int64_t min, int64_t max
                                   (long long)min, (long long)max);
         *out = value;
         return ERR_OK;
+}
+
+enum err query_flag(struct request *r, const char *name, bool *out)
+{
+        static const char *const texts[] = { "false", "true", NULL };
+        static const struct alias aliases[] = { { "0", 0 }, { "1", 1 }, { NULL, 0 } };
+        static const struct names names = { texts, aliases };
+        int value = *out;
+        enum err e = query_enum(r, name, &names, &value);
+
+        *out = value != 0;
+        return e;
 }
 
 enum err query_enum(struct request *r, const char *name, const struct names *names, int *out)

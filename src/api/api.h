@@ -29,6 +29,7 @@ struct api_options {
         const char *const *hosts; /* names that Host may say, beside loopback; ends with NULL */
         const struct world *world;
         const char *version;
+        const char *root, *owner; /* names of the socket's users: uid 0, and who the server runs as */
         struct definition_cache *definitions;
         size_t max_streams; /* open ones of a key; the Unix socket without a key counts as one */
         void *hooks; /* first argument of what follows */

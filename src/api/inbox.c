@@ -46,23 +46,17 @@ static enum err query_place(struct request *r, struct inbox_place *out)
                           "cursor must be the next_cursor of an earlier page");
 }
 
-static const char *const flags[] = { "false", "true", NULL };
-static const struct alias flag_aliases[] = { { "0", 0 }, { "1", 1 }, { NULL, 0 } };
-static const struct names flag_names = { flags, flag_aliases };
-
 static enum err query_filter(struct request *r, struct inbox_filter *f)
 {
         int64_t limit = 50;
-        int unread = 0;
         enum err e = query_int(r, "limit", 1, 500, &limit);
 
         *f = (struct inbox_filter){ .lane = -1, .q = request_query(r, "q") };
         if (!e)
-                e = query_enum(r, "unread", &flag_names, &unread);
+                e = query_flag(r, "unread", &f->unread);
         if (!e)
                 e = query_enum(r, "lane", &inbox_lane_names, &f->lane);
         f->limit = (int)limit;
-        f->unread = unread;
         f->from.lane = f->lane < 0 ? LANE_APPROVALS : f->lane;
         if (!e)
                 e = query_place(r, &f->from);

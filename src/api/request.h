@@ -106,6 +106,8 @@ enum err request_id(struct request *, int param, const char *prefix, const char 
 /* A query parameter, absent if not given. */
 struct str request_query(struct request *, const char *name);
 enum err query_int(struct request *, const char *name, int64_t min, int64_t max, int64_t *out) NODISCARD;
+/* true, false, 1 or 0; what it was when it is not given. */
+enum err query_flag(struct request *, const char *name, bool *) NODISCARD;
 enum err query_enum(struct request *, const char *name, const struct names *, int *out) NODISCARD;
 enum err query_id(struct request *, const char *name, const char *prefix, int64_t *out) NODISCARD;
 enum err query_time(struct request *, const char *name, int64_t *out) NODISCARD;

@@ -8,6 +8,7 @@
 #include "domain/session.h"
 #include "domain/sql.h"
 #include "domain/step.h"
+#include "domain/workspace.h"
 
 /* ---- claiming ---- */
 
@@ -69,8 +70,9 @@ static void render_claims(struct request *r, struct json_out *j)
 }
 
 /* What the body says narrows what the key allows. */
-static enum err criteria(struct request *r, struct claim_criteria *out)
+static enum err criteria(struct request *r, struct tx *tx, struct claim_criteria *out)
 {
+        struct workspace chosen;
         const struct claim_body *b = r->body;
         const struct principal *by = &r->by;
 
@@ -87,10 +89,14 @@ static enum err criteria(struct request *r, struct claim_criteria *out)
         if (by->caps_bound && !caps_within(b->capabilities, by->capabilities))
                 return fail_field(&r->scope, "capabilities", ERR_PERMISSION_DENIED,
                                   "the key does not allow all of these capabilities");
-        if (b->workspace_id.p && !by->all_workspaces && !str_eq(b->workspace_id, by->workspace))
-                return fail_missing(&r->scope, "workspace");
+        if (b->workspace_id.p) {
+                enum err e = workspace_get(tx, by, b->workspace_id, &chosen);
+
+                if (e)
+                        return e;
+        }
         *out = (struct claim_criteria){
-                .workspace = b->workspace_id.p ? b->workspace_id : by->workspace,
+                .workspace = b->workspace_id.p ? chosen.id : by->workspace,
                 .executor = EXECUTOR_AGENT,
                 .session_id = b->session_id.p ? b->session_id : by->session_id,
                 .agent_name = b->agent_name.p ? b->agent_name : by->agent_name,
@@ -106,7 +112,7 @@ static enum err undeliver(struct request *r, struct tx *tx)
         return claim_undeliver(tx, &r->by, &r->items);
 }
 
-static enum err read_request(struct request *r, int64_t run)
+static enum err read_request(struct request *r, struct tx *tx, int64_t run)
 {
         const struct claim_body *b = r->body;
 
@@ -115,7 +121,7 @@ static enum err read_request(struct request *r, int64_t run)
                 .max = b->max ? (int)b->max : 1,
                 .run = run,
         };
-        return criteria(r, &r->claim.request.criteria);
+        return criteria(r, tx, &r->claim.request.criteria);
 }
 
 static enum err reply_claims(struct request *r, struct tx *tx)
@@ -147,7 +153,7 @@ static enum err claim(struct request *r, struct tx *tx, int64_t run)
         const struct claim_body *b = r->body;
         struct claim_request *request = &r->claim.request;
         const struct clock *clock = r->scope.world->clock;
-        enum err e = read_request(r, run);
+        enum err e = read_request(r, tx, run);
 
         if (!e && request->criteria.session_id.p)
                 request->max = 1;
@@ -186,7 +192,7 @@ static enum err attach_session(struct request *r, struct tx *tx)
         enum err e = request_id(r, 0, "run", "run", &id);
 
         if (!e)
-                e = read_request(r, id);
+                e = read_request(r, tx, id);
         if (!e && !r->claim.request.criteria.session_id.p)
                 e = fail_field(&r->scope, "session_id", ERR_SESSION_REQUIRED,
                                "name the session, or use a key that belongs to one");

@@ -96,21 +96,22 @@ static enum err post_drain(struct request *r, struct tx *tx)
 static enum err get_backlog(struct request *r, struct tx *tx)
 {
         struct backlog *out = arena_new(&r->scope.arena, struct backlog);
-        struct str flag = request_query(r, "include_paused"),
-                   chosen = request_query(r, "workspace");
+        struct str chosen = request_query(r, "workspace");
+        bool include_paused = false;
         struct str workspace = counted_workspace(r);
         const struct backlog_item *item;
         int64_t limit = 50;
         struct workspace w;
         enum err e = query_int(r, "limit", 1, 500, &limit);
 
+        if (!e)
+                e = query_flag(r, "include_paused", &include_paused);
         if (!e && chosen.p) {
                 e = workspace_get(tx, &r->by, chosen, &w);
                 workspace = w.id;
         }
         if (!e)
-                e = scheduler_backlog(tx, workspace, str_is(flag, "true") || str_is(flag, "1"),
-                                      (int)limit, out);
+                e = scheduler_backlog(tx, workspace, include_paused, (int)limit, out);
         if (e)
                 return e;
         item = out->items.items;

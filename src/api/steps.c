@@ -203,8 +203,8 @@ static enum err get_logs(struct request *r, struct tx *tx)
 
 static enum err get_or_follow_logs(struct request *r, struct tx *tx)
 {
-        int64_t follow = 0;
-        enum err e = query_int(r, "follow", 0, 1, &follow);
+        bool follow = false;
+        enum err e = query_flag(r, "follow", &follow);
 
         if (e)
                 return e;

@@ -30,6 +30,7 @@ enum {
 struct topic {
         int64_t tree, task, run;
         bool log;
+        bool british; /* below /api: run.cancelled has two l there */
 };
 
 struct stream {
@@ -101,16 +102,41 @@ static int64_t boot_now(struct api *api)
 
 /* ---- frames ---- */
 
-static void write_event(struct buf *out, const struct event *event)
+static void write_data(struct buf *out, const struct event *event)
 {
         struct json_out j = { .out = out };
+
+        json_record(&j, &event_record, event);
+}
+
+/* The type is the first text of that form: it stands before the payload. */
+static void write_british(struct buf *out, const struct event *event)
+{
+        static const char type[] = "\"type\":\"run.cancel";
+        struct buf data = BUF_INIT(PAGE_BYTES * 2);
+        struct str rest;
+        const char *at;
+
+        write_data(&data, event);
+        rest = buf_view(&data);
+        at = memmem(rest.p, rest.n, type, strlen(type));
+        BUG_ON(!at);
+        buf_bytes(out, rest.p, (size_t)(at - rest.p) + strlen(type));
+        buf_char(out, 'l');
+        buf_str(out, str_slice(rest, (size_t)(at - rest.p) + strlen(type), rest.n));
+        buf_done(&data);
+}
+
+static void write_event(struct buf *out, const struct topic *topic, const struct event *event)
+{
+        bool british = topic->british && event->type == EVENT_RUN_CANCELED;
 
         buf_text(out, "id: ");
         buf_int(out, event->sequence);
         buf_text(out, "\nevent: ");
-        buf_text(out, event_names.text[event->type]);
+        buf_text(out, british ? "run.cancelled" : event_names.text[event->type]);
         buf_text(out, "\ndata: ");
-        json_record(&j, &event_record, event);
+        (british ? write_british : write_data)(out, event);
         buf_text(out, "\n\n");
 }
 
@@ -166,7 +192,8 @@ static enum err read_events(struct page *page, struct tx *tx)
 {
         const struct topic *t = &page->topic;
         struct list list;
-        enum err e = events_read(tx, t->tree, page->from, t->task, t->run, false, 0, PAGE, &list);
+        enum err e = events_read(tx, t->tree, page->from, 0, t->task, t->run, false, 0,
+                                 PAGE, &list);
         size_t gap;
 
         /* Nothing is missing before an event that is the next one. */
@@ -176,7 +203,7 @@ static enum err read_events(struct page *page, struct tx *tx)
         for (size_t i = 0; !e && !page->over && i < list.n && page->text.n < PAGE_BYTES; i++) {
                 const struct event *event = (const struct event *)list.items + i;
 
-                write_event(&page->text, event);
+                write_event(&page->text, t, event);
                 end_frame(page, event->sequence);
                 page->over = ends_run(t, event);
         }
@@ -316,7 +343,8 @@ static void wake(struct subscription *subscription)
 
 static bool topic_is(const struct topic *a, const struct topic *b)
 {
-        return a->tree == b->tree && a->task == b->task && a->run == b->run && a->log == b->log;
+        return a->tree == b->tree && a->task == b->task && a->run == b->run && a->log == b->log &&
+               a->british == b->british;
 }
 
 /* The loop's feed of the stream's topic.  A new one begins where history ended when the stream was
@@ -643,7 +671,9 @@ static enum err stream_run(struct request *r, struct tx *tx)
                 if (cursor >= last && cursor <= head)
                         return ERR_OK;
         }
-        return open_stream(r, tx, (struct topic){ .tree = run.tree_id, .run = id });
+        return open_stream(r, tx, (struct topic){ .tree = run.tree_id,
+                                                  .run = id,
+                                                  .british = str_starts(r->path, "/api/") });
 }
 
 const struct route stream_routes[] = {

@@ -259,7 +259,6 @@ static enum err post_batch(struct request *r, struct tx *tx)
 static enum err list_tasks(struct request *r, struct tx *tx)
 {
         struct task_filter f = { .status = -1, .priority = -1, .approval_state = -1 };
-        int64_t drafts = 0;
         struct list items = { 0 };
         struct task *task;
         int limit;
@@ -278,7 +277,7 @@ static enum err list_tasks(struct request *r, struct tx *tx)
         if (!e)
                 e = query_id(r, "definition_id", "def", &f.definition_id);
         if (!e)
-                e = query_int(r, "include_drafts", 0, 1, &drafts);
+                e = query_flag(r, "include_drafts", &f.include_drafts);
         f.q = request_query(r, "q");
         f.network_channel = request_query(r, "network_channel");
         f.owner_kind = request_query(r, "owner_kind");
@@ -287,7 +286,6 @@ static enum err list_tasks(struct request *r, struct tx *tx)
                 e = fail_field(&r->scope, "owner_ref", ERR_VALIDATION,
                                "owner_ref needs owner_kind");
         f.source_conversation_id = request_query(r, "source_conversation_id");
-        f.include_drafts = drafts != 0;
         f.limit = limit + 1;
         if (!e)
                 e = task_list(tx, &r->by, &f, &items);
@@ -569,7 +567,7 @@ static void render_events(struct request *r, struct json_out *j)
         json_end_list(j);
         json_key(j, "next_cursor");
         if (r->next_cursor)
-                json_put_int(j, r->next_cursor);
+                json_put_str(j, arena_printf(&r->scope.arena, "%lld", (long long)r->next_cursor));
         else
                 json_put_null(j);
         json_end_object(j);
@@ -577,8 +575,8 @@ static void render_events(struct request *r, struct json_out *j)
 
 enum err reply_events(struct request *r, struct tx *tx, int64_t tree, int64_t task, int64_t run)
 {
-        int64_t after = 0, limit = 200, descending = 0;
-        struct str flag = request_query(r, "descending");
+        int64_t after = 0, cursor = 0, limit = 200;
+        bool descending = false;
         int type = 0;
         enum err e = query_int(r, "after_sequence", 0, INT64_MAX, &after);
 
@@ -586,10 +584,16 @@ enum err reply_events(struct request *r, struct tx *tx, int64_t tree, int64_t ta
                 e = query_int(r, "limit", 1, 1000, &limit);
         if (!e)
                 e = query_enum(r, "event_type", &event_names, &type);
-        descending = str_is(flag, "true") || str_is(flag, "1");
         if (!e)
-                e = events_read(tx, tree, after, task, run, descending != 0, type, (int)limit,
-                                &r->items);
+                e = query_flag(r, "descending", &descending);
+        if (!e && query_int(r, "cursor", 1, INT64_MAX, &cursor))
+                e = fail_field(&r->scope, "cursor", ERR_INVALID_CURSOR,
+                               "cursor must be the next_cursor of an earlier page");
+        if (!e && !descending && cursor > after)
+                after = cursor;
+        if (!e)
+                e = events_read(tx, tree, after, descending ? cursor : 0, task, run, descending, type,
+                                (int)limit, &r->items);
         r->status = 200;
         r->render = render_events;
         r->next_cursor = !e && r->items.n == (size_t)limit ?

@@ -340,13 +340,29 @@ static enum err validate_there(struct cli *cli, const struct document *d,
         return send_json(cli, &call, response, out);
 }
 
-static enum err validate_here(struct cli *cli, const struct document *d,
-                              struct http_response *response, json_t **out)
+/* The one cycle that can be seen without the other definitions. */
+static void check_itself(struct cli *cli, struct document *d)
+{
+        size_t n;
+        const struct str *names = definition_references(&cli->scope, d->definition, &n);
+
+        for (size_t i = 0; i < n; i++)
+                if (str_eq(names[i], d->definition->name))
+                        problem_add(&d->problems, STR("steps"), "subtask_cycle", NULL,
+                                    "the sub-task \"" STR_FMT "\" leads back to this definition",
+                                    STR_ARG(names[i]));
+        d->sound = d->problems.n == 0;
+}
+
+static enum err validate_here(struct cli *cli, struct document *d, struct http_response *response,
+                              json_t **out)
 {
         struct buf reply = BUF_INIT(FILE_MAX);
         struct json_out j = { .out = &reply };
         enum err e;
 
+        if (d->sound)
+                check_itself(cli, d);
         definition_report(&cli->scope, &j, &d->problems, d->sound ? d->definition : NULL);
         *response = (struct http_response){ .status = 200,
                                             .body = str_dup(&cli->scope.arena,

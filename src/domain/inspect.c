@@ -130,7 +130,7 @@ enum err task_events(struct tx *tx, const struct task *task, int limit, struct l
         enum err e = events_head(tx, task->tree_id, &head);
 
         return e ? e :
-                   events_read(tx, task->tree_id, head > EVENTS_BACK ? head - EVENTS_BACK : 0,
+                   events_read(tx, task->tree_id, head > EVENTS_BACK ? head - EVENTS_BACK : 0, 0,
                                task->id == task->tree_id ? 0 : task->id, 0, true, 0, limit, out);
 }
 

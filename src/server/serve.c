@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -205,6 +206,15 @@ static const char **host_list(struct scope *scope, const char *text)
         return out;
 }
 
+/* The user's name, or its number where nobody has one. */
+static const char *user_name(struct scope *scope, uid_t uid)
+{
+        const struct passwd *user = getpwuid(uid);
+
+        return user ? str_c(&scope->arena, str_from(user->pw_name)) :
+                      arena_printf(&scope->arena, "uid-%u", uid).p;
+}
+
 static enum err open_http(struct scope *scope, struct server *s, const struct options *o)
 {
         struct http_options options = {
@@ -386,6 +396,8 @@ static enum err start(struct scope *scope, struct server *s, const struct option
         struct api_options api = { .hosts = host_list(scope, o->allow_host),
                                    .world = &system_world,
                                    .version = BATON_VERSION,
+                                   .root = user_name(scope, 0),
+                                   .owner = user_name(scope, geteuid()),
                                    .max_streams = (size_t)o->max_streams_per_key,
                                    .hooks = s,
                                    .worker = worker_shown,

@@ -1,5 +1,7 @@
 import concurrent.futures
 import json
+import os
+import pwd
 import socket
 import time
 
@@ -124,6 +126,13 @@ def test_the_local_socket_needs_no_key(server):
         while piece := s.recv(65536):
             out += piece
     assert out.startswith(b"HTTP/1.1 200") and b"admin" in out
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(str(server.data / "baton.sock"))
+        body = b'{"title": "by the user"}'
+        s.sendall(b"POST /v1/tasks HTTP/1.1\r\nHost: local\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        out = b"".join(iter(lambda: s.recv(65536), b""))
+    made = json.loads(out.split(b"\r\n\r\n", 1)[1])
+    assert made["created_by"] == {"kind": "human", "ref": pwd.getpwuid(os.geteuid()).pw_name}
 
 
 def test_the_description_names_every_route(api):

@@ -155,6 +155,14 @@ def test_a_waiting_claim_that_takes_a_better_run_leaves_its_own_to_the_next(api,
         assert sum(len(w.result(5)) for w in waiting) == 3
 
 
+def test_a_claim_names_a_workspace_by_id_or_slug(api, capability):
+    api.started(required_capabilities=[capability])
+    for wrong in "nope", "01234567-89ab-cdef-0123-456789abcdef":
+        api.problem("POST", "/v1/runs/claim", 404, "not_found", {"capabilities": [capability], "workspace_id": wrong})
+    slug = api.get("/v1/workspaces/" + api.session.headers["X-Workspace-ID"])["slug"]
+    assert len(api.claim(capabilities=[capability], workspace_id=slug)) == 1
+
+
 def test_a_waiting_claim_ends_with_204(api, capability):
     began = time.monotonic()
     api.request("POST", "/v1/runs/claim", {"capabilities": [capability], "wait_seconds": 1}, 204)

@@ -93,6 +93,36 @@ def test_the_timeline_pages_and_filters(api):
     assert len(api.get(path + "?event_type=task.updated")["items"]) == 3
 
 
+def test_a_timeline_is_read_page_by_page_in_both_directions(api):
+    task = api.started()["task"]
+    api.post(f"/v1/tasks/{task['id']}/cancel", {}, 200)
+    path = f"/v1/tasks/{task['id']}/timeline"
+    whole = [e["sequence"] for e in api.get(path)["items"]]
+    assert len(whole) > 3 and api.get(path)["next_cursor"] is None
+    for query, wanted in ("", whole), ("&descending=true", whole[::-1]), ("&descending=1&after_sequence=1", whole[:0:-1]):
+        found, cursor = [], ""
+        while cursor is not None:
+            page = api.get(f"{path}?limit=2{query}{cursor and '&cursor=' + cursor}")
+            found += [e["sequence"] for e in page["items"]]
+            cursor = page["next_cursor"]
+        assert found == wanted
+    api.problem("GET", path + "?descending=maybe", 400, "validation_failed")
+    api.problem("GET", path + "?cursor=x", 400, "invalid_cursor")
+
+
+def test_below_api_a_run_is_cancelled_with_two_l(api):
+    made = api.started(title='"type":"run.cancel', metadata={"type": "run.canceled"})
+    run, task = made["run"]["id"], made["task"]["id"]
+    api.post(f"/v1/runs/{run}/cancel", {"reason": '"type":"run.canceled"'}, 200)
+    told = {}
+    for path in f"/v1/tasks/{task}/runs/{run}/events/stream", f"/api/tasks/{task}/runs/{run}/stream":
+        told[path[:4]] = [(e["event"], json.loads(e["data"])) for e in frames(api, path)]
+    here, there = told["/v1/"], told["/api"]
+    assert [name for name, _ in here][-2:] == ["run.canceled", "stream.end"]
+    assert [name for name, _ in there][-2:] == ["run.cancelled", "stream.end"]
+    assert there[-2][1] == here[-2][1] | {"type": "run.cancelled"} and there[:-2] == here[:-2]
+
+
 def test_a_stream_of_a_foreign_or_missing_run_is_404(api, capability):
     task, run = finished_run(api, capability)
     other = api.task()["id"]

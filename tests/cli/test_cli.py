@@ -512,6 +512,13 @@ def test_a_document_is_validated(definitions, cli, tmp_path):
     assert cli.json("definition", "validate", str(bad), status=2)["valid"] is False
 
 
+def test_a_definition_that_starts_itself_is_invalid_without_a_server_too(cli, tmp_path):
+    file = tmp_path / "again.yaml"
+    file.write_text("name: again\nsteps:\n  - { id: a, action: sub_task, parameters: { referenced_task_id: again } }\n")
+    for where in (), ("--data", str(tmp_path / "none")):
+        assert "leads back to this definition (subtask_cycle)" in cli("definition", "validate", str(file), *where, status=2)
+
+
 def test_a_stored_definition_runs(definitions, cli, tmp_path, unique):
     file = tmp_path / (unique + ".yaml")
     file.write_text(STEPS)

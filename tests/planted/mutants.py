@@ -65,7 +65,7 @@ MUTANTS = [
              "                e = run_ended(tx, run, events);\n", "                e = approvals_close(tx, run->id);\n"),
     ], ["sim"]),
     Mutant("a run that is forced to fail keeps its token", [
-        Edit("src/domain/force.c", "        return tx_exec(tx, SQL_RUN_TOKEN_VOID, INT(id));\n", "        return ERR_OK;\n"),
+        Edit("src/domain/force.c", "        e = tx_exec(tx, SQL_RUN_TOKEN_VOID, INT(id));\n", "        e = ERR_OK;\n"),
     ], ["sim"]),
     Mutant("a heartbeat needs no token", [
         Edit("src/domain/claim.c", "                e = run_check_fence(tx, &run, fence);\n        if (e)\n"

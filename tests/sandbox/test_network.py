@@ -83,7 +83,7 @@ def test_a_command_reaches_what_its_step_lists_and_nothing_else(world, site):
         lines = output(step).splitlines()
         assert lines[:2] == ["200", "404 gone"]
         assert lines[2] == f"403 the step's network does not list 127.0.0.1:{other.port}"
-        assert lines[3].startswith("403 url: 169.254.169.254 is at 169.254.169.254, where steps must not connect to")
+        assert lines[3].startswith("403 url: 169.254.169.254 is at 169.254.169.254, where this server must not connect to")
         assert other.requests == [] and len(site.requests) == 2
         assert step["output"]["refused_hosts"] == [f"127.0.0.1:{other.port}", "169.254.169.254:80"]
         assert step["sandbox"]["network"] == "proxy"
