@@ -277,6 +277,29 @@ enum err show_get(struct cli *cli, const char *path)
         return e;
 }
 
+enum err show_patch(struct cli *cli, const char *path, struct str body)
+{
+        const struct http_call call = { .method = "PATCH", .path = path, .body = body };
+        struct http_response response;
+        json_t *value;
+        enum err e = send_json(cli, &call, &response, &value);
+
+        if (!e)
+                show_object(cli, &response, value);
+        return e;
+}
+
+enum err show_delete(struct cli *cli, const char *path)
+{
+        const struct http_call call = { .method = "DELETE", .path = path };
+        struct http_response response;
+        enum err e = send_call(cli, &call, &response);
+
+        if (!e && cli->format == OUTPUT_TABLE)
+                fprintf(cli->err.to, "deleted\n");
+        return e;
+}
+
 enum err show_post(struct cli *cli, const char *path, struct str body, const char *member)
 {
         struct http_response response;

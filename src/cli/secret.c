@@ -100,14 +100,7 @@ enum err command_secret_list(struct cli *cli)
 
 enum err command_secret_delete(struct cli *cli)
 {
-        struct http_call call = { .method = "DELETE",
-                                  .path = path_of(cli, "/v1/secrets/", cli->args[0], NULL) };
-        struct http_response response;
         enum err e = connect_server(cli);
 
-        if (!e)
-                e = send_call(cli, &call, &response);
-        if (!e && cli->format == OUTPUT_TABLE)
-                fprintf(cli->err.to, "deleted\n");
-        return e;
+        return e ? e : show_delete(cli, path_of(cli, "/v1/secrets/", cli->args[0], NULL));
 }

@@ -55,12 +55,8 @@ enum err command_webhook_get(struct cli *cli)
 
 enum err command_webhook_update(struct cli *cli)
 {
-        struct http_call call = { .method = "PATCH",
-                                  .path = path_of(cli, "/v1/webhooks/", cli->args[0], NULL) };
         bool enable = cli_option(cli, "enable"), disable = cli_option(cli, "disable");
-        struct http_response response;
         struct body body;
-        json_t *reply;
         enum err e = ERR_OK;
 
         if (enable && disable)
@@ -76,25 +72,14 @@ enum err command_webhook_update(struct cli *cli)
                 json_key(&body.j, "enabled");
                 json_put_bool(&body.j, enable);
         }
-        call.body = body_end(cli, &body);
-        e = send_json(cli, &call, &response, &reply);
-        if (!e)
-                show_object(cli, &response, reply);
-        return e;
+        return show_patch(cli, path_of(cli, "/v1/webhooks/", cli->args[0], NULL), body_end(cli, &body));
 }
 
 enum err command_webhook_delete(struct cli *cli)
 {
-        struct http_call call = { .method = "DELETE",
-                                  .path = path_of(cli, "/v1/webhooks/", cli->args[0], NULL) };
-        struct http_response response;
         enum err e = connect_server(cli);
 
-        if (!e)
-                e = send_call(cli, &call, &response);
-        if (!e && cli->format == OUTPUT_TABLE)
-                fprintf(cli->err.to, "deleted\n");
-        return e;
+        return e ? e : show_delete(cli, path_of(cli, "/v1/webhooks/", cli->args[0], NULL));
 }
 
 enum err command_webhook_deliveries(struct cli *cli)

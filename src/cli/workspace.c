@@ -44,11 +44,8 @@ enum err command_workspace_get(struct cli *cli)
 
 enum err command_workspace_update(struct cli *cli)
 {
-        struct http_call call = { .method = "PATCH",
-                                  .path = path_of(cli, "/v1/workspaces/", cli->args[0], NULL) };
-        struct http_response response;
         struct body body;
-        json_t *reply;
+        struct str text;
         enum err e = connect_server(cli);
 
         if (e)
@@ -59,24 +56,13 @@ enum err command_workspace_update(struct cli *cli)
         e = body_int(cli, &body, "quota_bytes", "quota");
         if (!e)
                 e = body_int(cli, &body, "retention_seconds", "retention");
-        call.body = body_end(cli, &body);
-        if (!e)
-                e = send_json(cli, &call, &response, &reply);
-        if (!e)
-                show_object(cli, &response, reply);
-        return e;
+        text = body_end(cli, &body);
+        return e ? e : show_patch(cli, path_of(cli, "/v1/workspaces/", cli->args[0], NULL), text);
 }
 
 enum err command_workspace_delete(struct cli *cli)
 {
-        const struct http_call call = { .method = "DELETE",
-                                        .path = path_of(cli, "/v1/workspaces/", cli->args[0], NULL) };
-        struct http_response response;
         enum err e = connect_server(cli);
 
-        if (!e)
-                e = send_call(cli, &call, &response);
-        if (!e && cli->format == OUTPUT_TABLE)
-                fprintf(cli->err.to, "deleted\n");
-        return e;
+        return e ? e : show_delete(cli, path_of(cli, "/v1/workspaces/", cli->args[0], NULL));
 }
