@@ -62,7 +62,7 @@ static enum err decide(struct request *r, struct tx *tx)
 }
 
 const struct route approval_routes[] = {
-        { HTTP_GET, "/v1/approvals", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &approval_record,
+        { HTTP_GET, "/v1/approvals", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL, &approval_record,
           list_approvals, 0, "List approvals" },
         { HTTP_GET, "/v1/approvals/{approval}", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
           &approval_record, get_approval, 0, "Get an approval" },

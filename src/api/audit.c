@@ -69,7 +69,7 @@ static enum err list_audit(struct request *r, struct tx *tx)
 }
 
 const struct route audit_routes[] = {
-        { HTTP_GET, "/v1/audit", SCOPE_ADMIN, ROUTE_READ, 0, NULL, &audit_record, list_audit, 0,
+        { HTTP_GET, "/v1/audit", SCOPE_ADMIN, ROUTE_READ, ROUTE_LIST, NULL, &audit_record, list_audit, 0,
           "The audit log" },
         { 0 },
 };

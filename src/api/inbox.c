@@ -98,7 +98,7 @@ const struct route inbox_routes[] = {
         { HTTP_POST, "/v1/tasks/{task}/triage/dismiss", SCOPE_TASKS_WRITE, ROUTE_WRITE,
           ROUTE_IDEMPOTENT, &empty_body_record, &triage_record, dismiss_task, CALL_CREATE,
           "Set a task aside until something new happens" },
-        { HTTP_GET, "/v1/inbox", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &inbox_item_record, get_inbox,
+        { HTTP_GET, "/v1/inbox", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL, &inbox_item_record, get_inbox,
           0, "What the caller may have to look at" },
         { 0 },
 };

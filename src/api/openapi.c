@@ -113,7 +113,7 @@ static void collect(struct seen *seen, const struct record *record)
                         collect(seen, record->fields[i].type);
 }
 
-static void parameters(struct json_out *j, const char *path)
+static void parameters(struct json_out *j, const char *path, bool list)
 {
         json_key(j, "parameters");
         json_begin_list(j);
@@ -131,10 +131,37 @@ static void parameters(struct json_out *j, const char *path)
                 json_put_raw(j, STR("{\"type\":\"string\"}"));
                 json_end_object(j);
         }
+        if (list) {
+                json_put_raw(j, STR("{\"name\":\"limit\",\"in\":\"query\",\"schema\":{\"type\":\"integer\"}}"));
+                json_put_raw(j, STR("{\"name\":\"cursor\",\"in\":\"query\",\"schema\":{\"type\":\"string\"}}"));
+        }
         json_end_list(j);
 }
 
-static void content(struct json_out *j, const char *media, const struct record *record)
+/* {"items": […], "next_cursor": …}. */
+static void page_of(struct json_out *j, const struct record *record)
+{
+        json_key(j, "type");
+        json_put_text(j, "object");
+        json_key(j, "required");
+        json_put_raw(j, STR("[\"items\",\"next_cursor\"]"));
+        json_key(j, "properties");
+        json_begin_object(j);
+        json_key(j, "items");
+        json_begin_object(j);
+        json_key(j, "type");
+        json_put_text(j, "array");
+        json_key(j, "items");
+        json_begin_object(j);
+        reference(j, record);
+        json_end_object(j);
+        json_end_object(j);
+        json_key(j, "next_cursor");
+        json_put_raw(j, STR("{\"type\":[\"string\",\"null\"]}"));
+        json_end_object(j);
+}
+
+static void content(struct json_out *j, const char *media, const struct record *record, bool list)
 {
         json_key(j, "content");
         json_begin_object(j);
@@ -142,7 +169,9 @@ static void content(struct json_out *j, const char *media, const struct record *
         json_begin_object(j);
         json_key(j, "schema");
         json_begin_object(j);
-        if (record)
+        if (list)
+                page_of(j, record);
+        else if (record)
                 reference(j, record);
         json_end_object(j);
         json_end_object(j);
@@ -167,11 +196,11 @@ static void operation(struct json_out *j, const struct route *r)
                 json_key(j, "security");
                 json_put_raw(j, STR("[]"));
         }
-        parameters(j, r->path);
+        parameters(j, r->path, r->flags & ROUTE_LIST);
         if (r->body) {
                 json_key(j, "requestBody");
                 json_begin_object(j);
-                content(j, "application/json", r->body);
+                content(j, "application/json", r->body, false);
                 json_end_object(j);
         }
         json_key(j, "responses");
@@ -182,7 +211,7 @@ static void operation(struct json_out *j, const struct route *r)
         json_put_text(j, "done");
         if (r->reply)
                 content(j, r->flags & ROUTE_STREAM ? "text/event-stream" : "application/json",
-                        r->reply);
+                        r->reply, r->flags & ROUTE_LIST);
         json_end_object(j);
         json_key(j, "4XX");
         json_put_raw(j, STR("{\"$ref\":\"#/components/responses/Problem\"}"));

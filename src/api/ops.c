@@ -129,7 +129,7 @@ const struct route ops_routes[] = {
         { HTTP_GET, "/v1/version", 0, ROUTE_OPEN, 0, NULL, NULL, get_version, 0, "Version" },
         { HTTP_GET, "/openapi.json", 0, ROUTE_OPEN, 0, NULL, NULL, get_openapi, 0,
           "This description" },
-        { HTTP_GET, "/v1/workers", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &worker_record,
+        { HTTP_GET, "/v1/workers", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL, &worker_record,
           list_workers, 0, "Workers" },
         { HTTP_GET, "/metrics", SCOPE_ADMIN, ROUTE_READ, 0, NULL, NULL, get_metrics, 0,
           "Prometheus metrics" },

@@ -10,6 +10,7 @@ enum route_flag {
         ROUTE_IDEMPOTENT = 1, /* honours Idempotency-Key */
         ROUTE_BATCH = 2,      /* body up to 8 MiB */
         ROUTE_STREAM = 4,     /* after the handler, the reply is a stream */
+        ROUTE_LIST = 8,       /* the reply is a page of such records */
 };
 
 struct request;

@@ -215,6 +215,7 @@ struct holder_body {
         struct str claim_token, result, error, reason, metadata;
         int kind;
         uint64_t given;
+        struct fault fault; /* of an item of a batch */
 };
 #undef AT
 #define AT(member) offsetof(struct holder_body, member)
@@ -223,7 +224,7 @@ struct holder_body {
 #define RESULT { "result", FIELD_JSON, FIELD_WIRE, AT(result), NULL, 0, RESULT_MAX }
 #define LEASE { "lease_seconds", FIELD_INT, FIELD_WIRE, AT(lease_seconds), NULL, 1, LEASE_MAX }
 #define HOLDER(name, fields) \
-        { name, fields, LENGTH(fields), sizeof(struct holder_body), -1 }
+        { name, fields, LENGTH(fields), sizeof(struct holder_body), -1, AT(fault) }
 
 static const struct field token_fields[] = { TOKEN };
 static const struct field heartbeat_fields[] = { TOKEN, LEASE };
@@ -430,8 +431,11 @@ static enum err each(struct request *r, struct tx *tx, item_operation *operation
                 return fail_limit(&r->scope, "items", ERR_VALIDATION, 100, (int64_t)body->items.n,
                                   "items of one batch (at least 1)");
         for (size_t i = 0; i < body->items.n; i++) {
-                enum err e = operation(r, tx, &items[i], &out[i]);
+                enum err e = items[i].fault.code;
 
+                r->scope.fault = items[i].fault;
+                if (!e)
+                        e = operation(r, tx, &items[i], &out[i]);
                 out[i].result = e;
                 out[i].fault = r->scope.fault;
                 if (err_http_status(e) >= 500)
@@ -610,7 +614,7 @@ static enum err get_explain(struct request *r, struct tx *tx)
 }
 
 const struct route run_routes[] = {
-        { HTTP_GET, "/v1/runs", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &run_record, list_runs, 0,
+        { HTTP_GET, "/v1/runs", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL, &run_record, list_runs, 0,
           "List runs" },
         { HTTP_POST, "/v1/runs/claim", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &claim_body,
           &claim_reply, post_claim, CALL_CLAIM, "Claim the next runs" },
@@ -622,7 +626,7 @@ const struct route run_routes[] = {
           0, "Get a run" },
         { HTTP_GET, "/v1/task-runs/{run}", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &run_record,
           get_run, 0, "Get a run (alias)" },
-        { HTTP_GET, "/v1/runs/{run}/events", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &event_record,
+        { HTTP_GET, "/v1/runs/{run}/events", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL, &event_record,
           get_run_events, 0, "Events of a run" },
         { HTTP_GET, "/v1/runs/{run}/explain", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
           &explanation_record, get_explain, 0, "Why a run is not running" },

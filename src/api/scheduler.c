@@ -143,7 +143,7 @@ const struct route scheduler_routes[] = {
           post_drain, CALL_CANCEL, "Pause, and wait until no claim is active" },
         { HTTP_GET, "/v1/scheduler/backlog", SCOPE_ADMIN, ROUTE_READ, 0, NULL, &backlog_record,
           get_backlog, 0, "Queued runs with their tasks, most urgent first" },
-        { HTTP_GET, "/v1/scheduler/events", SCOPE_ADMIN, ROUTE_READ, 0, NULL, &event_record,
+        { HTTP_GET, "/v1/scheduler/events", SCOPE_ADMIN, ROUTE_READ, ROUTE_LIST, NULL, &event_record,
           get_events, 0, "Pauses, resumes and drains there were" },
         { 0 },
 };

@@ -49,7 +49,7 @@ static enum err delete_secret(struct request *r, struct tx *tx)
 const struct route secret_routes[] = {
         { HTTP_PUT, "/v1/secrets/{name}", SCOPE_ADMIN, ROUTE_WRITE, 0, &secret_body, NULL,
           put_secret, CALL_CREATE, "Make or replace a secret" },
-        { HTTP_GET, "/v1/secrets", SCOPE_ADMIN, ROUTE_READ, 0, NULL, &secret_record, list_secrets,
+        { HTTP_GET, "/v1/secrets", SCOPE_ADMIN, ROUTE_READ, ROUTE_LIST, NULL, &secret_record, list_secrets,
           0, "List the names of secrets" },
         { HTTP_DELETE, "/v1/secrets/{name}", SCOPE_ADMIN, ROUTE_WRITE, 0, NULL, NULL, delete_secret,
           CALL_CANCEL, "Delete a secret" },

@@ -212,9 +212,9 @@ static enum err get_or_follow_logs(struct request *r, struct tx *tx)
 }
 
 const struct route step_routes[] = {
-        { HTTP_GET, "/v1/runs/{run}/steps", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &step_record,
+        { HTTP_GET, "/v1/runs/{run}/steps", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL, &step_record,
           list_steps, 0, "Steps of a run" },
-        { HTTP_GET, "/v1/runs/{run}/checkpoints", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
+        { HTTP_GET, "/v1/runs/{run}/checkpoints", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL,
           &checkpoint_record, list_checkpoints, 0, "Checkpoints of a run" },
         { HTTP_GET, "/v1/runs/{run}/logs", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_STREAM, NULL, NULL,
           get_or_follow_logs, 0, "Log of a run, as text or followed with ?follow=1" },

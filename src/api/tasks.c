@@ -20,6 +20,7 @@ struct task_body {
         int approval_policy;
         bool start;
         uint64_t given;
+        struct fault fault; /* of an item of a batch */
 };
 
 #define AT(member) offsetof(struct task_body, member)
@@ -48,7 +49,8 @@ static const struct field task_body_fields[] = {
 enum { GIVEN_PRIORITY = 1 << 4 };
 static const struct record task_body = { "TaskCreate", task_body_fields, LENGTH(task_body_fields),
                                          sizeof(struct task_body),
-                                         offsetof(struct task_body, given) };
+                                         offsetof(struct task_body, given),
+                                         offsetof(struct task_body, fault) };
 
 struct batch_body {
         struct list items;
@@ -228,8 +230,11 @@ static enum err batch_one(struct request *r, struct tx *tx, const struct task_bo
 {
         struct task *task = arena_new(&r->scope.arena, struct task);
         struct run *run = NULL;
-        enum err e = create(r, tx, body, 0, task, &run);
+        enum err e = body->fault.code;
 
+        r->scope.fault = body->fault;
+        if (!e)
+                e = create(r, tx, body, 0, task, &run);
         if (run)
                 run_show(tx, run);
         if (!e)
@@ -681,7 +686,7 @@ const struct route task_routes[] = {
         { HTTP_POST, "/v1/tasks/batch", SCOPE_TASKS_WRITE, ROUTE_WRITE,
           ROUTE_IDEMPOTENT | ROUTE_BATCH, &batch_body, NULL, post_batch, CALL_CREATE,
           "Create up to 1,000 tasks" },
-        { HTTP_GET, "/v1/tasks", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &task_record, list_tasks,
+        { HTTP_GET, "/v1/tasks", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL, &task_record, list_tasks,
           0, "List tasks" },
         { HTTP_GET, "/v1/tasks/{task}", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &task_record,
           get_task, 0, "Get a task" },
@@ -691,12 +696,12 @@ const struct route task_routes[] = {
           delete_task, CALL_CREATE, "Delete a task" },
         { HTTP_POST, "/v1/tasks/{task}/children", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &task_body, &task_record, post_child, CALL_CREATE, "Create a task below another" },
-        { HTTP_GET, "/v1/tasks/{task}/tree", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &task_record,
+        { HTTP_GET, "/v1/tasks/{task}/tree", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL, &task_record,
           get_tree, 0, "A task and all below it" },
         { HTTP_POST, "/v1/tasks/{task}/dependencies", SCOPE_TASKS_WRITE, ROUTE_WRITE,
           ROUTE_IDEMPOTENT, &depend_body, &task_record, post_dependency, CALL_CREATE,
           "Let a task wait for another" },
-        { HTTP_GET, "/v1/tasks/{task}/dependencies", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
+        { HTTP_GET, "/v1/tasks/{task}/dependencies", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL,
           &dependency_record, list_dependencies, 0, "What a task waits for" },
         { HTTP_DELETE, "/v1/tasks/{task}/dependencies/{depends_on}", SCOPE_TASKS_WRITE, ROUTE_WRITE,
           0, NULL, &task_record, delete_dependency, CALL_CREATE, "Let it wait no longer" },
@@ -721,9 +726,9 @@ const struct route task_routes[] = {
           "Try again after a failed, timed-out or canceled run" },
         { HTTP_POST, "/v1/tasks/{task}/runs", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &start_body, &run_record, post_run, CALL_CREATE, "Enqueue a run" },
-        { HTTP_GET, "/v1/tasks/{task}/runs", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &run_record,
+        { HTTP_GET, "/v1/tasks/{task}/runs", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL, &run_record,
           list_task_runs, 0, "Runs of a task" },
-        { HTTP_GET, "/v1/tasks/{task}/timeline", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
+        { HTTP_GET, "/v1/tasks/{task}/timeline", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL,
           &event_record, get_timeline, 0, "Events of a task" },
         { 0 },
 };

@@ -143,7 +143,7 @@ static enum err replay_delivery(struct request *r, struct tx *tx)
 const struct route webhook_routes[] = {
         { HTTP_POST, "/v1/webhooks", SCOPE_ADMIN, ROUTE_WRITE, 0, &webhook_body, &webhook_record,
           post_webhook, CALL_CREATE, "Create a webhook; its secret is shown once" },
-        { HTTP_GET, "/v1/webhooks", SCOPE_ADMIN, ROUTE_READ, 0, NULL, &webhook_record,
+        { HTTP_GET, "/v1/webhooks", SCOPE_ADMIN, ROUTE_READ, ROUTE_LIST, NULL, &webhook_record,
           list_webhooks, 0, "List webhooks" },
         { HTTP_GET, "/v1/webhooks/{webhook}", SCOPE_ADMIN, ROUTE_READ, 0, NULL, &webhook_record,
           get_webhook, 0, "Get a webhook" },
@@ -151,7 +151,7 @@ const struct route webhook_routes[] = {
           &webhook_record, patch_webhook, CALL_CREATE, "Change a webhook" },
         { HTTP_DELETE, "/v1/webhooks/{webhook}", SCOPE_ADMIN, ROUTE_WRITE, 0, NULL, NULL,
           delete_webhook, CALL_CANCEL, "Delete a webhook" },
-        { HTTP_GET, "/v1/webhooks/{webhook}/deliveries", SCOPE_ADMIN, ROUTE_READ, 0, NULL,
+        { HTTP_GET, "/v1/webhooks/{webhook}/deliveries", SCOPE_ADMIN, ROUTE_READ, ROUTE_LIST, NULL,
           &delivery_record, list_deliveries, 0, "Deliveries of a webhook" },
         { HTTP_POST, "/v1/webhooks/{webhook}/deliveries/{delivery}/replay", SCOPE_ADMIN,
           ROUTE_WRITE, ROUTE_IDEMPOTENT, NULL, &delivery_record, replay_delivery, CALL_CREATE,

@@ -119,7 +119,7 @@ static enum err get_usage(struct request *r, struct tx *tx)
 const struct route workspace_routes[] = {
         { HTTP_POST, "/v1/workspaces", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT, &spec_body,
           &workspace_record, post_workspace, CALL_CREATE, "Create a workspace" },
-        { HTTP_GET, "/v1/workspaces", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &workspace_record,
+        { HTTP_GET, "/v1/workspaces", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL, &workspace_record,
           list_workspaces, 0, "List workspaces" },
         { HTTP_GET, "/v1/workspaces/{workspace}", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
           &workspace_record, get_workspace, 0, "Get a workspace" },
@@ -270,7 +270,7 @@ static enum err delete_key(struct request *r, struct tx *tx)
 const struct route key_routes[] = {
         { HTTP_POST, "/v1/keys", SCOPE_ADMIN, ROUTE_WRITE, 0, &key_body, &key_record, post_key,
           CALL_CREATE, "Create a key; its text is shown once" },
-        { HTTP_GET, "/v1/keys", SCOPE_ADMIN, ROUTE_READ, 0, NULL, &key_record, list_keys, 0,
+        { HTTP_GET, "/v1/keys", SCOPE_ADMIN, ROUTE_READ, ROUTE_LIST, NULL, &key_record, list_keys, 0,
           "List keys" },
         { HTTP_DELETE, "/v1/keys/{key}", SCOPE_ADMIN, ROUTE_WRITE, 0, NULL, NULL, delete_key,
           CALL_CANCEL, "Revoke a key" },

@@ -67,6 +67,9 @@ struct record {
         size_t n, size;
         /* Body records: where the bit set of given fields lives (uint64_t), else -1. */
         int given_offset;
+        /* Of what stands in a list, each on its own: where the struct fault of one that was refused
+         * lives; 0 = then the list is refused. */
+        size_t fault_offset;
 };
 
 /* A list of structs of one kind, contiguous. */

@@ -204,13 +204,17 @@ static enum err read_list(struct scope *scope, const struct field *f, const char
         out->items = arena_alloc(&scope->arena, type->size * n, 16);
         out->n = n;
         json_array_foreach (v, i, item) {
+                char *at = (char *)out->items + i * type->size;
                 enum err e;
 
                 snprintf(item_path, sizeof(item_path), "%s[%zu]", path, i);
-                e = json_to_record(scope, item, item_path, type,
-                                   (char *)out->items + i * type->size);
-                if (e)
+                e = json_to_record(scope, item, item_path, type, at);
+                if (e && !type->fault_offset)
                         return e;
+                if (e) {
+                        *(struct fault *)(void *)(at + type->fault_offset) = scope->fault;
+                        scope->fault = (struct fault){ 0 };
+                }
         }
         return ERR_OK;
 }

@@ -138,6 +138,8 @@ def test_the_local_socket_needs_no_key(server):
 def test_the_description_names_every_route(api):
     paths = api.get("/openapi.json")["paths"]
     assert "post" in paths["/v1/tasks"] and "get" in paths["/v1/runs/{run}/explain"]
+    shape = paths["/v1/tasks"]["get"]["responses"]["2XX"]["content"]["application/json"]["schema"]
+    assert shape["properties"]["items"]["items"] == {"$ref": "#/components/schemas/Task"} and "next_cursor" in shape["required"]
     for path, operations in paths.items():
         for operation in operations.values():
             assert operation["summary"] and operation["operationId"], path

@@ -155,6 +155,19 @@ def test_a_waiting_claim_that_takes_a_better_run_leaves_its_own_to_the_next(api,
         assert sum(len(w.result(5)) for w in waiting) == 3
 
 
+def test_an_item_that_is_no_completion_leaves_the_others(api, capability):
+    made = [api.started(required_capabilities=[capability])["run"] for _ in range(3)]
+    claims = {c["run"]["id"]: c["claim_token"] for c in api.claim(capabilities=[capability], max=3)}
+    items = [{"run_id": r["id"], "claim_token": claims[r["id"]]} for r in made]
+    items[1]["result"] = "x" * 70000
+    answer = api.post("/v1/runs/complete", {"items": [*items, {"run_id": "zzz"}, {"claim_token": "x"}]}, 200)["items"]
+    assert [item["ok"] for item in answer] == [True, False, True, False, False]
+    assert [item["error"]["code"] for item in answer if not item["ok"]] == ["payload_too_large", "validation_failed", "validation_failed"]
+    assert [api.get("/v1/runs/" + r["id"])["status"] for r in made] == ["completed", "claimed", "completed"]
+    beats = api.post("/v1/runs/heartbeat", {"items": [items[1] | {"result": 1}, {"run_id": made[1]["id"], "claim_token": items[1]["claim_token"]}]}, 200)
+    assert [item["ok"] for item in beats["items"]] == [False, True]
+
+
 def test_a_claim_names_a_workspace_by_id_or_slug(api, capability):
     api.started(required_capabilities=[capability])
     for wrong in "nope", "01234567-89ab-cdef-0123-456789abcdef":

@@ -83,6 +83,17 @@ def test_search_takes_wildcards_literally(api):
     assert titles == ["fifty % off"]
 
 
+def test_an_item_of_a_batch_that_is_no_task_leaves_the_others(api):
+    items = [{"title": "good"}, {"title": "x", "zork": 1}, {"title": 5}, {}, 7, {"title": "x", "metadata": {"m": "x" * 20000}},
+             {"title": "x", "priority": "huge"}, {"title": "good too", "start": True}]
+    answer = api.post("/v1/tasks/batch", {"items": items}, 200)["items"]
+    assert [item["ok"] for item in answer] == [True] + [False] * 6 + [True]
+    assert [item["error"]["code"] for item in answer[1:7]] == ["unknown_field", "validation_failed", "validation_failed", "validation_failed",
+                                                               "payload_too_large", "validation_failed"]
+    assert answer[1]["error"]["field"] == "items[1].zork" and answer[3]["error"]["field"] == "items[3].title"
+    assert [t["title"] for t in api.get("/v1/tasks")["items"]][:2] == ["good too", "good"]
+
+
 def test_batch_answers_each_item_in_order(api):
     items = api.post("/v1/tasks/batch", {"items": [
         {"title": "one"}, {"title": " "}, {"title": "three", "start": True}]}, 200)["items"]

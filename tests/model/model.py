@@ -202,8 +202,7 @@ class Model:
         """What is looked at before anything is looked up: the key's scopes, the body's shape."""
         if SCOPES.get(op["do"], WRITE) not in ACTORS[op["by"]].scopes:
             raise Refused(403, "permission_denied")
-        for body in [op.get("body", {})] + [item.get("body", {}) for item in op.get("items", ())]:
-            self.check_shape(body, op["do"] == "patch")
+        self.check_shape(op.get("body", {}), op["do"] == "patch")
 
     def once(self, op, number):
         """With an Idempotency-Key what was done is not done again; what was refused left nothing."""
@@ -508,6 +507,7 @@ class Model:
 
     def outcome(self, act, op):
         try:
+            self.check_shape(op.get("body", {}), False)
             act(op)
         except Refused as no:
             return no.code
