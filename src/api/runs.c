@@ -285,10 +285,11 @@ static enum err reply_run(struct request *r, struct tx *tx, struct run *run)
         return request_reply(r, 200, &run_record, run);
 }
 
-/* A result or metadata must not carry a claim token out of its lease. */
+/* A result or metadata must not carry a claim token out of its lease: no member of that name, in any
+ * case.  The text is compact, so a colon follows a member's name and no value. */
 static enum err no_token(struct request *r, struct str json, const char *field)
 {
-        if (json.p && str_contains(json, STR("\"claim_token\"")))
+        if (json.p && str_contains(str_lower(&r->scope.arena, json), STR("\"claim_token\":")))
                 return fail_field(&r->scope, field, ERR_VALIDATION,
                                   "%s must not hold a member named claim_token", field);
         return ERR_OK;

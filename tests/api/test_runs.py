@@ -74,6 +74,11 @@ def test_the_token_may_stand_in_a_header_and_never_in_a_result(api, capability):
     path = f"/v1/runs/{claim['run']['id']}/complete"
     api.problem("POST", path, 400, "validation_failed",
                 holder(claim, result={"a": [{"claim_token": "x"}]}))
+    api.problem("POST", path, 400, "validation_failed", holder(claim, result={"a": {"Claim_Token": 1}}))
+    kept = {"field": "claim_token", "text": '"claim_token":'}
+    assert api.post(path, holder(claim, result=kept), 200)["result"] == kept
+    claim = api.claimed(capability)
+    path = f"/v1/runs/{claim['run']['id']}/complete"
     done = api.request("POST", path, {"result": 1}, 200,
                        headers={"X-Claim-Token": claim["claim_token"]})
     assert claim["claim_token"] not in done.text
