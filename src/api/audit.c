@@ -7,16 +7,7 @@ static void render_audit(struct request *r, struct json_out *j)
         const struct str *head = r->reply_value;
 
         json_begin_object(j);
-        json_key(j, "items");
-        json_begin_list(j);
-        for (size_t i = 0; i < r->items.n; i++)
-                json_record(j, &audit_record, (const struct audit_entry *)r->items.items + i);
-        json_end_list(j);
-        json_key(j, "next_cursor");
-        if (r->next_cursor)
-                json_put_id(j, "cur", r->next_cursor);
-        else
-                json_put_null(j);
+        request_put_page(r, j);
         if (head->p) {
                 json_key(j, "head");
                 json_put_str(j, *head);

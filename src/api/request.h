@@ -79,6 +79,8 @@ enum err request_reply(struct request *, int status, const struct record *, cons
 /* {"items":[…],"next_cursor":…}; id_offset is where the id of an item is, for the cursor. */
 enum err request_reply_list(struct request *, const struct record *, struct list, int limit,
                             size_t id_offset);
+/* The members of that answer, for one that has more. */
+void request_put_page(struct request *, struct json_out *);
 
 /* One item of a batch: its members, or its problem. */
 struct batch_item {
@@ -118,7 +120,7 @@ enum err query_page(struct request *, int *limit, int64_t *before) NODISCARD;
 /* The fence of a lease-holder's call: header X-Claim-Token or the body's claim_token. */
 struct fence request_fence(struct request *, struct str body_token);
 
-/* A page of events by ?after_sequence=, ?limit=, ?descending= and ?event_type=. */
+/* A page of events by ?after_sequence=, ?limit=, ?cursor=, ?descending= and ?event_type=. */
 enum err reply_events(struct request *, struct tx *, int64_t tree, int64_t task, int64_t run);
 
 /* Bodies that several resources take. */

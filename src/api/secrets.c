@@ -19,24 +19,12 @@ static enum err put_secret(struct request *r, struct tx *tx)
         return secret_put(tx, &r->by, r->params[0], b->value);
 }
 
-static void render_secrets(struct request *r, struct json_out *j)
-{
-        json_begin_object(j);
-        json_key(j, "items");
-        json_begin_list(j);
-        for (size_t i = 0; i < r->items.n; i++)
-                json_record(j, &secret_record, (const struct secret *)r->items.items + i);
-        json_end_list(j);
-        json_key(j, "next_cursor");
-        json_put_null(j);
-        json_end_object(j);
-}
-
 static enum err list_secrets(struct request *r, struct tx *tx)
 {
-        r->status = 200;
-        r->render = render_secrets;
-        return secret_list(tx, &r->by, &r->items);
+        struct list items;
+        enum err e = secret_list(tx, &r->by, &items);
+
+        return e ? e : request_reply_list(r, &secret_record, items, (int)items.n, 0);
 }
 
 static enum err delete_secret(struct request *r, struct tx *tx)

@@ -192,8 +192,12 @@ static enum err read_events(struct page *page, struct tx *tx)
 {
         const struct topic *t = &page->topic;
         struct list list;
-        enum err e = events_read(tx, t->tree, page->from, 0, t->task, t->run, false, 0,
-                                 PAGE, &list);
+        const struct event_page wanted = { .tree = t->tree,
+                                           .task = t->task,
+                                           .run = t->run,
+                                           .after = page->from,
+                                           .limit = PAGE };
+        enum err e = events_read(tx, &wanted, &list);
         size_t gap;
 
         /* Nothing is missing before an event that is the next one. */

@@ -562,49 +562,30 @@ static enum err resume_task(struct request *r, struct tx *tx)
 
 /* ---- timeline ---- */
 
-static void render_events(struct request *r, struct json_out *j)
-{
-        json_begin_object(j);
-        json_key(j, "items");
-        json_begin_list(j);
-        for (size_t i = 0; i < r->items.n; i++)
-                json_record(j, &event_record, (const struct event *)r->items.items + i);
-        json_end_list(j);
-        json_key(j, "next_cursor");
-        if (r->next_cursor)
-                json_put_str(j, arena_printf(&r->scope.arena, "%lld", (long long)r->next_cursor));
-        else
-                json_put_null(j);
-        json_end_object(j);
-}
-
 enum err reply_events(struct request *r, struct tx *tx, int64_t tree, int64_t task, int64_t run)
 {
-        int64_t after = 0, cursor = 0, limit = 200;
-        bool descending = false;
-        int type = 0;
-        enum err e = query_int(r, "after_sequence", 0, INT64_MAX, &after);
+        struct event_page page = { .tree = tree, .task = task, .run = run };
+        int64_t limit = 200;
+        struct str cursor = request_query(r, "cursor");
+        struct list items = { 0 };
+        enum err e = query_int(r, "after_sequence", 0, INT64_MAX, &page.after);
 
         if (!e)
                 e = query_int(r, "limit", 1, 1000, &limit);
         if (!e)
-                e = query_enum(r, "event_type", &event_names, &type);
+                e = query_enum(r, "event_type", &event_names, &page.type);
         if (!e)
-                e = query_flag(r, "descending", &descending);
-        if (!e && query_int(r, "cursor", 1, INT64_MAX, &cursor))
+                e = query_flag(r, "descending", &page.descending);
+        if (!e && cursor.n &&
+            !id_parse("cur", cursor, page.descending ? &page.before : &page.after))
                 e = fail_field(&r->scope, "cursor", ERR_INVALID_CURSOR,
                                "cursor must be the next_cursor of an earlier page");
-        if (!e && !descending && cursor > after)
-                after = cursor;
+        page.limit = (int)limit + 1;
         if (!e)
-                e = events_read(tx, tree, after, descending ? cursor : 0, task, run, descending, type,
-                                (int)limit, &r->items);
-        r->status = 200;
-        r->render = render_events;
-        r->next_cursor = !e && r->items.n == (size_t)limit ?
-                                 ((struct event *)r->items.items)[r->items.n - 1].sequence :
-                                 0;
-        return e;
+                e = events_read(tx, &page, &items);
+        return e ? e :
+                   request_reply_list(r, &event_record, items, (int)limit,
+                                      offsetof(struct event, sequence));
 }
 
 static enum err get_timeline(struct request *r, struct tx *tx)

@@ -41,24 +41,12 @@ static enum err post_workspace(struct request *r, struct tx *tx)
         return e ? e : request_reply(r, 201, &workspace_record, w);
 }
 
-static void render_workspaces(struct request *r, struct json_out *j)
-{
-        json_begin_object(j);
-        json_key(j, "items");
-        json_begin_list(j);
-        for (size_t i = 0; i < r->items.n; i++)
-                json_record(j, &workspace_record, (const struct workspace *)r->items.items + i);
-        json_end_list(j);
-        json_key(j, "next_cursor");
-        json_put_null(j);
-        json_end_object(j);
-}
-
 static enum err list_workspaces(struct request *r, struct tx *tx)
 {
-        r->status = 200;
-        r->render = render_workspaces;
-        return workspace_list(tx, &r->by, &r->items);
+        struct list items;
+        enum err e = workspace_list(tx, &r->by, &items);
+
+        return e ? e : request_reply_list(r, &workspace_record, items, (int)items.n, 0);
 }
 
 static enum err get_workspace(struct request *r, struct tx *tx)

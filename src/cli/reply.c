@@ -313,3 +313,12 @@ enum err show_post(struct cli *cli, const char *path, struct str body, const cha
         show_object(cli, &response, reply);
         return ERR_OK;
 }
+
+enum err show_post_reason(struct cli *cli, const char *path, const char *member)
+{
+        struct body body;
+
+        body_begin(&body);
+        body_text(&body, "reason", cli_option(cli, "reason"));
+        return show_post(cli, path, body_end(cli, &body), member);
+}

@@ -49,6 +49,8 @@ enum err show_list(struct cli *, struct path *, const struct column *, size_t n)
 enum err show_get(struct cli *, const char *path) NODISCARD;
 /* POST path; table: the object, or its member named here when it has one. */
 enum err show_post(struct cli *, const char *path, struct str body, const char *member) NODISCARD;
+/* The same with what --reason says. */
+enum err show_post_reason(struct cli *, const char *path, const char *member) NODISCARD;
 enum err show_patch(struct cli *, const char *path, struct str body) NODISCARD;
 /* DELETE path; table: a word. */
 enum err show_delete(struct cli *, const char *path) NODISCARD;

@@ -193,15 +193,9 @@ enum err command_runs_events(struct cli *cli)
 /* POST /v1/runs/ID/verb with --reason. */
 static enum err post_reason(struct cli *cli, const char *verb)
 {
-        struct body body;
         enum err e = connect_server(cli);
 
-        if (e)
-                return e;
-        body_begin(&body);
-        body_text(&body, "reason", cli_option(cli, "reason"));
-        return show_post(cli, path_of(cli, "/v1/runs/", cli->args[0], verb), body_end(cli, &body),
-                         "run");
+        return e ? e : show_post_reason(cli, path_of(cli, "/v1/runs/", cli->args[0], verb), "run");
 }
 
 enum err command_runs_cancel(struct cli *cli)

@@ -12,26 +12,18 @@ enum err command_scheduler_status(struct cli *cli)
         return e ? e : show_get(cli, "/v1/scheduler");
 }
 
-static enum err post_reason(struct cli *cli, const char *path)
-{
-        struct body body;
-        enum err e = connect_server(cli);
-
-        if (e)
-                return e;
-        body_begin(&body);
-        body_text(&body, "reason", cli_option(cli, "reason"));
-        return show_post(cli, path, body_end(cli, &body), NULL);
-}
-
 enum err command_scheduler_pause(struct cli *cli)
 {
-        return post_reason(cli, "/v1/scheduler/pause");
+        enum err e = connect_server(cli);
+
+        return e ? e : show_post_reason(cli, "/v1/scheduler/pause", NULL);
 }
 
 enum err command_scheduler_resume(struct cli *cli)
 {
-        return post_reason(cli, "/v1/scheduler/resume");
+        enum err e = connect_server(cli);
+
+        return e ? e : show_post_reason(cli, "/v1/scheduler/resume", NULL);
 }
 
 enum err command_scheduler_drain(struct cli *cli)

@@ -141,15 +141,10 @@ enum err command_task_get(struct cli *cli)
 
 enum err command_task_cancel(struct cli *cli)
 {
-        struct body body;
         enum err e = connect_server(cli);
 
-        if (e)
-                return e;
-        body_begin(&body);
-        body_text(&body, "reason", cli_option(cli, "reason"));
-        return show_post(cli, path_of(cli, "/v1/tasks/", cli->args[0], "/cancel"),
-                         body_end(cli, &body), "task");
+        return e ? e :
+                   show_post_reason(cli, path_of(cli, "/v1/tasks/", cli->args[0], "/cancel"), "task");
 }
 
 enum err command_task_retry(struct cli *cli)
@@ -213,11 +208,9 @@ enum err command_task_resume(struct cli *cli)
 
 static enum err delete_at(struct cli *cli, const char *path)
 {
-        const struct http_call call = { .method = "DELETE", .path = path };
-        struct http_response response;
         enum err e = connect_server(cli);
 
-        return e ? e : send_call(cli, &call, &response);
+        return e ? e : show_delete(cli, path);
 }
 
 enum err command_task_delete(struct cli *cli)

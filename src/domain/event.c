@@ -122,12 +122,11 @@ struct str payload_change(struct tx *tx, const char *from, const char *to)
         return arena_printf(&tx_scope(tx)->arena, "{\"from\":\"%s\",\"to\":\"%s\"}", from, to);
 }
 
-enum err events_read(struct tx *tx, int64_t tree, int64_t after, int64_t before, int64_t task,
-                     int64_t run, bool descending, int type, int limit, struct list *out)
+enum err events_read(struct tx *tx, const struct event_page *p, struct list *out)
 {
-        enum err e = tx_all(tx, descending ? SQL_EVENT_PAGE_DESC : SQL_EVENT_PAGE, out, INT(tree),
-                            INT(after), INT(task), INT(run), INT(type), INT(limit),
-                            INT(before ? before : INT64_MAX));
+        enum err e = tx_all(tx, p->descending ? SQL_EVENT_PAGE_DESC : SQL_EVENT_PAGE, out,
+                            INT(p->tree), INT(p->after), INT(p->task), INT(p->run), INT(p->type),
+                            INT(p->limit), INT(p->before ? p->before : INT64_MAX));
         struct event *event = out->items;
 
         for (size_t i = 0; !e && i < out->n; i++)

@@ -48,9 +48,13 @@ enum err events_append(struct tx *, struct events *) NODISCARD;
 struct str payload_said(struct tx *, const char *key, struct str value, struct str metadata);
 struct str payload_change(struct tx *, const char *from, const char *to);
 
-/* Events of a tree after a number and before another one (0 = to the end); run 0 = all, task 0 = all. */
-enum err events_read(struct tx *, int64_t tree, int64_t after, int64_t before, int64_t task,
-                     int64_t run, bool descending, int type, int limit, struct list *) NODISCARD;
+struct event_page {
+        int64_t tree, task, run; /* task, run: 0 = all of the tree */
+        int64_t after, before;   /* numbers; before 0 = to the end */
+        bool descending;
+        int type, limit;         /* type 0 = any */
+};
+enum err events_read(struct tx *, const struct event_page *, struct list *) NODISCARD;
 /* The newest number of a tree. */
 enum err events_head(struct tx *, int64_t tree, int64_t *seq) NODISCARD;
 /* The oldest one that is still there; 0 when the tree is gone. */

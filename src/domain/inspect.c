@@ -126,12 +126,15 @@ struct run_view run_view(struct tx *tx, const struct run *run)
 
 enum err task_events(struct tx *tx, const struct task *task, int limit, struct list *out)
 {
+        struct event_page page = { .tree = task->tree_id,
+                                   .task = task->id == task->tree_id ? 0 : task->id,
+                                   .descending = true,
+                                   .limit = limit };
         int64_t head = 0;
         enum err e = events_head(tx, task->tree_id, &head);
 
-        return e ? e :
-                   events_read(tx, task->tree_id, head > EVENTS_BACK ? head - EVENTS_BACK : 0, 0,
-                               task->id == task->tree_id ? 0 : task->id, 0, true, 0, limit, out);
+        page.after = head > EVENTS_BACK ? head - EVENTS_BACK : 0;
+        return e ? e : events_read(tx, &page, out);
 }
 
 enum err task_view(struct tx *tx, const struct task *task, const struct list *events,

@@ -67,7 +67,7 @@ static enum err erase_runs(struct tx *tx, struct expiry *x, int64_t task, bool *
                 int64_t *runs;
 
                 e = tx_number_rows(tx, SQL_RETENTION_RUNS, &runs, &n, 1, args, LENGTH(args));
-                for (size_t i = 0; !e && n == RUNS && i < n && *x->left > 0; i++)
+                for (size_t i = 0; !e && n == RUNS && *x->left > 0 && i < n; i++)
                         e = erase_run(tx, x, runs[i]);
         }
         *all = n < RUNS;
@@ -143,7 +143,7 @@ static enum err expire(struct tx *tx, struct expiry *x, int64_t cutoff, bool *do
 
                 e = tx_all(tx, SQL_RETENTION_LEAVES, &leaves, INT(x->root), INT(LEAVES));
                 task = leaves.items;
-                for (size_t i = 0; !e && i<leaves.n && * x->left> 0; i++)
+                for (size_t i = 0; !e && *x->left > 0 && i < leaves.n; i++)
                         e = erase_task(tx, x, &task[i]);
         }
         *done = x->gone;
@@ -183,7 +183,7 @@ static enum err look(struct tx *tx, struct domain *d, int64_t cutoff, int64_t *l
         enum err e = next_page(tx, r, cutoff, &rows, &n);
 
         *left -= 1;
-        for (i = 0; !e && done && i<n && * left> 0; i++) {
+        for (i = 0; !e && done && *left > 0 && i < n; i++) {
                 const int64_t *row = rows + 3 * i;
                 struct expiry x = { .domain = d, .root = row[0], .left = left };
 

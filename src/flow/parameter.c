@@ -40,12 +40,76 @@ static double number_of(struct value v)
 
 static bool all_of(struct value v, enum value_kind kind)
 {
-        if (v.kind != VALUE_LIST)
-                return false;
-        for (size_t i = 0; i < v.list->n; i++)
+        for (size_t i = 0; v.kind == VALUE_LIST && i < v.list->n; i++)
                 if (v.list->items[i].kind != kind)
                         return false;
+        return v.kind == VALUE_LIST;
+}
+
+static bool is_any(struct value v)
+{
+        (void)v;
         return true;
+}
+
+static bool is_text(struct value v)
+{
+        return v.kind == VALUE_STRING;
+}
+
+static bool is_int(struct value v)
+{
+        return v.kind == VALUE_INT;
+}
+
+static bool is_bool(struct value v)
+{
+        return v.kind == VALUE_BOOL;
+}
+
+static bool is_list(struct value v)
+{
+        return v.kind == VALUE_LIST;
+}
+
+static bool is_map(struct value v)
+{
+        return v.kind == VALUE_MAP;
+}
+
+static bool is_texts(struct value v)
+{
+        return all_of(v, VALUE_STRING);
+}
+
+static bool is_ints(struct value v)
+{
+        return all_of(v, VALUE_INT);
+}
+
+static bool is_target(struct value v)
+{
+        return is_int(v) || is_text(v);
+}
+
+static bool is_one_of(struct value v, const char *a, const char *b)
+{
+        return is_text(v) && (str_is(v.text, a) || str_is(v.text, b));
+}
+
+static bool is_join(struct value v)
+{
+        return is_one_of(v, "all", "any");
+}
+
+static bool is_join_failure(struct value v)
+{
+        return is_one_of(v, "fail_fast", "wait_all");
+}
+
+static bool is_sub_failure(struct value v)
+{
+        return is_one_of(v, "fail", "continue");
 }
 
 static bool is_text_map(struct value v)
@@ -125,81 +189,48 @@ static bool is_hosts(struct value v)
         return v.kind == VALUE_LIST;
 }
 
-static const char *type_problem(enum param_type type, struct value v)
+static bool is_secret_environment(struct value v)
 {
-        switch (type) {
-        case PARAM_TEXT:
-        case PARAM_CONDITION:
-        case PARAM_REFERENCE:
-        case PARAM_NAME:
-                return v.kind == VALUE_STRING ? NULL : "must be text";
-        case PARAM_INT:
-                return v.kind == VALUE_INT ? NULL : "must be a whole number";
-        case PARAM_NUMBER:
-                return is_number(v) ? NULL : "must be a number";
-        case PARAM_BOOL:
-                return v.kind == VALUE_BOOL ? NULL : "must be true or false";
-        case PARAM_TEXTS:
-                return all_of(v, VALUE_STRING) ? NULL : "must be a list of texts";
-        case PARAM_INTS:
-                return all_of(v, VALUE_INT) ? NULL : "must be a list of whole numbers";
-        case PARAM_TEXT_MAP:
-                return is_text_map(v) ? NULL : "must be an object whose values are texts";
-        case PARAM_MAP:
-                return v.kind == VALUE_MAP ? NULL : "must be an object";
-        case PARAM_ENVIRONMENT:
-                return is_environment(v) ? NULL :
-                                           "must be an object of texts whose names are letters,"
-                                           " digits and _";
-        case PARAM_LIST:
-        case PARAM_STEPS:
-        case PARAM_BRANCHES:
-                return v.kind == VALUE_LIST ? NULL : "must be a list";
-        case PARAM_RISK:
-                return is_risk(v) ? NULL : "must be low, medium, high or critical";
-        case PARAM_JOIN:
-                return v.kind == VALUE_STRING && (str_is(v.text, "all") || str_is(v.text, "any")) ?
-                               NULL :
-                               "must be all or any";
-        case PARAM_JOIN_FAILURE:
-                return v.kind == VALUE_STRING &&
-                                       (str_is(v.text, "fail_fast") || str_is(v.text, "wait_all")) ?
-                               NULL :
-                               "must be fail_fast or wait_all";
-        case PARAM_SUB_FAILURE:
-                return v.kind == VALUE_STRING &&
-                                       (str_is(v.text, "fail") || str_is(v.text, "continue")) ?
-                               NULL :
-                               "must be fail or continue";
-        case PARAM_TARGET:
-                return v.kind == VALUE_INT || v.kind == VALUE_STRING ?
-                               NULL :
-                               "must be the index or the id of a later step";
-        case PARAM_METHOD:
-                return is_method(v) ? NULL :
-                                      "must be GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS";
-        case PARAM_USERNAME:
-                return is_username(v) ? NULL : "must be text of one line without a colon";
-        case PARAM_SECRET:
-                return is_secret(v) ? NULL : "must be the name of a secret, written out";
-        case PARAM_SECRET_MAP:
-                return is_secret_map(v) ? NULL :
-                                          "must be an object whose values are names of secrets,"
-                                          " written out";
-        case PARAM_SECRET_ENVIRONMENT:
-                return is_secret_map(v) && is_environment(v) ?
-                               NULL :
-                               "must be an object of names of secrets, written out, by variables"
-                               " of letters, digits and _";
-        case PARAM_HOSTS:
-                return is_hosts(v) ? NULL :
-                                     "must be a list of hosts, written out: name, *.name, either"
-                                     " with :port";
-        case PARAM_ANY:
-                return NULL;
-        }
-        return NULL;
+        return is_secret_map(v) && is_environment(v);
 }
+
+static const struct {
+        bool (*fits)(struct value);
+        const char *must;
+} types[] = {
+        [PARAM_TEXT] = { is_text, "must be text" },
+        [PARAM_INT] = { is_int, "must be a whole number" },
+        [PARAM_NUMBER] = { is_number, "must be a number" },
+        [PARAM_BOOL] = { is_bool, "must be true or false" },
+        [PARAM_TEXTS] = { is_texts, "must be a list of texts" },
+        [PARAM_INTS] = { is_ints, "must be a list of whole numbers" },
+        [PARAM_TEXT_MAP] = { is_text_map, "must be an object whose values are texts" },
+        [PARAM_ENVIRONMENT] = { is_environment,
+                                "must be an object of texts whose names are letters, digits and _" },
+        [PARAM_MAP] = { is_map, "must be an object" },
+        [PARAM_LIST] = { is_list, "must be a list" },
+        [PARAM_ANY] = { is_any, "" },
+        [PARAM_RISK] = { is_risk, "must be low, medium, high or critical" },
+        [PARAM_METHOD] = { is_method, "must be GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS" },
+        [PARAM_USERNAME] = { is_username, "must be text of one line without a colon" },
+        [PARAM_SECRET] = { is_secret, "must be the name of a secret, written out" },
+        [PARAM_SECRET_MAP] = { is_secret_map,
+                               "must be an object whose values are names of secrets, written out" },
+        [PARAM_SECRET_ENVIRONMENT] = { is_secret_environment,
+                                       "must be an object of names of secrets, written out, by"
+                                       " variables of letters, digits and _" },
+        [PARAM_HOSTS] = { is_hosts, "must be a list of hosts, written out: name, *.name, either with"
+                                    " :port" },
+        [PARAM_JOIN] = { is_join, "must be all or any" },
+        [PARAM_JOIN_FAILURE] = { is_join_failure, "must be fail_fast or wait_all" },
+        [PARAM_SUB_FAILURE] = { is_sub_failure, "must be fail or continue" },
+        [PARAM_NAME] = { is_text, "must be text" },
+        [PARAM_CONDITION] = { is_text, "must be text" },
+        [PARAM_TARGET] = { is_target, "must be the index or the id of a later step" },
+        [PARAM_STEPS] = { is_list, "must be a list" },
+        [PARAM_BRANCHES] = { is_list, "must be a list" },
+        [PARAM_REFERENCE] = { is_text, "must be text" },
+};
 
 /* What min and max bound: a number itself, or the length of a text, list or object. */
 static bool measure(struct value v, double *size, const char **unit)
@@ -220,11 +251,11 @@ static bool measure(struct value v, double *size, const char **unit)
 static void check_value(struct problems *problems, struct str path, const struct param *p,
                         struct value v)
 {
-        const char *wrong = type_problem(p->type, v), *unit;
+        const char *unit;
         double size;
 
-        if (wrong) {
-                problem_add(problems, path, "type", NULL, "%s", wrong);
+        if (!types[p->type].fits(v)) {
+                problem_add(problems, path, "type", NULL, "%s", types[p->type].must);
                 return;
         }
         if ((!p->min && !p->max) || !measure(v, &size, &unit))

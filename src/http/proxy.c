@@ -184,12 +184,17 @@ static bool read_head(struct connection *c)
 static void note_refusal(struct proxy *p, const struct egress_url *to)
 {
         char line[NAME_KEPT];
-        int n = snprintf(line, sizeof(line), STR_FMT ":%d\n", STR_ARG(to->host), to->port);
+        int n = snprintf(line, sizeof(line), STR_FMT ":%d", STR_ARG(to->host), to->port);
+        struct str seen, rest, name = { line, n < NAME_KEPT ? (size_t)n : NAME_KEPT - 1 };
 
         pthread_mutex_lock(&p->lock);
-        if (n > 0 && n < NAME_KEPT && p->n_refused < PROXY_REFUSED_KEPT &&
-            !str_contains(buf_view(&p->refused), (struct str){ line, (size_t)n })) {
-                buf_bytes(&p->refused, line, (size_t)n);
+        rest = buf_view(&p->refused);
+        do
+                seen = str_cut(rest, '\n', &rest);
+        while (rest.p && !str_eq(seen, name));
+        if (!rest.p && p->n_refused < PROXY_REFUSED_KEPT) {
+                buf_str(&p->refused, name);
+                buf_char(&p->refused, '\n');
                 p->n_refused++;
         }
         pthread_mutex_unlock(&p->lock);

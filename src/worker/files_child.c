@@ -150,16 +150,24 @@ static int open_parent(const struct helper *h, const char **name)
 
 /* ---- operations ---- */
 
-static void usage(const struct helper *h, int64_t *bytes, int64_t *count)
+/* All of the workspace, following no link and leaving no file system. */
+static FTS *open_walk(const struct helper *h)
 {
         static char here[] = ".";
         char *const roots[] = { here, NULL };
-        FTS *walk;
+        FTS *walk = fchdir(h->root) ? NULL : fts_open(roots, FTS_PHYSICAL | FTS_XDEV, NULL);
+
+        if (!walk)
+                refuse(h, "walk");
+        return walk;
+}
+
+static void usage(const struct helper *h, int64_t *bytes, int64_t *count)
+{
+        FTS *walk = open_walk(h);
         FTSENT *entry;
 
         *bytes = *count = 0;
-        if (fchdir(h->root) || !(walk = fts_open(roots, FTS_PHYSICAL | FTS_XDEV, NULL)))
-                refuse(h, "walk");
         while ((entry = fts_read(walk))) {
                 if (entry->fts_info == FTS_DNR && entry->fts_errno == EACCES)
                         /* Not counted would be a way around the quota. */
@@ -176,13 +184,9 @@ static void usage(const struct helper *h, int64_t *bytes, int64_t *count)
 /* What is in a directory goes before it; one that its owner has closed to itself is opened. */
 static void clear(const struct helper *h, int64_t most, int64_t *removed, int64_t *left)
 {
-        static char here[] = ".";
-        char *const roots[] = { here, NULL };
-        FTS *walk;
+        FTS *walk = open_walk(h);
         FTSENT *entry;
 
-        if (fchdir(h->root) || !(walk = fts_open(roots, FTS_PHYSICAL | FTS_XDEV, NULL)))
-                refuse(h, "walk");
         while ((entry = fts_read(walk))) {
                 bool directory = entry->fts_info == FTS_DP;
 

@@ -77,7 +77,8 @@ def test_a_command_reaches_what_its_step_lists_and_nothing_else(world, site):
     here = f"127.0.0.1:{site.port}"
     with web.Site(web.Web) as other:
         (step,) = world.perform(fetch(site.url + "/say", site.url + "/say?status=404&body=gone", other.url + "/say",
-                                      "http://169.254.169.254/", network=[here, "169.254.169.254"]))
+                                      "http://169.254.169.254/", "http://a.b.test:8080/", "http://b.test:8080/",
+                                      network=[here, "169.254.169.254"]))
         if bare(world, step):
             return
         lines = output(step).splitlines()
@@ -85,7 +86,7 @@ def test_a_command_reaches_what_its_step_lists_and_nothing_else(world, site):
         assert lines[2] == f"403 the step's network does not list 127.0.0.1:{other.port}"
         assert lines[3].startswith("403 url: 169.254.169.254 is at 169.254.169.254, where this server must not connect to")
         assert other.requests == [] and len(site.requests) == 2
-        assert step["output"]["refused_hosts"] == [f"127.0.0.1:{other.port}", "169.254.169.254:80"]
+        assert step["output"]["refused_hosts"] == [f"127.0.0.1:{other.port}", "169.254.169.254:80", "a.b.test:8080", "b.test:8080"]
         assert step["sandbox"]["network"] == "proxy"
         assert not {"proxy-connection", "proxy-authorization"} & set(site.requests[0]["headers"])
         assert site.requests[0]["headers"]["host"] == here

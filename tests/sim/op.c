@@ -224,7 +224,9 @@ static enum err run_resume(struct op *op, struct tx *tx)
 
 static enum err run_follow_tree(struct op *op, struct tx *tx)
 {
-        return events_read(tx, op->id, op->after, 0, 0, 0, false, 0, FOLLOW_PAGE, &op->events);
+        const struct event_page page = { .tree = op->id, .after = op->after, .limit = FOLLOW_PAGE };
+
+        return events_read(tx, &page, &op->events);
 }
 
 static enum err run_undeliver(struct op *op, struct tx *tx)
