@@ -122,7 +122,7 @@ MUTANTS = [
     ], ["sim"]),
     Mutant("a claim that nobody heard of is not given back", [
         Edit("src/domain/claim.c", "                        e = run_requeue(tx, &run, &change, by);\n",
-             "                        e = change.to == RUN_QUEUED ? ERR_OK : to_queue(tx, &run, &change, by);\n"),
+             "                        e = change.to == RUN_QUEUED ? ERR_OK : run_requeue(tx, &run, &change, by);\n"),
     ], ["sim"]),
     Mutant("an expired lease is not counted", [
         Edit("src/domain/claim.c", "        run->recoveries += !boot;\n", ""),
