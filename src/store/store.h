@@ -27,7 +27,11 @@ struct store_options {
         int64_t server;   /* 0..1023: part of every id */
         void *context;    /* tx_context(): what operations see */
         void *hooks;      /* first argument of what follows */
-        /* On the writing thread, after COMMIT and before the calls of the batch hear of it. */
+        /* On the writing thread, before COMMIT, once for every hint: parked calls that what the batch
+         * has made can serve are to be resubmitted, and are served in the same transaction.  A hint
+         * that needs nothing more becomes HINT_NONE. */
+        void (*ready)(void *hooks, struct hint *, size_t n);
+        /* On the writing thread, after COMMIT, when the calls of the batch have been answered. */
         void (*committed)(void *hooks, const struct hint *, size_t n);
         /* On the writing thread, where calls of a batch are undone singly: what the operations have
          * cached up to now stays, unless the whole batch is undone. */
