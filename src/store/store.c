@@ -249,8 +249,6 @@ enum err store_open(struct scope *scope, const struct store_options *options, st
         e = migrate(&store->tx, own, options->migrations, options->n_migrations);
         if (!e)
                 e = names_load(&store->tx, own);
-        if (!e)
-                e = engine_prepare_all(scope, store->writer);
         if (e) {
                 store_close(store);
                 return e;

@@ -48,11 +48,12 @@ struct store_options {
         int tick_ms;
 };
 
-/* Opens, migrates, prepares every statement.  Refuses a database of a newer program. */
+/* Opens and migrates.  Refuses a database of a newer program. */
 enum err store_open(struct scope *, const struct store_options *, struct store **) NODISCARD;
 void store_close(struct store *); /* after store_stop(); checkpoints */
 
-enum err store_start(struct scope *, struct store *) NODISCARD; /* the threads */
+/* The threads; the writer prepares every statement before it serves. */
+enum err store_start(struct scope *, struct store *) NODISCARD;
 void store_stop(struct store *); /* serves what is queued, then joins the threads */
 
 /* Queues a call; false when the queue is full, or so late that the caller would not wait for its

@@ -487,7 +487,10 @@ static bool writer_wait(struct store *store)
 void *writer_main(void *arg)
 {
         struct store *store = arg;
+        enum err e = engine_prepare_all(&store->scope, store->writer);
 
+        if (e)
+                broke(store, e, "store_broken");
         while (writer_wait(store))
                 writer_turn(store);
         return NULL;
