@@ -80,7 +80,7 @@ SANITIZERS = ASAN_OPTIONS=detect_leaks=1:quarantine_size_mb=64 UBSAN_OPTIONS=hal
 	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 
 asan: setup ## the tests under AddressSanitizer, LeakSanitizer and UBSan; SUITES="units tests/api"
-	@test -f build-asan/build.ninja || meson setup build-asan -Db_sanitize=address,undefined >/dev/null
+	@test -f build-asan/build.ninja || meson setup build-asan -Doptimization=1 -Db_sanitize=address,undefined >/dev/null
 	@ninja -C build-asan --quiet
 	@$(SANITIZERS) PYTHON=$(PYTHON) tests/run build-asan $(SUITES)
 
