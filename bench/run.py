@@ -176,7 +176,7 @@ def raw_once(tools, beside, what, seconds):
 def life_cycles(tools, baton, seconds):
     """Life-cycles a second, and the KiB that one leaves in the database."""
     server = Server(baton)
-    rate = rates(tools, server, "e2e", connections=2, seconds=seconds)
+    rate = rates(tools, server, "e2e", connections=16, seconds=seconds)
     server.stop()
     runs, ended = sqlite3.connect(server.data / "baton.db").execute(
         "SELECT count(*), count(ended_at) FROM run").fetchone()
