@@ -2,9 +2,10 @@
  * What SQLite alone makes of the rows of a run: the same tables, indexes, pragmas and group commit as
  * the server, and nothing else.  Prints one line of JSON.
  *
- *   raw creates|lifecycles FILE SECONDS SCHEMA.sql…
+ *   raw creates|singles|lifecycles FILE SECONDS SCHEMA.sql…
  *
  * creates: a task with its run, its lane entry and two events; 64 to a transaction.
+ * singles: the same, each in a transaction of its own.
  * lifecycles: the same, then claimed and completed (five events in all); 1,000 to a transaction, for
  * the server commits at once what its clients ask by the hundred.  Rows are not read.
  */
@@ -308,12 +309,14 @@ int main(int argc, char **argv)
 {
         double began, took, seconds;
         bool whole;
+        int each;
 
         if (argc < 5) {
-                fprintf(stderr, "usage: raw creates|lifecycles FILE SECONDS SCHEMA.sql...\n");
+                fprintf(stderr, "usage: raw creates|singles|lifecycles FILE SECONDS SCHEMA.sql...\n");
                 return 2;
         }
         whole = strcmp(argv[1], "lifecycles") == 0;
+        each = strcmp(argv[1], "singles") == 0 ? 1 : CREATES;
         seconds = atof(argv[3]);
         open_database(argv[2], argv + 4);
         prepare_all();
@@ -323,8 +326,8 @@ int main(int argc, char **argv)
                 if (whole) {
                         lifecycles();
                 } else {
-                        in_one(create, serial, CREATES);
-                        serial += CREATES;
+                        in_one(create, serial, each);
+                        serial += each;
                 }
                 took = now() - began;
         } while (took < seconds);

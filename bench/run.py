@@ -294,6 +294,7 @@ def main():
     put("create_c64", rates(tools, server, "create", connections=64, seconds=seconds), "1/s")
     put("create_c64_keyed", rates(tools, server, "create", "-i", connections=64, seconds=seconds),
         "1/s")
+    put("raw_singles", raw(tools, baton.parent, "singles", seconds), "1/s")
     put("create_c1", rates(tools, server, "create", seconds=seconds), "1/s")
     put("create_batch", rates(tools, server, "batch", connections=2, seconds=seconds), "tasks/s")
     server.stop()
