@@ -1,0 +1,18 @@
+#include "cli/commands.h"
+#include "cli/reply.h"
+
+/* Of this program; what a server is, it says itself: GET /v1/version. */
+enum err command_version(struct cli *cli)
+{
+        struct body body;
+
+        if (cli->format == OUTPUT_TABLE) {
+                fprintf(cli->out.to, "baton %s\n", BATON_VERSION);
+                return ERR_OK;
+        }
+        body_begin(&body);
+        body_text(&body, "name", "baton");
+        body_text(&body, "version", BATON_VERSION);
+        fprintf(cli->out.to, STR_FMT "\n", STR_ARG(body_end(cli, &body)));
+        return ERR_OK;
+}
