@@ -5,6 +5,7 @@
 enum err command_version(struct cli *cli)
 {
         struct body body;
+        struct str text;
 
         if (cli->format == OUTPUT_TABLE) {
                 fprintf(cli->out.to, "baton %s\n", BATON_VERSION);
@@ -13,6 +14,7 @@ enum err command_version(struct cli *cli)
         body_begin(&body);
         body_text(&body, "name", "baton");
         body_text(&body, "version", BATON_VERSION);
-        fprintf(cli->out.to, STR_FMT "\n", STR_ARG(body_end(cli, &body)));
+        text = body_end(cli, &body);
+        fprintf(cli->out.to, STR_FMT "\n", STR_ARG(text));
         return ERR_OK;
 }
