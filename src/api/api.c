@@ -302,34 +302,36 @@ static enum err select_workspace(struct request *r, struct tx *tx)
 
 static enum err permitted(struct request *r)
 {
-        static const char *const names[] = { "tasks:read", "tasks:write", "tasks:approve",
-                                             "runs:claim", "admin",       "global:create" };
+        const char *const *names = key_scope_names.text;
 
-        for (unsigned i = 0; i < LENGTH(names); i++)
+        for (unsigned i = 0; names[i]; i++)
                 if ((r->route->scope >> i & 1) && !(r->by.scopes >> i & 1))
                         return fail(&r->scope, ERR_PERMISSION_DENIED,
                                     "this key lacks the scope %s", names[i]);
         return ERR_OK;
 }
 
-/* ---- the body ---- */
+/* ---- query and body ---- */
 
 static enum err parse_body(struct request *r)
 {
-        enum err e;
-
-        if (r->parsed || (!r->route->body && !r->route->prepare))
+        if (r->route->prepare)
+                return r->route->prepare(r);
+        if (!r->route->body)
                 return ERR_OK;
-        if (r->route->prepare) {
-                e = r->route->prepare(r);
-                r->parsed = e == ERR_OK;
-                return e;
-        }
-        if (r->raw_body.n && r->content_type.n && !str_starts(r->content_type, "application/json"))
+        if (r->raw_body.n && r->content_type.n && !request_media_is(r, "application/json"))
                 return fail(&r->scope, ERR_MEDIA_TYPE,
                             "send the body as Content-Type: application/json");
         r->body = arena_alloc(&r->scope.arena, r->route->body->size, 16);
-        e = json_read(&r->scope, r->raw_body, r->route->body, r->body);
+        return json_read(&r->scope, r->raw_body, r->route->body, r->body);
+}
+
+static enum err parse(struct request *r)
+{
+        enum err e = r->parsed ? ERR_OK : request_read_query(r);
+
+        if (!e && !r->parsed)
+                e = parse_body(r);
         r->parsed = e == ERR_OK;
         return e;
 }
@@ -418,10 +420,10 @@ static enum err run(struct call *call, struct tx *tx)
         if (!e && r->route->mode != ROUTE_OPEN)
                 e = permitted(r);
         if (!e)
-                e = parse_body(r);
+                e = parse(r);
         if (e)
                 return e;
-        if (r->idempotency_key.p && (r->route->flags & ROUTE_IDEMPOTENT))
+        if (r->idempotency_key.p)
                 return run_keyed(r, tx);
         return r->route->handle(r, tx);
 }
@@ -537,16 +539,28 @@ static void client_left(struct exchange *x, void *arg)
 
 /* ---- entry ---- */
 
-static struct str copy_header(struct request *r, struct exchange *x, const char *name)
+/* Those that the route reads. */
+static enum err read_headers(struct request *r, struct exchange *x)
 {
-        return str_dup(&r->scope.arena, exchange_header(x, name));
+        for (size_t i = 0; i < REQUEST_HEADERS; i++) {
+                const struct request_header *h = &request_headers[i];
+                struct str *to = (struct str *)(void *)((char *)r + h->offset);
+
+                if (!route_reads(r->route, h))
+                        continue;
+                *to = str_dup(&r->scope.arena, exchange_header(x, h->name));
+                if (to->p && h->max && (to->n < 1 || to->n > h->max))
+                        return fail_field(&r->scope, h->name, ERR_VALIDATION,
+                                          "%s must have 1 to %zu bytes", h->name, h->max);
+        }
+        return ERR_OK;
 }
 
 static enum err read_bearer(struct request *r, struct exchange *x)
 {
         struct str h = exchange_header(x, "authorization");
 
-        if (h.n > 7 && (str_starts(h, "Bearer ") || str_starts(h, "bearer ")))
+        if (str_is_nocase(str_slice(h, 0, 7), "Bearer "))
                 r->bearer = str_dup(&r->scope.arena, str_trim(str_slice(h, 7, h.n)));
         if (r->bearer.n || r->route->mode == ROUTE_OPEN || (r->peer.local_socket && !h.n))
                 return ERR_OK;
@@ -610,12 +624,7 @@ static void read_request(struct request *r, struct exchange *x)
         r->path = str_dup(a, q->path);
         r->query = str_dup(a, q->query);
         r->raw_body = str_dup(a, q->body);
-        r->workspace_header = copy_header(r, x, "x-workspace-id");
-        r->idempotency_key = copy_header(r, x, "idempotency-key");
-        r->content_type = copy_header(r, x, "content-type");
-        r->claim_token = copy_header(r, x, "x-claim-token");
-        r->if_match = copy_header(r, x, "if-match");
-        r->last_event_id = copy_header(r, x, "last-event-id");
+        r->content_type = str_dup(a, exchange_header(x, "content-type"));
 }
 
 static enum err prepare(struct request *r, struct exchange *x)
@@ -636,16 +645,15 @@ static enum err prepare(struct request *r, struct exchange *x)
         if (!r->route)
                 return fail_missing(&r->scope, "route");
         e = read_bearer(r, x);
-        if (!e && r->idempotency_key.p && (r->idempotency_key.n < 1 || r->idempotency_key.n > 200))
-                e = fail_field(&r->scope, "Idempotency-Key", ERR_VALIDATION,
-                               "Idempotency-Key must have 1 to 200 bytes");
+        if (!e)
+                e = read_headers(r, x);
         if (!e && r->api->draining && r->route->mode == ROUTE_WRITE)
                 e = fail(&r->scope, ERR_DRAINING, "the server is shutting down");
         if (e || r->route->mode == ROUTE_OPEN)
                 return e;
         r->authenticated = r->bearer.n && from_cache(r);
         if (r->authenticated && !(e = permitted(r)))
-                e = parse_body(r);
+                e = parse(r);
         return e;
 }
 

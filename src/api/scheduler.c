@@ -93,25 +93,36 @@ static enum err post_drain(struct request *r, struct tx *tx)
         return ERR_EMPTY;
 }
 
+struct backlog_filter {
+        int64_t limit;
+        bool include_paused;
+        struct str workspace;
+};
+#define AT(member) offsetof(struct backlog_filter, member)
+static const struct field backlog_filter_fields[] = {
+        { "limit", FIELD_INT, FIELD_WIRE, AT(limit), NULL, 1, 500, .preset = 50 },
+        { "include_paused", FIELD_BOOL, FIELD_WIRE, AT(include_paused) },
+        { "workspace", FIELD_STR, FIELD_WIRE, AT(workspace), .doc = "id or slug" },
+};
+static const struct record backlog_filter = { "BacklogFilter", backlog_filter_fields,
+                                              LENGTH(backlog_filter_fields),
+                                              sizeof(struct backlog_filter), -1 };
+
 static enum err get_backlog(struct request *r, struct tx *tx)
 {
+        const struct backlog_filter *f = r->filter;
         struct backlog *out = arena_new(&r->scope.arena, struct backlog);
-        struct str chosen = request_query(r, "workspace");
-        bool include_paused = false;
         struct str workspace = counted_workspace(r);
         const struct backlog_item *item;
-        int64_t limit = 50;
         struct workspace w;
-        enum err e = query_int(r, "limit", 1, 500, &limit);
+        enum err e = ERR_OK;
 
-        if (!e)
-                e = query_flag(r, "include_paused", &include_paused);
-        if (!e && chosen.p) {
-                e = workspace_get(tx, &r->by, chosen, &w);
+        if (f->workspace.p) {
+                e = workspace_get(tx, &r->by, f->workspace, &w);
                 workspace = w.id;
         }
         if (!e)
-                e = scheduler_backlog(tx, workspace, include_paused, (int)limit, out);
+                e = scheduler_backlog(tx, workspace, f->include_paused, (int)f->limit, out);
         if (e)
                 return e;
         item = out->items.items;
@@ -142,8 +153,9 @@ const struct route scheduler_routes[] = {
         { HTTP_POST, "/v1/scheduler/drain", SCOPE_ADMIN, ROUTE_WRITE, 0, &drain_body, &drain_record,
           post_drain, CALL_CANCEL, "Pause, and wait until no claim is active" },
         { HTTP_GET, "/v1/scheduler/backlog", SCOPE_ADMIN, ROUTE_READ, 0, NULL, &backlog_record,
-          get_backlog, 0, "Queued runs with their tasks, most urgent first" },
+          get_backlog, 0, "Queued runs with their tasks, most urgent first",
+          .filter = &backlog_filter },
         { HTTP_GET, "/v1/scheduler/events", SCOPE_ADMIN, ROUTE_READ, ROUTE_LIST, NULL, &event_record,
-          get_events, 0, "Pauses, resumes and drains there were" },
+          get_events, 0, "Pauses, resumes and drains there were", .filter = &event_filter_record },
         { 0 },
 };

@@ -381,7 +381,7 @@ static const struct command commands[] = {
           NULL, 0, 0,
           "Asks no server. Takes the options of `baton serve`, above all --data and --sandbox.\n"
           "Exit status: 0 all that is needed is there, 1 something is missing." },
-        { "version", "", "print the version", NULL, NULL, 0, 0, NULL },
+        { "version", "", "print the version", NULL, command_version, 0, 0, NULL },
         { "help", "[COMMAND]", "this help", NULL, NULL, 0, 0, NULL },
         { 0 },
 };

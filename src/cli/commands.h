@@ -88,6 +88,7 @@ enum err command_webhook_replay(struct cli *);
 
 enum err command_workspace_create(struct cli *);
 enum err command_workspace_list(struct cli *);
+enum err command_version(struct cli *);
 enum err command_workspace_get(struct cli *);
 enum err command_workspace_update(struct cli *);
 enum err command_workspace_delete(struct cli *);

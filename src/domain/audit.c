@@ -18,19 +18,19 @@ const struct names audit_action_names = { action_names, NULL };
 #define AT(member) offsetof(struct audit_entry, member)
 enum { BOTH = FIELD_COLUMN | FIELD_WIRE };
 static const struct field audit_fields[] = {
-        { "id", FIELD_ID, BOTH, AT(id), "audit" },
-        { "at", FIELD_TIME, BOTH, AT(at) },
-        { "actor", FIELD_ACTOR, BOTH, AT(actor) },
+        { "id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(id), "audit" },
+        { "at", FIELD_TIME, BOTH | FIELD_REQUIRED, AT(at) },
+        { "actor", FIELD_ACTOR, BOTH | FIELD_REQUIRED, AT(actor) },
         { "key_id", FIELD_ID, BOTH, AT(key_id), "key" },
-        { "origin", FIELD_ACTOR, BOTH, AT(origin) },
-        { "action", FIELD_ENUM, BOTH, AT(action), &audit_action_names },
-        { "resource", FIELD_STR, BOTH, AT(resource) },
+        { "origin", FIELD_ACTOR, BOTH | FIELD_REQUIRED, AT(origin) },
+        { "action", FIELD_ENUM, BOTH | FIELD_REQUIRED, AT(action), &audit_action_names },
+        { "resource", FIELD_STR, BOTH | FIELD_REQUIRED, AT(resource) },
         { "workspace_id", FIELD_NAME, BOTH, AT(workspace_id) },
         { "detail", FIELD_STR, BOTH, AT(detail) },
         { "before", FIELD_STR, BOTH, AT(before) },
         { "after", FIELD_STR, BOTH, AT(after) },
-        { "previous", FIELD_STR, BOTH, AT(previous) },
-        { "hash", FIELD_STR, BOTH, AT(hash) },
+        { "previous", FIELD_STR, BOTH | FIELD_REQUIRED, AT(previous) },
+        { "hash", FIELD_STR, BOTH | FIELD_REQUIRED, AT(hash) },
 };
 const struct record audit_record = { "AuditEntry", audit_fields, LENGTH(audit_fields),
                                      sizeof(struct audit_entry), -1 };

@@ -8,8 +8,8 @@
 #define AT(member) offsetof(struct context_limits, member)
 static const struct field limits_fields[] = {
         { "max_runtime_seconds", FIELD_INT, FIELD_WIRE, AT(max_runtime_seconds) },
-        { "summary_max_bytes", FIELD_INT, FIELD_WIRE, AT(summary_max_bytes) },
-        { "context_body_max_bytes", FIELD_INT, FIELD_WIRE, AT(context_body_max_bytes) },
+        { "summary_max_bytes", FIELD_INT, FIELD_WIRE | FIELD_REQUIRED, AT(summary_max_bytes) },
+        { "context_body_max_bytes", FIELD_INT, FIELD_WIRE | FIELD_REQUIRED, AT(context_body_max_bytes) },
 };
 static const struct record limits_record = { "ContextLimits", limits_fields, LENGTH(limits_fields),
                                              sizeof(struct context_limits), -1 };
@@ -17,12 +17,12 @@ static const struct record limits_record = { "ContextLimits", limits_fields, LEN
 #define AT(member) offsetof(struct context, member)
 enum { SHOWN = FIELD_WIRE | FIELD_ALWAYS };
 static const struct field context_fields[] = {
-        { "task", FIELD_RECORD, FIELD_WIRE, AT(task), &task_view_record },
-        { "current_run", FIELD_RECORD, FIELD_WIRE, AT(current_run), &run_view_record },
+        { "task", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, AT(task), &task_view_record },
+        { "current_run", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, AT(current_run), &run_view_record },
         { "handoff_summary", FIELD_STR, FIELD_WIRE, AT(handoff_summary) },
         { "prior_attempts", FIELD_LIST, SHOWN, AT(prior_attempts), &run_view_record },
         { "recent_events", FIELD_LIST, SHOWN, AT(recent_events), &event_record },
-        { "limits", FIELD_RECORD, FIELD_WIRE, AT(limits), &limits_record },
+        { "limits", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, AT(limits), &limits_record },
 };
 const struct record context_record = { "Context", context_fields, LENGTH(context_fields),
                                        sizeof(struct context), -1 };

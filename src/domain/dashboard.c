@@ -40,13 +40,13 @@ static const struct record queue_record = { "DashboardQueue", queue_fields, LENG
 
 #define AT(member) offsetof(struct dashboard, member)
 static const struct field dashboard_fields[] = {
-        { "as_of", FIELD_TIME, FIELD_WIRE, AT(as_of) },
-        { "totals", FIELD_RECORD, FIELD_WIRE, AT(totals), &totals_record },
-        { "cards", FIELD_RECORD, FIELD_WIRE, AT(cards), &cards_record },
-        { "by_status", FIELD_LIST, FIELD_WIRE, AT(by_status), &status_record },
-        { "queue", FIELD_RECORD, FIELD_WIRE, AT(queue), &queue_record },
-        { "stuck_runs", FIELD_LIST, FIELD_WIRE, AT(stuck_runs), &active_run_record },
-        { "active_runs", FIELD_LIST, FIELD_WIRE, AT(active_runs), &active_run_record },
+        { "as_of", FIELD_TIME, FIELD_WIRE | FIELD_REQUIRED, AT(as_of) },
+        { "totals", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, AT(totals), &totals_record },
+        { "cards", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, AT(cards), &cards_record },
+        { "by_status", FIELD_LIST, FIELD_WIRE | FIELD_ALWAYS, AT(by_status), &status_record },
+        { "queue", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, AT(queue), &queue_record },
+        { "stuck_runs", FIELD_LIST, FIELD_WIRE | FIELD_ALWAYS, AT(stuck_runs), &active_run_record },
+        { "active_runs", FIELD_LIST, FIELD_WIRE | FIELD_ALWAYS, AT(active_runs), &active_run_record },
 };
 const struct record dashboard_record = { "Dashboard", dashboard_fields, LENGTH(dashboard_fields),
                                          sizeof(struct dashboard), -1 };

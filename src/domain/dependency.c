@@ -15,12 +15,12 @@ const struct names dependency_kind_names = { kinds, NULL };
 #define AT(member) offsetof(struct dependency, member)
 enum { BOTH = FIELD_COLUMN | FIELD_WIRE };
 static const struct field dependency_fields[] = {
-        { "task_id", FIELD_ID, BOTH, AT(task_id), "task" },
-        { "depends_on_task_id", FIELD_ID, BOTH, AT(depends_on_task_id), "task" },
+        { "task_id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(task_id), "task" },
+        { "depends_on_task_id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(depends_on_task_id), "task" },
         { "kind", FIELD_ENUM, FIELD_WIRE, AT(kind), &dependency_kind_names },
         { "on_failure", FIELD_ENUM, BOTH, AT(on_failure), &on_failure_names },
-        { "created_at", FIELD_TIME, BOTH, AT(created_at) },
-        { "title", FIELD_STR, BOTH, AT(title) },
+        { "created_at", FIELD_TIME, BOTH | FIELD_REQUIRED, AT(created_at) },
+        { "title", FIELD_STR, BOTH | FIELD_REQUIRED, AT(title) },
         { "status", FIELD_ENUM, BOTH, AT(status), &task_status_names },
         { "met", FIELD_BOOL, FIELD_WIRE | FIELD_ALWAYS, AT(met) },
 };

@@ -23,11 +23,11 @@ static const struct field event_fields[] = {
         { "tree_id", FIELD_ID, FIELD_COLUMN | FIELD_WIRE, AT(tree_id), "task" },
         { "task_id", FIELD_ID, FIELD_COLUMN | FIELD_WIRE, AT(task_id), "task" },
         { "run_id", FIELD_ID, FIELD_COLUMN | FIELD_WIRE, AT(run_id), "run" },
-        { "type", FIELD_ENUM, FIELD_COLUMN | FIELD_WIRE, AT(type), &event_names },
-        { "actor", FIELD_ACTOR, FIELD_COLUMN | FIELD_WIRE, AT(actor) },
-        { "origin", FIELD_ACTOR, FIELD_COLUMN | FIELD_WIRE, AT(origin) },
+        { "type", FIELD_ENUM, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(type), &event_names },
+        { "actor", FIELD_ACTOR, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(actor) },
+        { "origin", FIELD_ACTOR, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(origin) },
         { "payload", FIELD_JSON, FIELD_COLUMN | FIELD_WIRE, AT(payload) },
-        { "timestamp", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE, AT(timestamp) },
+        { "timestamp", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(timestamp) },
 };
 const struct record event_record = { "Event", event_fields, LENGTH(event_fields),
                                      sizeof(struct event), -1 };

@@ -7,8 +7,8 @@
 
 static const struct field reason_fields[] = {
 #define AT(member) offsetof(struct reason, member)
-        { "code", FIELD_STR, FIELD_WIRE, AT(code) },
-        { "detail", FIELD_STR, FIELD_WIRE, AT(detail) },
+        { "code", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, AT(code) },
+        { "detail", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, AT(detail) },
         { "resource", FIELD_STR, FIELD_WIRE, AT(resource) },
         { "until", FIELD_TIME, FIELD_WIRE, AT(until) },
 #undef AT
@@ -18,7 +18,7 @@ const struct record reason_record = { "Reason", reason_fields, LENGTH(reason_fie
 static const struct field explanation_fields[] = {
         { "status", FIELD_ENUM, FIELD_WIRE, offsetof(struct explanation, status),
           &run_status_names },
-        { "reasons", FIELD_LIST, FIELD_WIRE, offsetof(struct explanation, reasons),
+        { "reasons", FIELD_LIST, FIELD_WIRE | FIELD_ALWAYS, offsetof(struct explanation, reasons),
           &reason_record },
 };
 const struct record explanation_record = { "Explanation", explanation_fields,

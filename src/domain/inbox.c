@@ -13,7 +13,7 @@ static const struct field inbox_item_fields[] = {
         { "blocking_reason", FIELD_STR, FIELD_WIRE, AT(blocking_reason) },
         { "unread", FIELD_BOOL, FIELD_WIRE | FIELD_ALWAYS, AT(unread) },
         { "last_seen_activity_at", FIELD_TIME, FIELD_WIRE, AT(last_seen_activity_at) },
-        { "task", FIELD_RECORD, FIELD_WIRE, AT(task), &task_record },
+        { "task", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, AT(task), &task_record },
 };
 const struct record inbox_item_record = { "InboxItem", inbox_item_fields, LENGTH(inbox_item_fields),
                                           sizeof(struct inbox_item), -1 };

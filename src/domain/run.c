@@ -45,8 +45,8 @@ static const struct record usage_record = { "Usage", usage_fields, LENGTH(usage_
 #define AT(member) offsetof(struct run, member)
 enum { BOTH = FIELD_COLUMN | FIELD_WIRE, SHOWN = BOTH | FIELD_ALWAYS };
 static const struct field run_fields[] = {
-        { "id", FIELD_ID, BOTH, AT(id), "run" },
-        { "task_id", FIELD_ID, BOTH, AT(task_id), "task" },
+        { "id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(id), "run" },
+        { "task_id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(task_id), "task" },
         { "tree_id", FIELD_ID, FIELD_COLUMN, AT(tree_id), "task" },
         { "workspace_id", FIELD_NAME, FIELD_COLUMN, AT(workspace_id) },
         { "definition_id", FIELD_ID, BOTH, AT(definition_id), "def" },
@@ -78,7 +78,7 @@ static const struct field run_fields[] = {
         { "heartbeat_at", FIELD_TIME, BOTH, AT(heartbeat_at) },
         { "cancel_requested", FIELD_BOOL, FIELD_COLUMN, AT(cancel_requested) },
         { "recoveries", FIELD_INT, SHOWN, AT(recoveries) },
-        { "origin", FIELD_ACTOR, BOTH, AT(origin) },
+        { "origin", FIELD_ACTOR, BOTH | FIELD_REQUIRED, AT(origin) },
         { "idempotency_key", FIELD_STR, BOTH, AT(idempotency_key) },
         { "network_channel", FIELD_NAME, BOTH, AT(network_channel) },
         { "coordination_channel_id", FIELD_NAME, BOTH, AT(coordination_channel_id) },
@@ -88,7 +88,7 @@ static const struct field run_fields[] = {
         { "hold", FIELD_INT, FIELD_COLUMN, AT(hold) },
         { "review", FIELD_JSON, BOTH, AT(review) },
         { "attention", FIELD_STR, BOTH, AT(attention) },
-        { "queued_at", FIELD_TIME, BOTH, AT(queued_at) },
+        { "queued_at", FIELD_TIME, BOTH | FIELD_REQUIRED, AT(queued_at) },
         { "claimed_at", FIELD_TIME, BOTH, AT(claimed_at) },
         { "started_at", FIELD_TIME, BOTH, AT(started_at) },
         { "ended_at", FIELD_TIME, BOTH, AT(ended_at) },
@@ -99,7 +99,7 @@ static const struct field run_fields[] = {
         { "cost_microusd", FIELD_INT, FIELD_COLUMN, AT(cost_microusd) },
         { "steps", FIELD_INT, FIELD_COLUMN, AT(steps) },
         { "tool_calls", FIELD_INT, FIELD_COLUMN, AT(tool_calls) },
-        { "usage", FIELD_RECORD, FIELD_WIRE, AT(usage), &usage_record },
+        { "usage", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, AT(usage), &usage_record },
         { "last_activity_at", FIELD_TIME, FIELD_WIRE, AT(last_activity_at) },
         { "metadata", FIELD_JSON, BOTH, AT(metadata) },
         { "input", FIELD_JSON, BOTH, AT(input) },

@@ -14,7 +14,7 @@
         { "paused_by", FIELD_ACTOR, FIELD_COLUMN | FIELD_WIRE, AT(paused_by) },        \
         { "paused_at", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE, AT(paused_at) },         \
         { "paused_reason", FIELD_STR, FIELD_COLUMN | FIELD_WIRE, AT(paused_reason) },  \
-        COUNT(active_claim_count), { "as_of", FIELD_TIME, FIELD_WIRE, AT(as_of) }
+        COUNT(active_claim_count), { "as_of", FIELD_TIME, FIELD_WIRE | FIELD_REQUIRED, AT(as_of) }
 
 static const struct field pause_fields[] = { PAUSE };
 static const struct field scheduler_fields[] = {
@@ -33,20 +33,20 @@ const struct record scheduler_record = { "Scheduler", scheduler_fields, LENGTH(s
 enum { BOTH = FIELD_COLUMN | FIELD_WIRE, SHOWN = BOTH | FIELD_ALWAYS };
 static const struct field drain_fields[] = {
         { "id", FIELD_INT, FIELD_COLUMN, AT(id) },
-        { "started_at", FIELD_TIME, BOTH, AT(started_at) },
+        { "started_at", FIELD_TIME, BOTH | FIELD_REQUIRED, AT(started_at) },
         { "due_at", FIELD_TIME, FIELD_COLUMN, AT(due_at) },
-        { "completed_at", FIELD_TIME, BOTH, AT(completed_at) },
+        { "completed_at", FIELD_TIME, BOTH | FIELD_REQUIRED, AT(completed_at) },
         { "completed", FIELD_BOOL, SHOWN, AT(completed) },
         { "timed_out", FIELD_BOOL, SHOWN, AT(timed_out) },
         { "remaining_claims", FIELD_INT, SHOWN, AT(remaining_claims) },
-        { "scheduler", FIELD_RECORD, FIELD_WIRE, AT(scheduler), &scheduler_pause_record },
+        { "scheduler", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, AT(scheduler), &scheduler_pause_record },
 };
 const struct record drain_record = { "Drain", drain_fields, LENGTH(drain_fields),
                                      sizeof(struct drain), -1 };
 
 static const struct field item_fields[] = {
-        { "task", FIELD_RECORD, FIELD_WIRE, offsetof(struct backlog_item, task), &task_record },
-        { "run", FIELD_RECORD, FIELD_WIRE, offsetof(struct backlog_item, run), &run_record },
+        { "task", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, offsetof(struct backlog_item, task), &task_record },
+        { "run", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, offsetof(struct backlog_item, run), &run_record },
 };
 static const struct record item_record = { "BacklogItem", item_fields, LENGTH(item_fields),
                                            sizeof(struct backlog_item), -1 };

@@ -12,7 +12,7 @@
 #define AT(member) offsetof(struct step, member)
 enum { BOTH = FIELD_COLUMN | FIELD_WIRE };
 static const struct field step_fields[] = {
-        { "run_id", FIELD_ID, BOTH, AT(run_id), "run" },
+        { "run_id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(run_id), "run" },
         { "step_index", FIELD_INT, FIELD_COLUMN, AT(index) },
         { "index", FIELD_INT, FIELD_WIRE | FIELD_ALWAYS, AT(index) },
         { "id", FIELD_STR, FIELD_WIRE, AT(id) },
@@ -23,12 +23,12 @@ static const struct field step_fields[] = {
         { "input", FIELD_JSON, BOTH, AT(input) },
         { "output", FIELD_JSON, BOTH, AT(output) },
         { "error", FIELD_JSON, BOTH, AT(error) },
-        { "child_run_ids", FIELD_JSON, FIELD_WIRE, AT(child_run_ids) },
+        { "child_run_ids", FIELD_JSON, FIELD_WIRE, AT(child_run_ids), "array" },
         { "approval_id", FIELD_ID, BOTH, AT(approval_id), "appr" },
         { "sandbox", FIELD_JSON, BOTH, AT(sandbox) },
         { "started_at", FIELD_TIME, BOTH, AT(started_at) },
         { "ended_at", FIELD_TIME, BOTH, AT(ended_at) },
-        { "duration_ms", FIELD_INT, FIELD_WIRE, AT(duration_ms) },
+        { "duration_ms", FIELD_INT, FIELD_WIRE | FIELD_FOLLOWS, AT(duration_ms) },
 };
 const struct record step_record = { "Step", step_fields, LENGTH(step_fields), sizeof(struct step),
                                     -1 };

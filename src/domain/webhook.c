@@ -15,9 +15,9 @@ enum { KEY_BYTES = 32, TYPES = 128 };
 #define AT(member) offsetof(struct webhook, member)
 enum { BOTH = FIELD_COLUMN | FIELD_WIRE };
 static const struct field webhook_fields[] = {
-        { "id", FIELD_ID, BOTH, AT(id), "hook" },
-        { "workspace_id", FIELD_NAME, BOTH, AT(workspace_id) },
-        { "url", FIELD_STR, BOTH, AT(url) },
+        { "id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(id), "hook" },
+        { "workspace_id", FIELD_NAME, BOTH | FIELD_REQUIRED, AT(workspace_id) },
+        { "url", FIELD_STR, BOTH | FIELD_REQUIRED, AT(url) },
         { "description", FIELD_STR, BOTH, AT(description) },
         { "events", FIELD_CAPS, BOTH, AT(events) },
         { "asks", FIELD_BOOL, FIELD_COLUMN, AT(asks) },
@@ -26,9 +26,9 @@ static const struct field webhook_fields[] = {
         { "nonce", FIELD_BYTES, FIELD_COLUMN, AT(nonce) },
         { "sealed", FIELD_BYTES, FIELD_COLUMN, AT(sealed) },
         { "cursor", FIELD_INT, FIELD_COLUMN, AT(cursor) },
-        { "created_by", FIELD_ACTOR, BOTH, AT(created_by) },
-        { "created_at", FIELD_TIME, BOTH, AT(created_at) },
-        { "updated_at", FIELD_TIME, BOTH, AT(updated_at) },
+        { "created_by", FIELD_ACTOR, BOTH | FIELD_REQUIRED, AT(created_by) },
+        { "created_at", FIELD_TIME, BOTH | FIELD_REQUIRED, AT(created_at) },
+        { "updated_at", FIELD_TIME, BOTH | FIELD_REQUIRED, AT(updated_at) },
         { "deleted_at", FIELD_TIME, FIELD_COLUMN, AT(deleted_at) },
 };
 const struct record webhook_record = { "Webhook", webhook_fields, LENGTH(webhook_fields),

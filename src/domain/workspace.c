@@ -7,13 +7,13 @@
 
 #define AT(member) offsetof(struct workspace, member)
 static const struct field workspace_fields[] = {
-        { "id", FIELD_NAME, FIELD_COLUMN | FIELD_WIRE, AT(id) },
-        { "name", FIELD_STR, FIELD_COLUMN | FIELD_WIRE, AT(name) },
-        { "slug", FIELD_STR, FIELD_COLUMN | FIELD_WIRE, AT(slug) },
+        { "id", FIELD_NAME, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(id) },
+        { "name", FIELD_STR, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(name) },
+        { "slug", FIELD_STR, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(slug) },
         { "uid", FIELD_INT, FIELD_COLUMN, AT(uid) },
         { "quota_bytes", FIELD_INT, FIELD_COLUMN | FIELD_WIRE | FIELD_ALWAYS, AT(quota_bytes) },
         { "retention_seconds", FIELD_INT, FIELD_COLUMN | FIELD_WIRE, AT(retention_seconds) },
-        { "created_at", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE, AT(created_at) },
+        { "created_at", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(created_at) },
         { "deleted_at", FIELD_TIME, FIELD_COLUMN, AT(deleted_at) },
 };
 const struct record workspace_record = { "Workspace", workspace_fields, LENGTH(workspace_fields),
@@ -177,17 +177,11 @@ enum err workspace_patch(struct tx *tx, const struct principal *by, struct str i
         return e ? e : audit_append(tx, by, &change);
 }
 
-enum err workspace_list(struct tx *tx, const struct principal *by, struct list *out)
+enum err workspace_list(struct tx *tx, const struct principal *by, int64_t before, int limit,
+                        struct list *out)
 {
-        enum err e = tx_rows(tx, SQL_WORKSPACE_LIST, out, NULL, 0);
-        struct workspace *w = out->items;
-        size_t kept = 0;
-
-        for (size_t i = 0; !e && i < out->n; i++)
-                if (by->all_workspaces || str_eq(by->workspace, w[i].id))
-                        w[kept++] = w[i];
-        out->n = kept;
-        return e;
+        return tx_all(tx, SQL_WORKSPACE_LIST, out, INT(before),
+                      NAME(by->all_workspaces ? STR_NONE : by->workspace), INT(limit));
 }
 
 enum err workspace_boot(struct tx *tx, const struct principal *by)

@@ -36,7 +36,9 @@ enum err workspace_for_change(struct tx *, const struct principal *, struct str 
 /* Absent texts and 0 stay as they are. */
 enum err workspace_patch(struct tx *, const struct principal *, struct str id,
                          const struct workspace_spec *, struct workspace *) NODISCARD;
-enum err workspace_list(struct tx *, const struct principal *, struct list *out) NODISCARD;
+/* Those that the principal sees, newest first, by their uids; before 0: from the newest. */
+enum err workspace_list(struct tx *, const struct principal *, int64_t before, int limit,
+                        struct list *out) NODISCARD;
 /* Creates the default and the system workspace in a fresh database. */
 enum err workspace_boot(struct tx *, const struct principal *) NODISCARD;
 

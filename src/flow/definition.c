@@ -630,7 +630,7 @@ enum err definition_parse(struct scope *scope, struct str text, enum definition_
         d->timeout_seconds = seconds_of(&r, STR_NONE, map);
         d->retry = retry_of(&r, STR_NONE, map, &retry);
         steps = steps_of(&r, map, &path);
-        read_steps(&r, path, steps, 1, &d->steps);
+        read_steps(&r, path, steps, 0, &d->steps);
         d->document = normalise(&r, map, steps, d);
         check_size(&r, d);
         return problems->n ? first_problem(scope, problems) : ERR_OK;

@@ -100,12 +100,22 @@ struct str definition_capabilities(struct scope *, const struct definition *, st
 enum err definition_input(struct scope *, const struct definition *, struct str input,
                           struct str *out) NODISCARD;
 
-/* {"nodes":[{id,index,action,label?,parent?}],"edges":[{from,to,kind}]} for drawing. */
-void definition_graph(struct scope *, struct json_out *, const struct definition *);
+/* Nodes and edges for drawing: {id,index,action,label?,parent?} and {from,to,kind}. */
+struct definition_graph {
+        struct list nodes, edges;
+};
+extern const struct record definition_graph_record;
+struct definition_graph *definition_graph(struct scope *, const struct definition *);
 
-/* {"valid":…,"problems":[…],"graph":…}; a document with problems may have no definition. */
-void definition_report(struct scope *, struct json_out *, const struct problems *,
-                       const struct definition *);
+/* What validation says; a document with problems may have no definition, and then no graph. */
+struct definition_report {
+        bool valid;
+        struct list problems;
+        struct definition_graph *graph;
+};
+extern const struct record definition_report_record;
+struct definition_report *definition_report(struct scope *, const struct problems *,
+                                            const struct definition *);
 
 /* Checks values against the parameter table of an action: those that are constant when a document
  * is read, all of them (`rendered`) before they are used. */

@@ -189,6 +189,43 @@ static enum err read_caps(struct scope *scope, const char *path, const json_t *v
         return ERR_OK;
 }
 
+static enum err read_set(struct scope *scope, const struct field *f, const char *path,
+                         const json_t *v, int64_t *out)
+{
+        json_t *item;
+        size_t i;
+
+        if (!json_is_array(v))
+                return wrong(scope, path, "a list of names");
+        *out = 0;
+        json_array_foreach (v, i, item) {
+                int found = json_is_string(item) ? names_find(f->type, json_view(item)) : -1;
+
+                if (found < 0)
+                        return fail_field(scope, path, ERR_VALIDATION, "%s[%zu] must be " STR_FMT,
+                                          path, i, STR_ARG(names_list(&scope->arena, f->type)));
+                *out |= INT64_C(1) << found;
+        }
+        return ERR_OK;
+}
+
+/* Of the type that the table says, if it says one. */
+static enum err read_json(struct scope *scope, const struct field *f, const char *path,
+                          const json_t *v, struct str *out)
+{
+        static const char *const names[] = {
+                [JSON_OBJECT] = "object", [JSON_ARRAY] = "array",  [JSON_STRING] = "string",
+                [JSON_INTEGER] = "integer", [JSON_REAL] = "number", [JSON_TRUE] = "boolean",
+                [JSON_FALSE] = "boolean", [JSON_NULL] = "null",
+        };
+
+        if (f->type && strcmp(f->type, names[json_typeof(v)]) != 0)
+                return fail_field(scope, path, ERR_VALIDATION, "%s must be an %s", path,
+                                  (const char *)f->type);
+        *out = json_dump(&scope->arena, v);
+        return bounded(scope, f, path, (int64_t)out->n, path);
+}
+
 static enum err read_list(struct scope *scope, const struct field *f, const char *path,
                           const json_t *v, struct list *out)
 {
@@ -260,13 +297,14 @@ static enum err read_value(struct scope *scope, const struct field *f, const cha
                                           STR_ARG(names_list(&scope->arena, f->type)));
                 *FIELD_AT(base, f, int) = found;
                 return ERR_OK;
+        case FIELD_SET:
+                return read_set(scope, f, path, v, FIELD_AT(base, f, int64_t));
         case FIELD_STR:
         case FIELD_NAME:
         case FIELD_BYTES:
                 return read_text(scope, f, path, v, text);
         case FIELD_JSON:
-                *text = json_dump(&scope->arena, v);
-                return bounded(scope, f, path, (int64_t)text->n, path);
+                return read_json(scope, f, path, v, text);
         case FIELD_ACTOR:
                 return read_actor(scope, path, v, text);
         case FIELD_CAPS:

@@ -90,6 +90,8 @@ class Server:
 
 
 class Client:
+    watch = staticmethod(lambda server, answer: None)  # is shown every answer that was read whole
+
     def __init__(self, server, key=None, headers=None):
         self.server = server
         self.session = requests.Session()
@@ -106,6 +108,8 @@ class Client:
             options.setdefault("headers", {})["Content-Type"] = "application/json"
         options.setdefault("timeout", 20)
         answer = self.session.request(method, self.server.url + path, **options)
+        if not options.get("stream"):
+            self.watch(self.server, answer)
         if status is not None:
             assert answer.status_code == status, (method, path, answer.status_code, answer.text)
         return answer
@@ -147,6 +151,13 @@ class Client:
         body = {"name": "test", "actor_kind": "agent_session", "ref": "agent",
                 "scopes": ["tasks:read", "tasks:write", "runs:claim"], **fields}
         return self.post("/v1/keys", body)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def described():
+    """Whatever the tests ask, the server's own description must say."""
+    from description import Watch
+    Client.watch = staticmethod(Watch())
 
 
 @pytest.fixture(scope="session")

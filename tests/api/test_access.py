@@ -27,6 +27,12 @@ def test_every_bad_key_gets_the_same_answer(server):
     assert len(bodies) == 1
 
 
+def test_the_word_bearer_is_written_in_any_case(server):
+    for word in ["bearer", "BEARER", "bEaReR"]:
+        assert requests.get(server.url + "/v1/tasks", headers={"Authorization": f"{word} {server.key}"}, timeout=5).status_code == 200
+    assert requests.get(server.url + "/v1/tasks", headers={"Authorization": "Bearers " + server.key}, timeout=5).status_code == 401
+
+
 def test_a_key_acts_as_what_it_says_and_within_its_scopes(api):
     made = api.key_for(ref="reader", scopes=["tasks:read"])
     reader = Client(api.server, made["key"])
@@ -138,7 +144,7 @@ def test_the_local_socket_needs_no_key(server):
 def test_the_description_names_every_route(api):
     paths = api.get("/openapi.json")["paths"]
     assert "post" in paths["/v1/tasks"] and "get" in paths["/v1/runs/{run}/explain"]
-    shape = paths["/v1/tasks"]["get"]["responses"]["2XX"]["content"]["application/json"]["schema"]
+    shape = paths["/v1/tasks"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
     assert shape["properties"]["items"]["items"] == {"$ref": "#/components/schemas/Task"} and "next_cursor" in shape["required"]
     for path, operations in paths.items():
         for operation in operations.values():

@@ -928,3 +928,13 @@ def test_the_next_attempt_waits_until_the_last_one_is_dead(api):
     done = reaches(api, again, "completed", 10)
     assert not found(mark)
     assert done["started_at"] > api.get("/v1/runs/" + run["id"])["ended_at"]
+
+
+def test_a_step_that_took_less_than_a_millisecond_took_none(api):
+    run = completed(api, noop(1), noop(2), command("true"))
+    for step in steps_of(api, run):
+        assert step["duration_ms"] >= 0 and step["ended_at"] >= step["started_at"]
+    waiting = launch(api, action("delay", seconds=600), noop(1))
+    step_is(api, waiting, 0, "waiting")
+    assert not any("duration_ms" in step for step in steps_of(api, waiting))
+    api.post(f"/v1/runs/{waiting['id']}/cancel", {}, 200)

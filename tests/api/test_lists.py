@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from conftest import SLOW, Client
+from conftest import SLOW, Client, wait_until
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -89,6 +89,52 @@ def test_every_filter_of_runs_narrows_and_pages(api, capability):
                         ({}, [held["id"], *made, *canceled, last["id"]])):
         assert ids(api, "/v1/runs", **query) == want[::-1], query
     assert api.problem("GET", "/v1/runs?gateway_id=g", 400, "unknown_field")["field"] == "gateway_id"
+
+
+def pages(api, path, member):
+    """The member of every item, read two a page."""
+    found, cursor = [], ""
+    while True:
+        page = api.get(f"{path}?limit=2{cursor}")
+        assert len(page["items"]) <= 2
+        found += [item[member] for item in page["items"]]
+        if not page["next_cursor"]:
+            return found
+        cursor = "&cursor=" + page["next_cursor"]
+
+
+def test_workspaces_are_paged_newest_first(own_server):
+    admin = Client(own_server)
+    made = [admin.post("/v1/workspaces", {"name": f"n{i}"})["id"] for i in range(4)]
+    assert pages(admin, "/v1/workspaces", "id")[:4] == made[::-1]
+    assert pages(admin, "/v1/workspaces", "slug")[-1] == "default"
+    bound = Client(own_server, admin.key_for(workspace_id=made[1])["key"])
+    assert pages(bound, "/v1/workspaces", "id") == [made[1]]
+    admin.problem("GET", "/v1/workspaces?limit=0", 400, "validation_failed")
+    admin.problem("GET", "/v1/workspaces?cursor=no", 400, "invalid_cursor")
+
+
+def test_versions_of_a_definition_are_paged_newest_first(api):
+    made = definition(api, "many")
+    for version in range(1, 5):
+        api.request("PUT", "/v1/definitions/many", {"name": "many", "description": str(version), "steps": made["spec"]["steps"]},
+                    200, headers={"If-Match": f'"{version}"'})
+    assert pages(api, "/v1/definitions/many/versions", "version") == [5, 4, 3, 2, 1]
+
+
+def test_steps_checkpoints_secrets_and_dependencies_are_paged_in_their_order(api):
+    steps = [{"action": "checkpoint", "label": f"c{i}"} for i in range(5)]
+    spec = api.post("/v1/definitions", {"name": "long", "steps": steps})
+    run = "/v1/runs/" + api.post(f"/v1/definitions/{spec['id']}/runs")["run"]["id"]
+    wait_until(lambda: api.get(run)["status"] == "completed")
+    assert pages(api, run + "/steps", "index") == pages(api, run + "/checkpoints", "step_index") == [0, 1, 2, 3, 4]
+    for name in "bca":
+        api.request("PUT", "/v1/secrets/" + name, {"value": "long enough"}, 204)
+    assert pages(api, "/v1/secrets", "name") == ["a", "b", "c"]
+    task, others = api.task(), [api.task()["id"] for _ in range(3)]
+    for other in others:
+        api.post(f"/v1/tasks/{task['id']}/dependencies", {"depends_on_task_id": other})
+    assert sorted(pages(api, f"/v1/tasks/{task['id']}/dependencies", "depends_on_task_id")) == sorted(others)
 
 
 def test_the_children_of_a_run_are_listed_by_it(api):

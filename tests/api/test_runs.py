@@ -24,6 +24,15 @@ def test_a_run_goes_from_claim_to_completion(api, capability):
     assert types == ["run.queued", "run.claimed", "run.starting", "run.started", "run.completed"]
 
 
+def test_a_run_is_also_a_task_run(api):
+    run = api.started()["run"]["id"]
+    assert api.get("/v1/task-runs/" + run) == api.get("/v1/runs/" + run)
+    for verb, path in [("GET", "/v1/task-runs/run_0000000000001"), ("GET", "/v1/task-runs/x"), ("POST", "/v1/task-runs/" + run)]:
+        assert api.request(verb, path, {} if verb == "POST" else None).status_code == (405 if verb == "POST" else 404)
+    stranger = Client(api.server, api.key_for(workspace_id=api.post("/v1/workspaces", {"name": "stranger"})["id"])["key"])
+    stranger.problem("GET", "/v1/task-runs/" + run, 404, "not_found")
+
+
 def test_completion_is_repeatable_only_identically(api, capability):
     claim = api.claimed(capability)
     path = f"/v1/runs/{claim['run']['id']}/complete"

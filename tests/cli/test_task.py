@@ -1,4 +1,5 @@
 """The commands for tasks, their children, dependencies, approvals and pauses."""
+import re
 
 
 def test_children_dependencies_and_trees_from_the_command_line(cli):
@@ -36,3 +37,12 @@ def test_drafts_approvals_and_pauses_from_the_command_line(cli):
     assert not cli.json("task", "resume", task["id"])["paused"]
     for made in (draft, task, other):
         cli("task", "cancel", made["id"])
+
+
+def test_a_task_that_is_started_at_once_names_its_run(cli):
+    out = cli("task", "create", "--title", "at once", "--start")
+    run = re.search(r"run_\w{13}", out)[0]
+    task = cli.json("runs", "get", run)["task_id"]
+    assert task in out
+    cli("task", "cancel", task)
+    assert "run_" not in cli("task", "create", "--title", "not yet")
