@@ -24,7 +24,7 @@ static const struct statement emptying[] = {
           "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT IN ('approval', 'audit',"
           " 'definition', 'deleted_task', 'delivery', 'dependency', 'definition_reference', 'definition_version', 'deleted_tree', 'drain', 'event', 'force_use', 'idempotency',"
           " 'join_point', 'key', 'lane', 'log_line', 'migration', 'name', 'ready', 'run', "
-          "'setting',"
+          "'setting', 'execution_profile',"
           " 'scheduler_pause', 'secret', 'step', 'task', 'triage', 'webhook', 'workspace')" },
         { "approval", "DELETE FROM approval" },
         { "audit", "DELETE FROM audit" },
@@ -38,6 +38,7 @@ static const struct statement emptying[] = {
         { "drain", "DELETE FROM drain" },
         { "deleted_tree", "DELETE FROM deleted_tree" },
         { "event", "DELETE FROM event" },
+        { "execution_profile", "DELETE FROM execution_profile" },
         { "force_use", "DELETE FROM force_use" },
         { "idempotency", "DELETE FROM idempotency" },
         { "join_point", "DELETE FROM join_point" },

@@ -217,7 +217,7 @@ struct dashboards *api_dashboards(struct api *);
 extern const struct route definition_routes[], step_routes[];
 extern const struct route task_routes[], force_routes[], run_routes[], workspace_routes[], key_routes[], approval_routes[], ops_routes[], stream_routes[],
         secret_routes[], scheduler_routes[], inspect_routes[],
-        inbox_routes[], dashboard_routes[], webhook_routes[], audit_routes[];
+        inbox_routes[], dashboard_routes[], webhook_routes[], audit_routes[], profile_routes[];
 
 /* openapi.c */
 void openapi_print(struct json_out *);

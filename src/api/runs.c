@@ -97,6 +97,7 @@ static enum err criteria(struct request *r, struct tx *tx, struct claim_criteria
                 .session_id = b->session_id.p ? b->session_id : by->session_id,
                 .agent_name = b->agent_name.p ? b->agent_name : by->agent_name,
                 .capabilities = b->given & GIVEN_CAPABILITIES ? b->capabilities : by->capabilities,
+                .peer = str_starts(by->actor, "network_peer:") ? str_slice(by->actor, 13, by->actor.n) : STR_NONE,
                 .channel = b->channel,
                 .priority_min = b->priority_min,
         };
@@ -176,6 +177,13 @@ static enum err post_claim_run(struct request *r, struct tx *tx)
         return e ? e : claim(r, tx, id);
 }
 
+/* A stale channel is told although nothing else happens. */
+static enum err keep_rejected(struct request *r, enum err e)
+{
+        r->claim.call.keep |= e == ERR_STALE_CHANNEL;
+        return e;
+}
+
 static enum err attach_session(struct request *r, struct tx *tx)
 {
         const struct claim_body *b = r->body;
@@ -197,7 +205,7 @@ static enum err attach_session(struct request *r, struct tx *tx)
         if (!e)
                 e = claim_attach(tx, &fence, &r->claim.request, &r->items, &granted);
         if (e)
-                return e;
+                return keep_rejected(r, e);
         r->undeliver = granted ? undeliver : NULL;
         return reply_claims(r, tx);
 }
@@ -313,7 +321,7 @@ static enum err start_run(struct request *r, struct tx *tx)
 
         if (!e)
                 e = claim_start(tx, &h.fence, h.id, h.run);
-        return e ? e : reply_run(r, tx, h.run);
+        return e ? keep_rejected(r, e) : reply_run(r, tx, h.run);
 }
 
 static enum err heartbeat_run(struct request *r, struct tx *tx)
@@ -509,7 +517,6 @@ static enum err retry_one(struct request *r, struct tx *tx)
 {
         const struct retry_body *body = r->body;
         struct retried *out = arena_new(&r->scope.arena, struct retried);
-        struct task task = { 0 };
         int64_t id;
         enum err e = request_id(r, 0, "run", "run", &id);
 
@@ -518,16 +525,8 @@ static enum err retry_one(struct request *r, struct tx *tx)
                 e = run_get(tx, &r->by, id, out->previous_run);
         if (!e)
                 e = force_gate(tx, &r->by, out->previous_run->task_id);
-        if (!e && out->previous_run->kind != RUN_ROOT)
-                e = fail(&r->scope, ERR_INVALID_TRANSITION,
-                         "a child run is tried again by its parent's step");
         if (!e)
-                e = task_get(tx, &r->by, out->previous_run->task_id, &task);
-        if (!e && task.last_run_id != id)
-                e = fail(&r->scope, ERR_INVALID_TRANSITION,
-                         "a newer run of the task exists; retry that one");
-        if (!e)
-                e = task_retry(tx, &r->by, task.id, body->metadata, &task, &out->run);
+                e = run_try_again(tx, &r->by, out->previous_run, body->metadata, &out->run);
         if (request_operated(r, e))
                 return e;
         run_show(tx, out->previous_run);

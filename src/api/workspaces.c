@@ -13,6 +13,8 @@ static const struct field spec_fields[] = {
         { "quota_bytes", FIELD_INT, FIELD_WIRE, AT(quota_bytes), NULL, 1, INT64_MAX },
         { "retention_seconds", FIELD_INT, FIELD_WIRE, AT(retention_seconds), NULL, 0, RETENTION_MAX,
           "trees that have ended so long ago are deleted; 0: never" },
+        { "network_channels", FIELD_CAPS, FIELD_WIRE, AT(network_channels), .doc =
+          "its runs may be in these channels alone; absent: in any" },
 };
 static const struct record spec_body = { "WorkspaceCreate", spec_fields, LENGTH(spec_fields),
                                          sizeof(struct workspace_spec), -1 };
@@ -22,10 +24,11 @@ static const struct field patch_fields[] = {
         { "slug", FIELD_STR, FIELD_WIRE, AT(slug), NULL, 1, 64 },
         { "quota_bytes", FIELD_INT, FIELD_WIRE, AT(quota_bytes), NULL, 1, INT64_MAX },
         { "retention_seconds", FIELD_INT, FIELD_WIRE, AT(retention_seconds), NULL, 0, RETENTION_MAX },
+        { "network_channels", FIELD_CAPS, FIELD_WIRE | FIELD_CLEARS, AT(network_channels) },
         { "id", FIELD_STR, FIELD_WIRE | FIELD_FIXED, 0 },
         { "created_at", FIELD_STR, FIELD_WIRE | FIELD_FIXED, 0 },
 };
-enum { GIVEN_RETENTION = 1 << 3 };
+enum { GIVEN_RETENTION = 1 << 3, GIVEN_CHANNELS = 1 << 4 };
 static const struct record patch_body = { "WorkspacePatch", patch_fields, LENGTH(patch_fields),
                                           sizeof(struct workspace_spec), AT(given) };
 
@@ -67,6 +70,7 @@ static enum err patch_workspace(struct request *r, struct tx *tx)
         enum err e;
 
         spec->keeps_retention = !(spec->given & GIVEN_RETENTION);
+        spec->keeps_channels = !(spec->given & GIVEN_CHANNELS);
         e = workspace_patch(tx, &r->by, r->params[0], spec, w);
 
         return e ? e : request_reply(r, 200, &workspace_record, w);

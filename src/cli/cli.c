@@ -90,6 +90,18 @@ static const struct cli_option inbox_options[] = {
 static const struct cli_option depend_options[] = {
         { "on-failure", "WHAT", "block, proceed or cancel when that task does not complete", 0 }, { 0 }
 };
+static const struct cli_option profile_options[] = {
+        { "agents", "A,B", "agents that may claim its runs", 0 },
+        { "agent", "NAME", "the only one that may", 0 },
+        { "preferred-agents", "A,B", "agents that get them sooner", 0 },
+        { "capabilities", "A,B", "what a claimer must be able to do, beside what the task says", 0 },
+        { "preferred", "A,B", "what it had better be able to do", 0 },
+        { "provider", "NAME", "model provider that the agent is told to use", 0 },
+        { "model", "NAME", "model that it is told to use", 0 },
+        { "guidance", "TEXT", "what it is told beside the task", 0 },
+        { "file", "FILE", "the whole profile as JSON instead of these", 0 },
+        { 0 }
+};
 static const struct cli_option reason_options[] = {
         { "reason", "TEXT", "why; kept with the run", 0 }, { 0 }
 };
@@ -144,6 +156,7 @@ static const struct cli_option workspace_update_options[] = {
         { "slug", "SLUG", "its short name", 0 },
         { "quota", "BYTES", "what its files may take", 0 },
         { "retention", "SECONDS", "delete trees of tasks that have ended so long ago; 0: never", 0 },
+        { "channels", "A,B", "network channels that its runs may be in; empty: any", 0 },
         { 0 }
 };
 static const struct cli_option webhook_create_options[] = {
@@ -179,6 +192,7 @@ static const struct cli_option audit_verify_options[] = {
 static const struct cli_option workspace_create_options[] = {
         { "slug", "SLUG", "its short name", 0 },
         { "retention", "SECONDS", "delete trees of tasks that have ended so long ago", 0 },
+        { "channels", "A,B", "network channels that its runs may be in (any)", 0 },
         { 0 }
 };
 
@@ -282,6 +296,12 @@ static const struct command commands[] = {
           command_task_pause, 1, 1, NULL },
         { "task resume", "ID", "end its pause", NULL, command_task_resume, 1, 1, NULL },
         { "task delete", "ID", "delete a task", NULL, command_task_delete, 1, 1, NULL },
+        { "task profile inspect", "ID", "who should work on a task, and how", NULL,
+          command_profile_inspect, 1, 1, NULL },
+        { "task profile update", "ID", "say who should, replacing what was said", profile_options,
+          command_profile_update, 1, 1, NULL },
+        { "task profile delete", "ID", "let it inherit everything", NULL, command_profile_delete, 1, 1,
+          NULL },
         { "task triage", "read|archive|dismiss ID", "mark a task in your inbox", NULL,
           command_task_triage, 2, 2,
           "read: seen. archive: put away for good. dismiss: set aside until something new happens." },
@@ -331,7 +351,7 @@ static const struct command commands[] = {
         { "workspace list", "", "list workspaces", page_options, command_workspace_list, 0, 0,
           NULL },
         { "workspace get", "ID", "show a workspace", NULL, command_workspace_get, 1, 1, NULL },
-        { "workspace update", "ID", "change name, slug, quota or retention", workspace_update_options,
+        { "workspace update", "ID", "change name, slug, quota, retention or channels", workspace_update_options,
           command_workspace_update, 1, 1, NULL },
         { "workspace delete", "ID", "delete a workspace in which nothing is open", NULL,
           command_workspace_delete, 1, 1, NULL },

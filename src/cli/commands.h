@@ -31,6 +31,9 @@ enum err command_task_depend(struct cli *);
 enum err command_task_undepend(struct cli *);
 enum err command_task_dependencies(struct cli *);
 enum err command_task_triage(struct cli *);
+enum err command_profile_inspect(struct cli *);
+enum err command_profile_update(struct cli *);
+enum err command_profile_delete(struct cli *);
 
 enum err command_inbox(struct cli *);
 enum err command_dashboard(struct cli *);

@@ -12,6 +12,7 @@ enum err command_workspace_create(struct cli *cli)
         body_begin(&body);
         body_text(&body, "name", cli->args[0]);
         body_text(&body, "slug", cli_option(cli, "slug"));
+        body_words(&body, "network_channels", cli_option(cli, "channels"));
         e = body_int(cli, &body, "retention_seconds", "retention");
         if (e) {
                 buf_done(&body.text);
@@ -53,6 +54,7 @@ enum err command_workspace_update(struct cli *cli)
         body_begin(&body);
         body_text(&body, "name", cli_option(cli, "name"));
         body_text(&body, "slug", cli_option(cli, "slug"));
+        body_words(&body, "network_channels", cli_option(cli, "channels"));
         e = body_int(cli, &body, "quota_bytes", "quota");
         if (!e)
                 e = body_int(cli, &body, "retention_seconds", "retention");

@@ -53,6 +53,7 @@ enum field_flag {
         FIELD_FIXED = 64,   /* in a request body: refused, it cannot be changed */
         FIELD_CLEARS = 16,  /* null in a request body clears it: given, but absent */
         FIELD_CURSOR = 128, /* of a query: where to go on; a wrong one is ERR_INVALID_CURSOR */
+        FIELD_TRIMS = 256,  /* CAPS in a request body: blanks around names go, inner ones stay; doubles go */
 };
 
 struct field {

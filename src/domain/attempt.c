@@ -1,6 +1,7 @@
 #include "domain/attempt.h"
 
 #include "domain/approval.h"
+#include "domain/channel.h"
 #include "domain/retry.h"
 #include "domain/sql.h"
 
@@ -84,14 +85,16 @@ enum err attempt_again(struct tx *tx, struct task *task, const struct run *run,
         return attempt_add(tx, task, &spec, 0, events, &next);
 }
 
-/* wanted: a task that was blocked gets a run by itself, if there may be one more and nothing above it is canceled. */
+/* wanted: a task that was blocked, or is done once, gets a run by itself, if there may be one more and nothing above it
+ * is canceled. */
 static enum err enqueue_or_project(struct tx *tx, struct task *task, int open, bool wanted,
                                    struct events *events)
 {
         bool canceled = true;
         enum err e = ERR_OK;
 
-        if (wanted && open == RUN_NONE && task->status == TASK_BLOCKED &&
+        if (wanted && open == RUN_NONE &&
+            (task->status == TASK_BLOCKED || task->status == TASK_COMPLETED) &&
             task->attempts < task->max_attempts)
                 e = task_look_above(tx, task, &canceled);
         if (e)
@@ -157,7 +160,7 @@ enum err task_start(struct tx *tx, const struct principal *by, int64_t id,
         if (!e)
                 e = may_start(tx, task);
         if (!e)
-                e = task_channel_check(tx_scope(tx), start->network_channel);
+                e = channel_check(tx, task->workspace_id, task->claim_rule, start->network_channel);
         if (!e && !start->waits && task_is_blocked(task))
                 e = fail(tx_scope(tx), ERR_INVALID_TRANSITION,
                          "the task is blocked by a dependency or by its approval");
@@ -276,27 +279,57 @@ static enum err check_chain(struct tx *tx, int64_t run)
                             RETRY_CHAIN_MAX);
 }
 
-enum err task_retry(struct tx *tx, const struct principal *by, int64_t id, struct str metadata,
-                    struct task *task, struct run **run)
+static enum err retry(struct tx *tx, const struct principal *by, struct task *task, const struct run *previous,
+                      struct str metadata, struct run **run)
 {
-        struct run last = { .status = RUN_NONE };
         struct run_spec spec;
-        enum err e = task_get(tx, by, id, task);
+        enum err e = ERR_OK;
 
-        if (!e && task->last_run_id)
-                e = run_load(tx, task->last_run_id, &last);
-        if (!e && (last.status == RUN_COMPLETED || !run_is_terminal(last.status)))
+        if (previous->status == RUN_COMPLETED || !run_is_terminal(previous->status))
                 e = fail_diagnosed(tx_scope(tx), "task_run_still_active", ERR_INVALID_TRANSITION,
                                    "only a failed, timed-out or canceled run can be tried again");
         if (!e)
                 e = may_start(tx, task);
         if (!e)
-                e = check_chain(tx, last.id);
+                e = check_chain(tx, previous->id);
         if (e)
                 return e;
-        spec = attempt_spec(task, task->attempts + 1, last.input);
-        spec.previous_run_id = last.id;
-        spec.network_channel = last.network_channel;
+        spec = attempt_spec(task, task->attempts + 1, previous->input);
+        spec.previous_run_id = previous->id;
+        spec.network_channel = previous->network_channel;
         spec.metadata = metadata;
         return new_attempt(tx, by, task, &spec, EVENT_RUN_OPERATOR_RETRY, run);
+}
+
+enum err task_retry(struct tx *tx, const struct principal *by, int64_t id, struct str metadata,
+                    struct task *task, struct run **run)
+{
+        struct run last = { .status = RUN_NONE };
+        enum err e = task_get(tx, by, id, task);
+
+        if (!e && task->last_run_id)
+                e = run_load(tx, task->last_run_id, &last);
+        return e ? e : retry(tx, by, task, &last, metadata, run);
+}
+
+enum err run_try_again(struct tx *tx, const struct principal *by, const struct run *previous, struct str metadata,
+                   struct run **run)
+{
+        struct scope *scope = tx_scope(tx);
+        struct task task;
+        int64_t next;
+        enum err e;
+
+        if (previous->kind != RUN_ROOT)
+                return fail(scope, ERR_INVALID_TRANSITION, "a child run is tried again by its parent's step");
+        e = tx_number(tx, SQL_RUN_RETRIED, &next, INT(previous->task_id), INT(previous->id));
+        if (!e) {
+                char id[ID_TEXT_SIZE];
+
+                id_print("run", next, id);
+                return fail(scope, ERR_INVALID_TRANSITION, "it was tried again already: by %s", id);
+        }
+        if (e == ERR_EMPTY)
+                e = task_get(tx, by, previous->task_id, &task);
+        return e ? e : retry(tx, by, &task, previous, metadata, run);
 }

@@ -6,6 +6,7 @@
 #include "core/failpoint.h"
 #include "domain/attempt.h"
 #include "domain/attention.h"
+#include "domain/channel.h"
 #include "domain/domain.h"
 #include "domain/join.h"
 #include "domain/session.h"
@@ -17,7 +18,6 @@
 
 struct candidate {
         int64_t rank, run;
-        struct str workspace;
 };
 
 struct candidates {
@@ -42,8 +42,7 @@ static enum err lane_candidates(struct tx *tx, const struct lane *lane,
                                 const struct claim_request *request, struct candidates *out)
 {
         int64_t bonus = RANK_AGE * lane->priority +
-                        RANK_PREFERRED *
-                                caps_common(lane->preferred, request->criteria.capabilities);
+                        RANK_PREFERRED * lane_preference(lane, &request->criteria);
         int64_t *rows;
         size_t n;
         const struct arg args[] = { INT(lane->id), INT(request->max) };
@@ -51,8 +50,9 @@ static enum err lane_candidates(struct tx *tx, const struct lane *lane,
 
         for (size_t i = 0; !e && i < n; i++)
                 candidate_add(&tx_scope(tx)->arena, out,
-                              (struct candidate){ rows[2 * i] - bonus, rows[2 * i + 1],
-                                                  lane->workspace });
+                              (struct candidate){ rows[2 * i] - bonus, rows[2 * i + 1] });
+        if (!e && !n)
+                lane_drain(tx, lane->id);
         return e;
 }
 
@@ -65,62 +65,56 @@ static int by_rank(const void *a, const void *b)
         return (x->run > y->run) - (x->run < y->run);
 }
 
-/*
- * A claimer of all workspaces serves them in turn: the candidates of the workspace after the one
- * served last come first.
- */
-static void take_turns(struct tx *tx, struct domain *domain, struct candidates *c)
+static enum err group_candidates(struct tx *tx, const struct lane_group *group,
+                                 const struct claim_request *request, struct candidates *out)
 {
-        int64_t chosen = 0, first = 0;
-        struct str workspace = STR_NONE;
-        size_t kept = 0;
+        size_t at = 0, lanes = 0, before = out->n;
+        const struct lane *lane;
+        enum err e = ERR_OK;
 
-        for (size_t i = 0; i < c->n; i++) {
-                int64_t id;
-
-                if (str_eq(c->items[i].workspace, workspace) ||
-                    tx_name(tx, c->items[i].workspace, &id))
-                        continue;
-                workspace = c->items[i].workspace;
-                if (id > domain->now.last_workspace && (!chosen || id < chosen))
-                        chosen = id;
-                if (!first || id < first)
-                        first = id;
+        while (!e && (lane = lane_group_next(group, &request->criteria, &at))) {
+                lanes++;
+                e = lane_candidates(tx, lane, request, out);
         }
-        if (!chosen)
-                chosen = first;
-        domain->now.last_workspace = chosen;
-        workspace = tx_name_text(tx, chosen);
-        for (size_t i = 0; i < c->n; i++)
-                if (str_eq(c->items[i].workspace, workspace)) {
-                        struct candidate moved = c->items[i];
+        if (lanes > 1 && out->n > before + 1)
+                qsort(out->items + before, out->n - before, sizeof(struct candidate), by_rank);
+        return e;
+}
 
-                        memmove(&c->items[kept + 1], &c->items[kept],
-                                (i - kept) * sizeof(struct candidate));
-                        c->items[kept++] = moved;
-                }
+/*
+ * A claimer of all workspaces serves them in turn: first what the one after the one served last has to
+ * offer, and no more of them than it takes.
+ */
+static enum err candidates_in_turn(struct tx *tx, const struct claim_request *request,
+                                   struct candidates *out)
+{
+        struct domain *domain = tx_context(tx);
+        int64_t *last = &domain->now.turn[request->criteria.executor];
+        struct lane_turn turn = { request->criteria.executor, *last, *last, false };
+        const struct lane_group *group;
+        enum err e = ERR_OK;
+
+        while (!e && out->n < (size_t)request->max && (group = lanes_turn(domain->lanes, &turn))) {
+                size_t before = out->n;
+
+                e = group_candidates(tx, group, request, out);
+                if (out->n > before)
+                        *last = lane_group_number(group);
+        }
+        return e;
 }
 
 static enum err find_candidates(struct tx *tx, const struct claim_request *request,
                                 struct candidates *out)
 {
-        struct domain *domain = tx_context(tx);
-        enum err e = ERR_OK;
-        size_t lanes = 0;
+        const struct domain *domain = tx_context(tx);
+        const struct claim_criteria *c = &request->criteria;
+        const struct lane_group *group;
 
-        for (size_t i = 0; !e && i < lanes_n(domain->lanes); i++) {
-                const struct lane *lane = lane_at(domain->lanes, i);
-
-                if (!lane_allows(lane, &request->criteria))
-                        continue;
-                lanes++;
-                e = lane_candidates(tx, lane, request, out);
-        }
-        if (lanes > 1 && out->n > 1)
-                qsort(out->items, out->n, sizeof(struct candidate), by_rank);
-        if (!e && !request->criteria.workspace.p && out->n > 1)
-                take_turns(tx, domain, out);
-        return e;
+        if (!c->workspace.p)
+                return candidates_in_turn(tx, request, out);
+        group = lane_group_of(domain->lanes, c->workspace, c->executor);
+        return group ? group_candidates(tx, group, request, out) : ERR_OK;
 }
 
 /* Sessions are named within a workspace: what another tenant's session of that name holds is no matter. */
@@ -176,6 +170,7 @@ static enum err claim_this(struct tx *tx, const struct principal *by,
         struct claim *claim = arena_new(&scope->arena, struct claim);
         enum err e = run_get(tx, by, request->run, run);
         const struct lane *lane;
+        struct str refusal;
 
         if (!e)
                 e = session_is_free(tx, run->workspace_id, request->criteria.session_id);
@@ -191,9 +186,10 @@ static enum err claim_this(struct tx *tx, const struct principal *by,
                 return fail(scope, ERR_INVALID_TRANSITION,
                             "the scheduler is paused: no run is handed out until it is resumed");
         lane = lane_get(domain->lanes, run->lane);
-        if (!lane || !lane_allows(lane, &request->criteria))
+        refusal = lane ? lane_refusal(&scope->arena, lane, &request->criteria) : STR("of a lane that is not known");
+        if (refusal.p)
                 return fail(scope, ERR_PERMISSION_DENIED,
-                            "this run's executor, capabilities or owner do not allow this claimer");
+                            "this run is not for this claimer, but for one " STR_FMT, STR_ARG(refusal));
         e = grant(tx, by, request, run, claim);
         *out = (struct list){ claim, 1 };
         return e;
@@ -271,6 +267,8 @@ enum err claim_attach(struct tx *tx, const struct fence *fence, const struct cla
                 e = session_is_free(tx, run->workspace_id, session);
         if (e == ERR_ACTIVE_LEASE)
                 e = fail(scope, ERR_ATTACH_REFUSED, "the session works on another run");
+        if (!e)
+                e = channel_of_run(tx, fence->by, run, "attach");
         if (e)
                 return e;
         *granted = !run_is_leased(run->status);
@@ -299,6 +297,8 @@ enum err claim_start(struct tx *tx, const struct fence *fence, int64_t id, struc
         if (!e && run->status != RUN_CLAIMED)
                 e = fail(tx_scope(tx), ERR_INVALID_TRANSITION, "the run is %s already",
                          run_status_names.text[run->status]);
+        if (!e)
+                e = channel_of_run(tx, fence->by, run, "start");
         if (e)
                 return e;
         events.tree = run->tree_id;

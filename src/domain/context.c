@@ -19,6 +19,7 @@ enum { SHOWN = FIELD_WIRE | FIELD_ALWAYS };
 static const struct field context_fields[] = {
         { "task", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, AT(task), &task_view_record },
         { "current_run", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, AT(current_run), &run_view_record },
+        { "execution_profile", FIELD_RECORD, FIELD_WIRE, AT(profile), &profile_record },
         { "handoff_summary", FIELD_STR, FIELD_WIRE, AT(handoff_summary) },
         { "prior_attempts", FIELD_LIST, SHOWN, AT(prior_attempts), &run_view_record },
         { "recent_events", FIELD_LIST, SHOWN, AT(recent_events), &event_record },
@@ -140,15 +141,25 @@ static void keep(struct context *c, struct list *list, const struct record *type
         }
 }
 
+/* Halves a text until all fits, or nothing of it is left; the size that is reached. */
+static size_t halve(struct context *c, struct str *text)
+{
+        size_t n;
+
+        while ((n = size_of(&context_record, c)) > CONTEXT_MAX && text->n)
+                *text = str_whole(str_slice(*text, 0, text->n / 2));
+        return n;
+}
+
 enum err context_fit(struct scope *scope, struct context *c)
 {
         size_t n;
 
         keep(c, &c->recent_events, &event_record);
         keep(c, &c->prior_attempts, &run_view_record);
-        while ((n = size_of(&context_record, c)) > CONTEXT_MAX && c->handoff_summary.n)
-                c->handoff_summary =
-                        str_whole(str_slice(c->handoff_summary, 0, c->handoff_summary.n / 2));
+        n = halve(c, &c->handoff_summary);
+        if (n > CONTEXT_MAX && c->profile)
+                n = halve(c, &c->profile->coordinator->guidance);
         return n <= CONTEXT_MAX ? ERR_OK :
                                   fail_limit(scope, "title", ERR_TOO_LARGE, CONTEXT_MAX, (int64_t)n,
                                              "bytes of a run's context; shorten the task's title,"
@@ -172,6 +183,18 @@ static void add_attempts(struct tx *tx, const struct list *runs, struct context 
         if (runs->n && run[0].error.p)
                 out->handoff_summary =
                         str_whole(str_slice(run[0].error, 0, CONTEXT_SUMMARY_MAX / 2));
+}
+
+static enum err add_profile(struct tx *tx, int64_t task, struct context *out)
+{
+        struct profile *p = arena_new(&tx_scope(tx)->arena, struct profile);
+        enum err e = profile_of(tx, task, p);
+
+        if (e || !p->created_at)
+                return e;
+        p->coordinator->guidance = redact_text(&tx_scope(tx)->arena, p->coordinator->guidance);
+        out->profile = p;
+        return ERR_OK;
 }
 
 static enum err add_events(struct tx *tx, const struct task *task, struct context *out)
@@ -211,6 +234,8 @@ enum err run_context(struct tx *tx, const struct principal *by, int64_t id, stru
                 (struct context_limits){ task.timeout_seconds, CONTEXT_SUMMARY_MAX, CONTEXT_MAX };
         add_attempts(tx, &attempts, out);
         e = add_events(tx, &task, out);
+        if (!e)
+                e = add_profile(tx, task.id, out);
         if (!e)
                 e = task_view(tx, &task, &out->recent_events, out->task);
         return e ? e : context_fit(tx_scope(tx), out);

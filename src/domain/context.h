@@ -1,13 +1,14 @@
 /*
  * The context of a run: what its worker is told about the task beside the claim, in at most
  * CONTEXT_MAX bytes of JSON.  What does not fit goes in this order: the oldest events, the oldest
- * attempts, halves of the handoff.  Members of events whose names say that they are secret, and
+ * attempts, halves of the handoff, halves of the profile's guidance.  Members of events whose names say that they are secret, and
  * claim tokens in any error or event, are not told.
  */
 #ifndef BATON_DOMAIN_CONTEXT_H
 #define BATON_DOMAIN_CONTEXT_H
 
 #include "domain/inspect.h"
+#include "domain/profile.h"
 
 enum { CONTEXT_MAX = 8192, CONTEXT_SUMMARY_MAX = 4096, CONTEXT_ATTEMPTS = 5, CONTEXT_EVENTS = 50 };
 
@@ -18,6 +19,7 @@ struct context_limits {
 struct context {
         struct task_view *task;
         struct run_view *current_run;
+        struct profile *profile;                   /* the task's, or NULL */
         struct str handoff_summary;                /* why the attempt before did not succeed */
         struct list prior_attempts, recent_events; /* newest first */
         struct context_limits *limits;

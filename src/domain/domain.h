@@ -15,8 +15,8 @@
 
 /* What a batch may change and a rollback of it must restore. */
 struct domain_state {
-        int64_t last_workspace; /* served last by a claimer of all workspaces */
-        bool paused;            /* no run is handed out: see scheduler.h */
+        int64_t turn[EXECUTORS]; /* the group of lanes served last by a claimer of all workspaces */
+        bool paused;             /* no run is handed out: see scheduler.h */
 };
 
 /* How far the look for trees to delete has come (domain/retention.c). */
@@ -39,6 +39,7 @@ struct domain {
         struct attention *attention;
         int64_t attention_after;      /* microseconds before a run is marked; 0 = never */
         int64_t force_limit;          /* of an agent's session, a task and a minute; 0 = forbidden */
+        unsigned profile_refuses;     /* PROFILE_… bits (profile.h): what profiles may not say */
         int64_t next_trim;
         struct domain_state now, kept, committed; /* kept: as of domain_kept() */
         struct retention retention;

@@ -1,5 +1,6 @@
 #include "domain/explain.h"
 
+#include "domain/claimer.h"
 #include "domain/dependency.h"
 #include "domain/domain.h"
 #include "domain/scheduler.h"
@@ -95,6 +96,28 @@ static void say_scheduler_paused(struct tx *tx, struct str reason, struct list *
             0);
 }
 
+/* What a claim must bring, in words. */
+static enum err explain_claimer(struct tx *tx, const struct run *run, struct list *reasons)
+{
+        struct arena *arena = &tx_scope(tx)->arena;
+        struct str words;
+        struct lane lane;
+        enum err e = tx_one(tx, SQL_LANE_GET, &lane, INT(run->lane));
+
+        if (e)
+                return e;
+        if (run->executor != EXECUTOR_WORKER)
+                words = arena_printf(arena, "waiting for an agent to claim it: one " STR_FMT,
+                                     STR_ARG(lane_wants(arena, &lane)));
+        else if (lane.required.n)
+                words = arena_printf(arena, "waiting for a free worker with the capabilities " STR_FMT,
+                                     STR_ARG(caps_words(arena, lane.required)));
+        else
+                words = STR("waiting for a free worker");
+        say(reasons, "no_claimer", words, 0);
+        return ERR_OK;
+}
+
 static enum err explain_queued(struct tx *tx, const struct run *run, struct list *reasons)
 {
         struct scheduler scheduler;
@@ -122,12 +145,7 @@ static enum err explain_queued(struct tx *tx, const struct run *run, struct list
                     arena_printf(&tx_scope(tx)->arena, "%lld%s runs of the same kind are ahead",
                                  (long long)ahead, ahead == 1000 ? " or more" : ""),
                     0);
-        say(reasons, "no_claimer",
-            run->executor == EXECUTOR_WORKER ?
-                    STR("waiting for a free worker with the required capabilities") :
-                    STR("waiting for an agent with the required capabilities to claim it"),
-            0);
-        return ERR_OK;
+        return explain_claimer(tx, run, reasons);
 }
 
 enum err run_explain(struct tx *tx, const struct principal *by, int64_t id, struct explanation *out)

@@ -1,5 +1,6 @@
 #include "domain/inspect.h"
 
+#include "domain/claimer.h"
 #include "domain/domain.h"
 #include "domain/explain.h"
 #include "domain/scheduler.h"

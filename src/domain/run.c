@@ -5,6 +5,7 @@
 
 #include "core/failpoint.h"
 #include "domain/attention.h"
+#include "domain/claimer.h"
 #include "domain/domain.h"
 #include "domain/sql.h"
 
@@ -209,6 +210,17 @@ static void token_make(struct tx *tx, struct run *run)
 
 /* ---- creation ---- */
 
+/* What a claimer must and had better be able to do: as the task says, and its execution profile. */
+static void run_capabilities(struct tx *tx, const struct task *task, struct run *run)
+{
+        struct arena *arena = &tx_scope(tx)->arena;
+
+        run->required_capabilities = caps_union(arena, task->required_capabilities,
+                                                rule_part(task->claim_rule, RULE_REQUIRED));
+        run->preferred_capabilities = caps_union(arena, task->preferred_capabilities,
+                                                 rule_part(task->claim_rule, RULE_PREFERRED));
+}
+
 static enum err run_lane(struct tx *tx, const struct task *task, struct run *run)
 {
         struct lane signature = {
@@ -220,6 +232,8 @@ static enum err run_lane(struct tx *tx, const struct task *task, struct run *run
                 .preferred = run->preferred_capabilities,
                 /* The built-in worker does the work itself: nobody claims for an owner. */
                 .owner = run->executor == EXECUTOR_WORKER ? STR_NONE : task->owner,
+                .agent = run->executor == EXECUTOR_WORKER ? STR_NONE :
+                                                            rule_from(task->claim_rule, RULE_AGENTS),
         };
 
         return lane_find(tx, &signature, &run->lane);
@@ -229,9 +243,11 @@ static enum err enter_lane(struct tx *tx, const struct run *run)
 {
         enum err e = tx_exec(tx, SQL_READY_ADD, INT(run->lane), INT(run->queued_at), INT(run->id));
 
-        if (!e)
-                tx_hint(tx, HINT_LANE, run->lane, run->id);
-        return e;
+        if (e)
+                return e;
+        lane_fill(tx, run->lane);
+        tx_hint(tx, HINT_LANE, run->lane, run->id);
+        return ERR_OK;
 }
 
 static int64_t holds_of(const struct task *task, const struct run_spec *spec)
@@ -323,8 +339,6 @@ enum err run_create(struct tx *tx, struct task *task, const struct run_spec *spe
                 .origin = events->by->origin,
                 .network_channel = spec->network_channel.p ? spec->network_channel :
                                                              task->network_channel,
-                .required_capabilities = task->required_capabilities,
-                .preferred_capabilities = task->preferred_capabilities,
                 .hold = holds_of(task, spec),
                 .queued_at = tx_now(tx),
                 .wake_at = spec->wake_at > spec->clean_at ? spec->wake_at : spec->clean_at,
@@ -334,6 +348,7 @@ enum err run_create(struct tx *tx, struct task *task, const struct run_spec *spe
         enum err e;
 
         token_make(tx, &run);
+        run_capabilities(tx, task, &run);
         e = run_lane(tx, task, &run);
         if (!e)
                 e = tx_insert(tx, SQL_RUN_ADD, &run);
@@ -354,8 +369,7 @@ enum err run_follow(struct tx *tx, const struct task *task, bool channel, struct
         run->priority = task->priority;
         if (channel)
                 run->network_channel = task->network_channel;
-        run->required_capabilities = task->required_capabilities;
-        run->preferred_capabilities = task->preferred_capabilities;
+        run_capabilities(tx, task, run);
         if (!e)
                 e = run_lane(tx, task, run);
         if (!e)

@@ -11,6 +11,7 @@
 #include "domain/join.h"
 #include "domain/lane_record.h"
 #include "domain/log_line.h"
+#include "domain/profile_record.h"
 #include "domain/scheduler.h"
 #include "domain/secret.h"
 #include "domain/step.h"

@@ -3,6 +3,7 @@
 #include "domain/approval.h"
 #include "domain/attempt.h"
 #include "domain/cancel.h"
+#include "domain/channel.h"
 #include "domain/dependency.h"
 #include "domain/domain.h"
 #include "domain/retry.h"
@@ -67,6 +68,7 @@ static const struct field task_fields[] = {
         { "definition_version", FIELD_INT, BOTH, AT(definition_version) },
         { "required_capabilities", FIELD_CAPS, BOTH, AT(required_capabilities) },
         { "preferred_capabilities", FIELD_CAPS, BOTH, AT(preferred_capabilities) },
+        { "claim_rule", FIELD_NAME, FIELD_COLUMN, AT(claim_rule) },
         { "current_run_id", FIELD_ID, FIELD_WIRE, AT(current_run_id), "run" },
         { "active_run", FIELD_RECORD, FIELD_WIRE, AT(active_run), &active_run_record },
         { "last_run_id", FIELD_ID, FIELD_COLUMN, AT(last_run_id), "run" },
@@ -204,19 +206,6 @@ static enum err owner_check(struct scope *scope, struct str owner)
                           " network_peer or pool");
 }
 
-enum err task_channel_check(struct scope *scope, struct str channel)
-{
-        bool ok = !channel.p || (channel.n >= 1 && channel.n <= 64);
-
-        for (size_t i = 0; ok && i < channel.n; i++)
-                ok = (channel.p[i] >= 'a' && channel.p[i] <= 'z') ||
-                     (channel.p[i] >= '0' && channel.p[i] <= '9') ||
-                     (i && (channel.p[i] == '-' || channel.p[i] == '_'));
-        return ok ? ERR_OK :
-                    fail_field(scope, "network_channel", ERR_VALIDATION,
-                               "network_channel must be 1 to 64 of a-z, 0-9 and inner - and _");
-}
-
 static enum err spec_check(struct scope *scope, const struct principal *by,
                            const struct task_spec *spec)
 {
@@ -232,8 +221,6 @@ static enum err spec_check(struct scope *scope, const struct principal *by,
                 return fail_field(scope, "scope", ERR_PERMISSION_DENIED,
                                   "a global task needs a key with the scope global:create");
         e = owner_check(scope, spec->owner);
-        if (!e)
-                e = task_channel_check(scope, spec->network_channel);
         return e ? e : retry_parse(scope, spec->retry, &retry);
 }
 
@@ -314,6 +301,8 @@ enum err task_create(struct tx *tx, const struct principal *by, const struct tas
         struct task task = task_new(tx, by, spec);
         enum err e = spec_check(tx_scope(tx), by, spec);
 
+        if (!e)
+                e = channel_check(tx, task.workspace_id, STR_NONE, task.network_channel);
         if (!e)
                 e = own_id(tx, spec->id, &task.id);
         if (e)
@@ -613,8 +602,6 @@ static enum err patch_check(struct scope *scope, struct task_patch *p)
         if ((p->given & PATCH_TITLE) && !str_trim(p->title).n)
                 return fail_field(scope, "title", ERR_VALIDATION, "title must not be blank");
         e = owner_check(scope, p->owner);
-        if (!e)
-                e = task_channel_check(scope, p->network_channel);
         return e ? e : retry_parse(scope, p->retry, &retry);
 }
 
@@ -629,6 +616,8 @@ enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
 
         if (!e)
                 e = patch_check(tx_scope(tx), &patch);
+        if (!e)
+                e = channel_check(tx, task.workspace_id, task.claim_rule, patch.network_channel);
         if (e)
                 return e;
         before = task;
@@ -673,7 +662,8 @@ enum err task_erase(struct tx *tx, const struct principal *by, const struct task
         static const enum sql rows[] = { SQL_TASK_DELETE_STEPS,          SQL_TASK_DELETE_JOINS,
                                          SQL_TASK_DELETE_LOGS,           SQL_TASK_DELETE_STEP_APPROVALS,
                                          SQL_TASK_DELETE_APPROVALS,      SQL_TASK_DELETE_RUNS,
-                                         SQL_TRIAGE_DROP,                SQL_TASK_DELETE };
+                                         SQL_TRIAGE_DROP,                SQL_PROFILE_DROP,
+                                         SQL_TASK_DELETE };
         enum err e = dependencies_drop(tx, by, task);
 
         for (size_t i = 0; !e && i < LENGTH(rows); i++)

@@ -58,6 +58,7 @@ struct task {
         struct str owner, network_channel;
         int64_t definition_id, definition_version;
         struct str required_capabilities, preferred_capabilities;
+        struct str claim_rule; /* what its execution profile says about claims (claimer.h), or absent */
         int64_t last_run_id, last_run_status; /* newest root run; how the newest ended one ended */
         int64_t unmet_deps, dependency_count, dependent_count, child_count;
         bool paused;
@@ -171,8 +172,6 @@ enum err task_project_run(struct tx *, struct task *, int current_run_status,
 
 /* By a dependency, or for want of its approval. */
 bool task_is_blocked(const struct task *);
-/* ERR_VALIDATION unless it is absent or a name of a channel. */
-enum err task_channel_check(struct scope *, struct str channel) NODISCARD;
 /* HOLD_… bits that a queued run of the task must have: blocked, its root runs alone; paused. */
 int64_t task_holds(const struct task *, bool root_run);
 #endif

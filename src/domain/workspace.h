@@ -14,14 +14,15 @@ struct workspace {
         struct str id; /* UUID */
         struct str name, slug;
         int64_t uid, quota_bytes, retention_seconds, created_at; /* retention 0: for ever */
+        struct str network_channels; /* absent: its runs may be in any */
         int64_t deleted_at; /* the row stays, so that its uid is never another's */
 };
 extern const struct record workspace_record;
 
 struct workspace_spec {
-        struct str name, slug;
+        struct str name, slug, network_channels;
         int64_t quota_bytes, retention_seconds;
-        bool keeps_retention; /* of a patch: leave it as it is */
+        bool keeps_retention, keeps_channels; /* of a patch: leave it as it is */
         uint64_t given;
 };
 

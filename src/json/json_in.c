@@ -159,8 +159,10 @@ static int by_text(const void *a, const void *b)
 }
 
 /* A list of names as one sorted "a,b". */
-static enum err read_caps(struct scope *scope, const char *path, const json_t *v, struct str *out)
+static enum err read_caps(struct scope *scope, const struct field *f, const char *path, const json_t *v,
+                          struct str *out)
 {
+        bool trims = f->flags & FIELD_TRIMS;
         size_t n = json_array_size(v), i;
         const char **names = arena_array(&scope->arena, const char *, n + 1);
         json_t *item;
@@ -170,17 +172,23 @@ static enum err read_caps(struct scope *scope, const char *path, const json_t *v
         if (n > 64)
                 return fail_limit(scope, path, ERR_VALIDATION, 64, (int64_t)n, path);
         json_array_foreach (v, i, item) {
-                names[i] = json_string_value(item);
-                if (!names[i] || !*names[i] || strlen(names[i]) > 128 ||
-                    strlen(names[i]) != json_string_length(item) ||
-                    strpbrk(names[i], ", \t\r\n"))
-                        return wrong(scope, path,
-                                     "a list of names of 1 to 128 bytes without blanks or commas");
+                struct str name = trims ? str_trim(json_view(item)) : json_view(item);
+
+                if (!name.n || name.n > 128 || memchr(name.p, 0, name.n))
+                        return wrong(scope, path, "a list of names of 1 to 128 bytes");
+                names[i] = str_c(&scope->arena, name);
+                if (strpbrk(names[i], trims ? ",\t\r\n" : ", \t\r\n"))
+                        return wrong(scope, path, trims ? "a list of names without commas, tabs and line ends" :
+                                                          "a list of names without blanks or commas");
         }
         qsort(names, n, sizeof(*names), by_text);
         *out = n ? STR("") : STR_NONE;
         for (i = 0; i < n; i++) {
-                if (i && strcmp(names[i], names[i - 1]) == 0)
+                bool again = i && strcmp(names[i], names[i - 1]) == 0;
+
+                if (again && trims)
+                        continue;
+                if (again)
                         return fail_field(scope, path, ERR_VALIDATION,
                                           "%s names \"%s\" twice", path, names[i]);
                 *out = arena_printf(&scope->arena, STR_FMT "%s%s", STR_ARG(*out), i ? "," : "",
@@ -308,7 +316,7 @@ static enum err read_value(struct scope *scope, const struct field *f, const cha
         case FIELD_ACTOR:
                 return read_actor(scope, path, v, text);
         case FIELD_CAPS:
-                return read_caps(scope, path, v, text);
+                return read_caps(scope, f, path, v, text);
         case FIELD_RECORD:
                 *FIELD_AT(base, f, void *) =
                         arena_alloc(&scope->arena, ((const struct record *)f->type)->size, 16);

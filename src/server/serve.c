@@ -19,6 +19,7 @@
 #include "core/log.h"
 #include "domain/key.h"
 #include "domain/migrations.h"
+#include "domain/profile.h"
 #include "domain/sql.h"
 #include "domain/workspace.h"
 #include "hub/hooks.h"
@@ -429,7 +430,9 @@ static enum err start(struct scope *scope, struct server *s, const struct option
         hooks_open(&s->hooks, &system_world, &s->store);
         s->hooks.domain->force_limit = o->agent_force_limit;
         s->hooks.domain->attention_after = o->attention_seconds * US_PER_S;
-        e = read_vault(scope, s);
+        e = profile_refusals(scope, str_from(o->profile_refuse), &s->hooks.domain->profile_refuses);
+        if (!e)
+                e = read_vault(scope, s);
         if (!e)
                 e = open_store(scope, s, o);
         if (e)

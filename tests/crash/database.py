@@ -66,6 +66,9 @@ EVENT_TYPE = {
     61: "scheduler.resumed",
     62: "scheduler.drain_started",
     63: "scheduler.drain_completed",
+    100: "task.execution_profile_updated",
+    101: "task.execution_profile_deleted",
+    102: "run.rejected",
 }
 AUDIT_ACTION = {
     6: "approval.approved",
@@ -76,6 +79,8 @@ AUDIT_ACTION = {
     12: "task.paused",
     13: "task.resumed",
     14: "task.deleted",
+    45: "task.execution_profile_updated",
+    46: "task.execution_profile_deleted",
 }
 HOLD_BACKOFF = 4
 

@@ -420,7 +420,7 @@ class Model:
     def approve(self, op):
         task = self.decided(op, self.find(op), "approved")
         run, existing = task.open_run, bool(task.open_run)
-        if not run and task.status == "blocked" and self.may_queue(task):
+        if not run and task.status in ("blocked", "completed") and self.may_queue(task):
             run = self.queue(task)
         self.settle(task)
         return Answer(201, runs=(run.name,) if run else (), existing=existing)
@@ -708,7 +708,7 @@ class Model:
 
     def run_retry(self, op):
         run = self.find_run(op)
-        if run.status not in ("failed", "canceled") or run is not run.task.runs[-1]:
+        if run.status not in ("failed", "canceled") or any(r.previous == run.name for r in run.task.runs):
             raise Refused(409, "invalid_transition")
         return Answer(201, runs=(self.new_run(run.task, run).name,))
 

@@ -8,7 +8,7 @@ import time
 
 ROOT = pathlib.Path(__file__).parents[2]
 sys.path.append(str(ROOT / "bench"))
-from run import Server, load  # noqa: E402, F401
+from run import Server, growth, load  # noqa: E402, F401
 
 TASKS = 50
 MANY = "1000000"

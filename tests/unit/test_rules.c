@@ -8,6 +8,7 @@
 #undef fail /* ours has arguments */
 
 #include "core/attr.h"
+#include "domain/claimer.h"
 #include "domain/context.h"
 #include "domain/retry.h"
 #include "domain/run.h"
@@ -99,6 +100,26 @@ static void capabilities_are_sets(void **state)
         assert_false(caps_within(STR("a"), STR("aa")));
         assert_false(caps_within(STR("aa"), STR("a")));
         assert_int_equal(caps_common(STR("a,c,x"), STR("a,b,c")), 2);
+}
+
+static void lists_are_joined_and_cut(void **state)
+{
+        struct arena arena = { 0 };
+        struct str rule = STR("ops\n\nx\na,b\n\n\n");
+
+        (void)state;
+        assert_true(str_is(caps_union(&arena, STR("a,c"), STR("b,c,d")), "a,b,c,d"));
+        assert_true(str_is(caps_union(&arena, STR("a"), STR_NONE), "a"));
+        assert_null(caps_union(&arena, STR_NONE, STR_NONE).p);
+        assert_true(str_is(caps_both(&arena, STR("a,b,d"), STR("b,c,d")), "b,d"));
+        assert_null(caps_both(&arena, STR("a"), STR("b")).p);
+        assert_true(str_is(rule_part(rule, RULE_CHANNELS), "ops"));
+        assert_true(str_is(rule_part(rule, RULE_AGENTS), "a,b"));
+        assert_int_equal(rule_part(rule, RULE_PEERS_PREFERRED).n, 0);
+        assert_true(str_is(rule_from(rule, RULE_AGENTS), "a,b\n\n\n"));
+        assert_null(rule_from(rule, RULE_AGENTS_PREFERRED).p);
+        assert_null(rule_from(STR_NONE, RULE_AGENTS).p);
+        arena_done(&arena);
 }
 
 static void owners_decide_who_may_claim(void **state)
@@ -292,6 +313,7 @@ int main(void)
                 cmocka_unit_test(terminal_runs_never_move),
                 cmocka_unit_test(runs_move_only_as_published),
                 cmocka_unit_test(capabilities_are_sets),
+                cmocka_unit_test(lists_are_joined_and_cut),
                 cmocka_unit_test(owners_decide_who_may_claim),
                 cmocka_unit_test(delays_grow_to_their_cap),
                 cmocka_unit_test(the_next_action_follows_from_the_facts),
