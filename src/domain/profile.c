@@ -32,7 +32,6 @@ enum { GIVEN_MODE = 1, SELECTOR_MAX = 128 };
         LIST_OF(type, , allowed_channel_ids), LIST_OF(type, , preferred_channel_ids),     \
                 LIST_OF(type, , allowed_peer_ids), LIST_OF(type, , preferred_peer_ids)
 #define MODE(type, names) { "mode", FIELD_ENUM, FIELD_WIRE, offsetof(type, mode), &names }
-#define BLOCK(label, type, fields, given) { label, fields, LENGTH(fields), sizeof(type), given }
 
 static const struct field coordinator_fields[] = {
         MODE(struct coordinator, coordinator_mode_names),
@@ -62,32 +61,35 @@ static const struct field sandbox_fields[] = {
 };
 static const struct field runtime_fields[] = { MODE(struct profile_runtime, runtime_mode_names) };
 
-static const struct record coordinator_record = BLOCK("ProfileCoordinator", struct coordinator, coordinator_fields,
-                                                      offsetof(struct coordinator, given));
-static const struct record worker_record = BLOCK("ProfileWorker", struct profile_worker, worker_fields,
-                                                 offsetof(struct profile_worker, given));
-static const struct record review_record = BLOCK("ProfileReview", struct agent_choice, review_fields, -1);
-static const struct record participants_record =
-        BLOCK("ProfileParticipants", struct agent_choice, participant_fields, -1);
-static const struct record sandbox_record = BLOCK("ProfileSandbox", struct profile_sandbox, sandbox_fields, -1);
-static const struct record runtime_record = BLOCK("ProfileRuntime", struct profile_runtime, runtime_fields, -1);
+/* As it is told, and as it is asked for: the same members, but what is asked for may not have others. */
+#define BLOCK(noun, label, type, given)                                                              \
+        static const struct record noun##_record = { label, noun##_fields, LENGTH(noun##_fields),    \
+                                                     sizeof(type), given };                          \
+        static const struct record noun##_put_record = { label "Put", noun##_fields, LENGTH(noun##_fields), \
+                                                         sizeof(type), given }
+BLOCK(coordinator, "ProfileCoordinator", struct coordinator, offsetof(struct coordinator, given));
+BLOCK(worker, "ProfileWorker", struct profile_worker, offsetof(struct profile_worker, given));
+BLOCK(review, "ProfileReview", struct agent_choice, -1);
+BLOCK(participant, "ProfileParticipants", struct agent_choice, -1);
+BLOCK(sandbox, "ProfileSandbox", struct profile_sandbox, -1);
+BLOCK(runtime, "ProfileRuntime", struct profile_runtime, -1);
 
 #define AT(member) offsetof(struct profile, member)
-#define BLOCKS                                                                          \
-        { "task_id", FIELD_ID, FIELD_WIRE, AT(task_id), "task" },                       \
-        { "coordinator", FIELD_RECORD, FIELD_WIRE, AT(coordinator), &coordinator_record }, \
-        { "worker", FIELD_RECORD, FIELD_WIRE, AT(worker), &worker_record },             \
-        { "review", FIELD_RECORD, FIELD_WIRE, AT(review), &review_record },             \
-        { "participants", FIELD_RECORD, FIELD_WIRE, AT(participants), &participants_record }, \
-        { "sandbox", FIELD_RECORD, FIELD_WIRE, AT(sandbox), &sandbox_record },          \
-        { "runtime", FIELD_RECORD, FIELD_WIRE, AT(runtime), &runtime_record }
+#define BLOCKS(record)                                                                            \
+        { "task_id", FIELD_ID, FIELD_WIRE, AT(task_id), "task" },                                 \
+        { "coordinator", FIELD_RECORD, FIELD_WIRE, AT(coordinator), &coordinator_##record },      \
+        { "worker", FIELD_RECORD, FIELD_WIRE, AT(worker), &worker_##record },                     \
+        { "review", FIELD_RECORD, FIELD_WIRE, AT(review), &review_##record },                     \
+        { "participants", FIELD_RECORD, FIELD_WIRE, AT(participants), &participant_##record },    \
+        { "sandbox", FIELD_RECORD, FIELD_WIRE, AT(sandbox), &sandbox_##record },                  \
+        { "runtime", FIELD_RECORD, FIELD_WIRE, AT(runtime), &runtime_##record }
 static const struct field profile_fields[] = {
-        BLOCKS,
+        BLOCKS(record),
         { "created_at", FIELD_TIME, FIELD_WIRE, AT(created_at) },
         { "updated_at", FIELD_TIME, FIELD_WIRE, AT(updated_at) },
 };
 static const struct field body_fields[] = {
-        BLOCKS,
+        BLOCKS(put_record),
         { "created_at", FIELD_STR, FIELD_WIRE | FIELD_FIXED },
         { "updated_at", FIELD_STR, FIELD_WIRE | FIELD_FIXED },
 };

@@ -159,6 +159,9 @@ def walk_tasks(api):
     for tail in ["", "/tree?limit=1", "/timeline?event_type=task.created", "/runs", "/inspect"]:
         api.get(path + tail)
     api.get("/v1/tasks?status=ready&limit=3&q=oth")
+    api.request("PUT", path + "/execution-profile", {"worker": {"mode": "select", "agent_name": "ada"}}, 200)
+    api.get(path + "/execution-profile")
+    api.request("DELETE", path + "/execution-profile", status=204)
     api.post(path + "/pause", {"reason": "wait"}, 200)
     api.post(path + "/resume", {}, 200)
     api.post(path + "/start", {"metadata": {"n": 1}})
