@@ -673,7 +673,8 @@ enum err task_erase(struct tx *tx, const struct principal *by, const struct task
         static const enum sql rows[] = { SQL_TASK_DELETE_STEPS,          SQL_TASK_DELETE_JOINS,
                                          SQL_TASK_DELETE_LOGS,           SQL_TASK_DELETE_STEP_APPROVALS,
                                          SQL_TASK_DELETE_APPROVALS,      SQL_TASK_DELETE_RUNS,
-                                         SQL_TRIAGE_DROP,                SQL_TASK_DELETE };
+                                         SQL_TRIAGE_DROP,                SQL_TASK_DELETE_INPUTS,
+                                         SQL_TASK_DELETE };
         enum err e = dependencies_drop(tx, by, task);
 
         for (size_t i = 0; !e && i < LENGTH(rows); i++)
