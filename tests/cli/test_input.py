@@ -24,6 +24,7 @@ def test_an_input_is_sent_listed_and_taken_from_the_command_line(cli, api):
 
 
 def test_the_example_that_asks_a_person_says_how_to_answer_and_goes_on_with_the_answer(cli, unique):
+    cli("definition", "validate", str(EXAMPLE))
     running = cli.start("run", str(EXAMPLE), "--input", "topic=" + unique)
     lines = []
     for line in running.stderr:
