@@ -15,7 +15,7 @@
 #include "flow/plan.h"
 #include "fuzz.h"
 
-enum { TURNS_MAX = 10000, LEASE = 90, INPUTS_MAX = 500 };
+enum { TURNS_MAX = 10000, LEASE = 90, SERVED_MAX = 500 };
 
 /* ---- between two inputs ---- */
 
@@ -25,7 +25,7 @@ static const struct statement emptying[] = {
           " 'definition', 'deleted_task', 'delivery', 'dependency', 'definition_reference', 'definition_version', 'deleted_tree', 'drain', 'event', 'force_use', 'idempotency',"
           " 'join_point', 'key', 'lane', 'log_line', 'migration', 'name', 'ready', 'run', "
           "'setting', 'execution_profile',"
-          " 'scheduler_pause', 'secret', 'step', 'task', 'triage', 'webhook', 'workspace')" },
+          " 'scheduler_pause', 'secret', 'step', 'task', 'task_input', 'triage', 'webhook', 'workspace')" },
         { "approval", "DELETE FROM approval" },
         { "audit", "DELETE FROM audit" },
         { "its head", "DELETE FROM setting WHERE name = 'audit_head'" },
@@ -51,6 +51,7 @@ static const struct statement emptying[] = {
         { "secret", "DELETE FROM secret" },
         { "step", "DELETE FROM step" },
         { "task", "DELETE FROM task" },
+        { "task_input", "DELETE FROM task_input" },
         { "triage", "DELETE FROM triage" },
         { "webhook", "DELETE FROM webhook" },
         { "workspace", "DELETE FROM workspace WHERE slug NOT IN ('default', 'system')" },
@@ -130,6 +131,17 @@ static const struct statement invariants[] = {
         { "who waits for an approval has an open one",
           "SELECT count(*) FROM run WHERE status = 4 AND NOT EXISTS (SELECT 1 FROM approval WHERE"
           " run_id = run.id AND status = 0)" },
+        { "nobody waits for an input that is there",
+          "SELECT count(*) FROM run JOIN step ON step.run_id = run.id AND step.step_index = current_step JOIN"
+          " task_input AS i ON i.task_id = run.task_id WHERE run.status = 5 AND i.status = 0"
+          " AND i.name IS json_extract(step.input, '$.name')" },
+        { "an input belongs to a task, and was taken, if it was, by a run of it",
+          "SELECT count(*) FROM task_input AS i WHERE task_id NOT IN (SELECT id FROM task) OR"
+          " (status = 1) <> (consumed_at IS NOT NULL) OR (status = 1) <> EXISTS (SELECT 1 FROM run"
+          " WHERE id = run_id AND run.task_id = i.task_id)" },
+        { "a step took one input at most",
+          "SELECT count(*) FROM (SELECT 1 FROM task_input JOIN run ON run.id = run_id WHERE"
+          " executor = 1 GROUP BY run_id, step_index HAVING count(*) > 1)" },
         { "who sleeps will wake", "SELECT count(*) FROM run WHERE status = 8 AND wake_at IS NULL" },
         { "no step is under way in a run that has ended",
           "SELECT count(*) FROM step JOIN run ON run.id = run_id WHERE step.ended_at IS NULL"
@@ -650,7 +662,7 @@ struct server *server_begin(void)
         static struct server *server;
         struct scope scope;
 
-        if (server && ++server->inputs > INPUTS_MAX) {
+        if (server && ++server->inputs > SERVED_MAX) {
                 close_server(server);
                 server = NULL;
         }

@@ -160,6 +160,10 @@ bool route_reads(const struct route *, const struct request_header *);
 /* The fence of a lease-holder's call: header X-Claim-Token or the body's claim_token. */
 struct fence request_fence(struct request *, struct str body_token);
 
+/* ERR_VALIDATION when what a holder or sender says would carry a claim token out of its lease: a member of
+ * that name, in any case. */
+enum err request_no_token(struct request *, struct str json, const char *field) NODISCARD;
+
 /* A page of events by the filter event_filter_record. */
 extern const struct record event_filter_record;
 enum err reply_events(struct request *, struct tx *, int64_t tree, int64_t task, int64_t run);
@@ -217,7 +221,7 @@ struct dashboards *api_dashboards(struct api *);
 extern const struct route definition_routes[], step_routes[];
 extern const struct route task_routes[], force_routes[], run_routes[], workspace_routes[], key_routes[], approval_routes[], ops_routes[], stream_routes[],
         secret_routes[], scheduler_routes[], inspect_routes[],
-        inbox_routes[], dashboard_routes[], webhook_routes[], audit_routes[], profile_routes[];
+        inbox_routes[], dashboard_routes[], webhook_routes[], audit_routes[], profile_routes[], input_routes[];
 
 /* openapi.c */
 void openapi_print(struct json_out *);

@@ -4,6 +4,7 @@
 #include "domain/claim.h"
 #include "domain/explain.h"
 #include "domain/force.h"
+#include "domain/input.h"
 #include "domain/log_line.h"
 #include "domain/session.h"
 #include "domain/sql.h"
@@ -287,9 +288,8 @@ static enum err reply_run(struct request *r, struct tx *tx, struct run *run)
         return request_reply(r, 200, &run_record, run);
 }
 
-/* A result or metadata must not carry a claim token out of its lease: no member of that name, in any
- * case.  The text is compact, so a colon follows a member's name and no value. */
-static enum err no_token(struct request *r, struct str json, const char *field)
+/* The text is compact, so a colon follows a member's name and no value. */
+enum err request_no_token(struct request *r, struct str json, const char *field)
 {
         if (json.p && strcasestr(json.p, "\"claim_token\":"))
                 return fail_field(&r->scope, field, ERR_VALIDATION,
@@ -343,7 +343,7 @@ static enum err complete_run(struct request *r, struct tx *tx)
         enum err e = read_holding(r, tx, &h);
 
         if (!e)
-                e = no_token(r, b->result, "result");
+                e = request_no_token(r, b->result, "result");
         if (!e)
                 e = claim_complete(tx, &h.fence, h.id, b->result, h.run);
         return e ? e : reply_run(r, tx, h.run);
@@ -356,7 +356,7 @@ static enum err fail_run(struct request *r, struct tx *tx)
         enum err e = read_holding(r, tx, &h);
 
         if (!e)
-                e = no_token(r, b->metadata, "metadata");
+                e = request_no_token(r, b->metadata, "metadata");
         if (!e && b->kind == OUTCOME_OK)
                 e = fail_field(&r->scope, "kind", ERR_VALIDATION, "a failure cannot be of kind ok");
         if (!e)
@@ -377,6 +377,20 @@ static enum err release_run(struct request *r, struct tx *tx)
         return e ? e : reply_run(r, tx, h.run);
 }
 
+static enum err consume_input(struct request *r, struct tx *tx)
+{
+        struct input *input = arena_new(&r->scope.arena, struct input);
+        struct holding h;
+        int64_t id = 0;
+        enum err e = read_holding(r, tx, &h);
+
+        if (!e)
+                e = request_id(r, 1, "input", "input", &id);
+        if (!e)
+                e = input_consume(tx, &h.fence, h.id, id, input);
+        return e ? e : request_reply(r, 200, &input_record, input);
+}
+
 /* ---- batches ---- */
 
 typedef enum err item_operation(struct request *, struct tx *, const struct holder_body *,
@@ -394,7 +408,7 @@ static enum err complete_one(struct request *r, struct tx *tx, const struct hold
 {
         struct run *run = arena_new(&r->scope.arena, struct run);
         struct fence fence;
-        enum err e = no_token(r, b->result, "result");
+        enum err e = request_no_token(r, b->result, "result");
 
         if (!e)
                 e = item_fence(r, tx, b, &fence);
@@ -637,6 +651,9 @@ const struct route run_routes[] = {
           ROUTE_IDEMPOTENT | ROUTE_HOLDER, &fail_body, &run_record, fail_run, CALL_LEASE, "Fail a run" },
         { HTTP_POST, "/v1/runs/{run}/release", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
           ROUTE_IDEMPOTENT | ROUTE_HOLDER, &release_body, &run_record, release_run, CALL_LEASE, "Give a run back" },
+        { HTTP_POST, "/v1/runs/{run}/inputs/{input}/consume", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_HOLDER, &token_body, &input_record, consume_input, CALL_LEASE,
+          "Take an input of the task" },
         { HTTP_POST, "/v1/runs/{run}/cancel", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &cancel_body_record, &run_record, cancel_one, CALL_CANCEL, "Cancel a run" },
         { HTTP_POST, "/v1/runs/{run}/retry", SCOPE_TASKS_WRITE, ROUTE_WRITE,

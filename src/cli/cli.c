@@ -102,6 +102,18 @@ static const struct cli_option profile_options[] = {
         { "file", "FILE", "the whole profile as JSON instead of these", 0 },
         { 0 }
 };
+static const struct cli_option input_options[] = {
+        { "message", "TEXT", "what is said", 0 },
+        { "value", "JSON", "its data: any value, for programs", 0 },
+        { "name", "NAME", "for the step that waits for an input of that name", 0 },
+        { 0 }
+};
+static const struct cli_option inputs_options[] = {
+        { "status", "S", "pending, consumed or canceled", 0 },
+        { "name", "NAME", "only those of that name", 0 },
+        PAGE_OPTIONS,
+        { 0 }
+};
 static const struct cli_option reason_options[] = {
         { "reason", "TEXT", "why; kept with the run", 0 }, { 0 }
 };
@@ -282,6 +294,12 @@ static const struct command commands[] = {
           NULL },
         { "task dependencies", "ID", "list what it waits for", NULL, command_task_dependencies, 1,
           1, NULL },
+        { "task input", "ID --message TEXT", "send an input to whoever works on a task", input_options,
+          command_task_input, 1, 1,
+          "A step that waits for it (wait_input) goes on; else it lies in the task's inbox until one\n"
+          "does, or until who holds a run of the task takes it." },
+        { "task inputs", "ID", "list the inputs of a task, oldest first", inputs_options,
+          command_task_inputs, 1, 1, NULL },
         { "task publish", "ID", "make a draft a task and enqueue it", NULL, command_task_publish, 1,
           1, NULL },
         { "task start", "ID", "a new attempt at a ready task", NULL, command_task_start, 1, 1,
@@ -330,6 +348,8 @@ static const struct command commands[] = {
         { "runs complete", "ID", "end it well", complete_options, command_runs_complete, 1, 1, NULL },
         { "runs fail", "ID --error TEXT", "end it badly", fail_options, command_runs_fail, 1, 1, NULL },
         { "runs release", "ID", "give it back", release_options, command_runs_release, 1, 1, NULL },
+        { "runs consume", "ID INPUT", "take an input of its task, once it is dealt with", start_options,
+          command_runs_consume, 2, 2, NULL },
         { "runs force-release", "ID...", "take claimed runs from their holders", reason_options,
           command_runs_force_release, 1, 50, FORCE_NOTES },
         { "runs force-fail", "ID... --reason TEXT", "end runs, whatever they do", reason_options,

@@ -34,6 +34,8 @@ enum err command_task_triage(struct cli *);
 enum err command_profile_inspect(struct cli *);
 enum err command_profile_update(struct cli *);
 enum err command_profile_delete(struct cli *);
+enum err command_task_input(struct cli *);
+enum err command_task_inputs(struct cli *);
 
 enum err command_inbox(struct cli *);
 enum err command_dashboard(struct cli *);
@@ -52,6 +54,7 @@ enum err command_runs_heartbeat(struct cli *);
 enum err command_runs_complete(struct cli *);
 enum err command_runs_fail(struct cli *);
 enum err command_runs_release(struct cli *);
+enum err command_runs_consume(struct cli *);
 enum err command_runs_force_release(struct cli *);
 enum err command_runs_force_fail(struct cli *);
 enum err command_runs_recover(struct cli *);

@@ -158,3 +158,14 @@ enum err command_runs_release(struct cli *cli)
         body_text(&body, "reason", cli_option(cli, "reason"));
         return end_holding(cli, "/release", &body);
 }
+
+enum err command_runs_consume(struct cli *cli)
+{
+        const char *inputs = path_of(cli, "/v1/runs/", cli->args[0], "/inputs/");
+        struct body body;
+        enum err e = begin_holding(cli, &body);
+
+        return e ? e :
+                   show_post(cli, path_of(cli, inputs, cli->args[1], "/consume"), body_end(cli, &body),
+                             NULL);
+}

@@ -5,6 +5,7 @@
 #include "domain/claim.h"
 #include "domain/dependency.h"
 #include "domain/domain.h"
+#include "domain/input.h"
 #include "domain/sql.h"
 
 enum { CHUNK = 1000 };
@@ -132,6 +133,8 @@ static enum err cancel_task(struct tx *tx, struct task *task, const struct casca
                            root ? 0 : c->from));
         if (!e && task->approval_state == APPROVAL_PENDING)
                 e = approval_close_task(tx, task->id);
+        if (!e)
+                e = inputs_cancel(tx, task->id);
         task->status = TASK_CANCELED;
         task->closed_at = task->updated_at = tx_now(tx);
         if (!e)

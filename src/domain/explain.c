@@ -165,6 +165,8 @@ enum err run_explain(struct tx *tx, const struct principal *by, int64_t id, stru
                     run.error.p ? run.error : str_from(run_status_names.text[run.status]), 0);
         else if (run.status == RUN_AWAITING_APPROVAL)
                 say(&out->reasons, "awaiting_approval", STR("a person must decide"), 0);
+        else if (run.status == RUN_AWAITING_INPUT)
+                say(&out->reasons, "waiting", STR("somebody must send the task an input"), run.wake_at);
         else if (run_is_waiting(run.status))
                 say(&out->reasons, "waiting", str_from(run_status_names.text[run.status]),
                     run.wake_at);

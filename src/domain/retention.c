@@ -12,7 +12,7 @@ enum {
         LEAVES = 100,
         RUNS = 50,
         EVENTS = 500,
-        LOGS = 32,     /* of up to 64 KiB each, */
+        LOGS = 32,     /* of up to 64 KiB each (and inputs), */
         LOG_COST = 16, /* as much work as so many small rows */
         TASK_COST = 10,
 };
@@ -89,6 +89,8 @@ static enum err erase_task(struct tx *tx, struct expiry *x, const struct task *t
         bool is_root = task->id == x->root, all;
         enum err e = erase(tx, x, SQL_RETENTION_LOGS, task->id, LOGS, LOG_COST, &all);
 
+        if (!e && all)
+                e = erase(tx, x, SQL_RETENTION_INPUTS, task->id, LOGS, LOG_COST, &all);
         if (!e && all)
                 e = erase_runs(tx, x, task->id, &all);
         if (!e && all && is_root)

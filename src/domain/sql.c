@@ -7,6 +7,7 @@
 #include "domain/dependency.h"
 #include "domain/event.h"
 #include "domain/idempotency.h"
+#include "domain/input.h"
 #include "domain/key.h"
 #include "domain/join.h"
 #include "domain/lane_record.h"

@@ -319,6 +319,9 @@ static enum err leave(struct tx *tx, const struct advance *a, struct run *run, s
                 return finish(tx, a, run, begun, events);
         case ADVANCE_APPROVAL:
                 return wait(tx, a, run, begun, RUN_AWAITING_APPROVAL, 0, STR_NONE, events);
+        case ADVANCE_INPUT:
+                e = wait(tx, a, run, begun, RUN_AWAITING_INPUT, 0, STR_NONE, events);
+                return e ? e : input_await(tx, run, a->input_name, events);
         case ADVANCE_SLEEP:
                 return wait(tx, a, run, begun, RUN_SLEEPING, EVENT_RUN_SLEEPING, STR_NONE, events);
         case ADVANCE_CHILDREN:
@@ -477,6 +480,8 @@ enum err snapshot_read(struct tx *tx, struct run *run, struct task *task, struct
                 if (steps[i].index != run->current_step || steps[i].status != STEP_WAITING)
                         continue;
                 e = read_children(tx, run->id, steps[i].index, &out->children);
+                if (!e && !out->children.n)
+                        e = input_of_step(tx, run->id, steps[i].index, &out->input);
                 if (!e && steps[i].approval_id) {
                         out->approval = arena_new(&tx_scope(tx)->arena, struct approval);
                         e = approval_load(tx, steps[i].approval_id, out->approval);

@@ -663,6 +663,7 @@ enum err task_erase(struct tx *tx, const struct principal *by, const struct task
                                          SQL_TASK_DELETE_LOGS,           SQL_TASK_DELETE_STEP_APPROVALS,
                                          SQL_TASK_DELETE_APPROVALS,      SQL_TASK_DELETE_RUNS,
                                          SQL_TRIAGE_DROP,                SQL_PROFILE_DROP,
+                                         SQL_TRIAGE_DROP,                SQL_TASK_DELETE_INPUTS,
                                          SQL_TASK_DELETE };
         enum err e = dependencies_drop(tx, by, task);
 

@@ -717,7 +717,7 @@ def test_cancels_that_race_with_the_work_leave_order(api):
 # What is not here.
 
 @pytest.mark.parametrize("step", [
-    action("llm_call", prompt="x"), action("tool_call", name="x"), action("wait_input"), action("summarize")], ids=lambda s: s["action"])
+    action("llm_call", prompt="x"), action("tool_call", name="x"), action("summarize")], ids=lambda s: s["action"])
 def test_what_nobody_performs_fails_and_says_so(api, step):
     run = failed(api, step, kind="no_provider")
     assert step["action"] in run["error"]

@@ -19,6 +19,7 @@ TASK_STATUS = "draft pending blocked ready in_progress completed failed canceled
 STEP_STATUS = "pending running waiting completed failed skipped".split()
 RUN_KIND = "root branch subtask".split()
 APPROVAL_STATUS = "pending approved denied expired canceled".split()
+INPUT_STATUS = "pending consumed canceled".split()
 EVENT_TYPE = {
     1: "task.created",
     2: "task.updated",
@@ -69,6 +70,9 @@ EVENT_TYPE = {
     100: "task.execution_profile_updated",
     101: "task.execution_profile_deleted",
     102: "run.rejected",
+    105: "task.input_received",
+    106: "run.awaiting_input",
+    107: "run.input_consumed",
 }
 AUDIT_ACTION = {
     6: "approval.approved",
@@ -85,7 +89,7 @@ AUDIT_ACTION = {
 HOLD_BACKOFF = 4
 
 DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
-TABLES = "task run step event ready idempotency approval join_point dependency audit".split()
+TABLES = "task run step event ready idempotency approval task_input join_point dependency audit".split()
 # What a refused or repeated request must not change.
 STATE_TABLES = TABLES + ["definition", "definition_version", "key", "workspace"]
 
@@ -186,6 +190,8 @@ def load(path):
         row["status"] = _name(STEP_STATUS, row["status"])
     for row in tables["approval"]:
         row["status"] = _name(APPROVAL_STATUS, row["status"])
+    for row in tables["task_input"]:
+        row["status"] = _name(INPUT_STATUS, row["status"])
     for row in tables["event"]:
         row["type"] = _name(EVENT_TYPE, row["type"])
     for row in tables["audit"]:

@@ -170,6 +170,10 @@ def check_i1(w):
             yield from _created(w, c, answer)
     yield from _patched(w)
     yield from _moved(w)
+    sent = {wire_id("input", i["id"]): i for i in w.db.task_input}
+    for op in w.by.get("input", []):
+        if op.ok and sent.get(op.r["input"], {}).get("message") != op.marker:
+            yield op.r["input"], f"acknowledged input {op.marker} of {op.task} is lost"
 
 
 FIELDS = ("identifier", "max_attempts")
@@ -337,7 +341,7 @@ def _identity(op):
     r = op.r
     if "items" in r:
         return [[i.get("task"), i.get("run")] for i in r["items"]]
-    return [r.get("task"), r.get("run")]
+    return [r.get("task"), r.get("run"), r.get("input")]
 
 
 def check_i5(w):
@@ -638,6 +642,21 @@ def check_i20(w):
             yield wire_id("run", step["run_id"]), (
                 f"step {step['step_index']} is {step['status']}, its events say otherwise")
     yield from _witnesses(w, recorded)
+    yield from _taken(w)
+
+
+def _taken(w):
+    """An input is taken once, by a run of its task, and a step takes one."""
+    takers = collections.Counter((i["run_id"], i["step_index"]) for i in w.db.task_input if i["run_id"])
+    told = collections.Counter(payload(e)["input_id"] for e in w.db.event if e["type"] == "run.input_consumed")
+    for row in w.db.task_input:
+        name, run = wire_id("input", row["id"]), w.db.runs.get(row["run_id"])
+        if told[name] != (row["status"] == "consumed"):
+            yield name, f"is {row['status']}, its events tell of {told[name]} takers"
+        if row["run_id"] and (not run or run["task_id"] != row["task_id"]):
+            yield name, "was taken by a run of another task"
+        if run and run["executor"] == 1 and takers[row["run_id"], row["step_index"]] > 1:
+            yield name, f"step {row['step_index']} of {_run(run)} took another one too"
 
 
 def _witnesses(w, recorded):
@@ -737,6 +756,13 @@ def check_i22(w):
         if settled and run and run["status"] == "awaiting_approval" and \
                 run["current_step"] == approval["step_index"]:
             yield _run(run), f"waits for an approval that is {approval['status']}"
+    asked = {(s["run_id"], s["step_index"]): (as_json(s["input"]) or {}).get("name")
+             for s in w.db.step if s["status"] == "waiting"}
+    lying = {(i["task_id"], i["name"]) for i in w.db.task_input if i["status"] == "pending"}
+    for run in w.db.run:
+        at = run["id"], run["current_step"]
+        if run["status"] == "awaiting_input" and (run["task_id"], asked.get(at)) in lying:
+            yield _run(run), "waits for an input that lies there"
 
 
 HOLD_BLOCKED, HOLD_PAUSED = 1, 2

@@ -74,6 +74,14 @@ DEFINITIONS = {
     "crash-delay": [{"action": "delay", "parameters": {"seconds": 1}}, noop()],
     "crash-approval": [
         {"id": "ask", "action": "approval", "parameters": {"message": "go on?"}}, noop()],
+    "crash-input": [
+        {"id": "ask", "action": "wait_input"}, noop(),
+        {"id": "each", "action": "parallel", "parameters": {"branches": [
+            {"steps": [{"action": "wait_input", "parameters": {"name": "any"}}]},
+            {"steps": [{"action": "wait_input", "parameters": {"name": "any"}}]},
+        ]}},
+        noop(joined=True),
+    ],
 }
 
 
@@ -615,11 +623,23 @@ def claims_result(body):
         for c in body.get("claims", [])]}
 
 
+def answer_inputs(actor):
+    """Sends an input to whoever waits for one, now and then the same request again."""
+    answer = actor.client.get("/v1/runs?status=awaiting_input&limit=50")
+    for run in answer.body.get("items", []) if answer.status == 200 else []:
+        marker = actor.ident()
+        body = {"message": marker, **({"name": "any"} if run["kind"] == "branch" else {})}
+        for _ in range(actor.random.randint(1, 2)):
+            actor.post("input", f"/v1/tasks/{run['task_id']}/inputs", body, lambda b: {"input": b["id"]},
+                       "key-" + marker, task=run["task_id"], marker=marker)
+
+
 class Decider(Actor):
-    """Says yes or no to what waits for an approval."""
+    """Says yes or no to what waits for an approval, and something to what waits for an input."""
 
     def turn(self):
         time.sleep(0.1)
+        answer_inputs(self)
         answer = self.client.get("/v1/approvals?status=pending&limit=50")
         for approval in answer.body.get("items", []) if answer.status == 200 else []:
             decision = self.random.choice(["approve", "approve", "deny"])

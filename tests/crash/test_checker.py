@@ -746,6 +746,44 @@ def a_row_that_follows_none(s):
     s.rows["audit"].append({"id": 1, "resource": "key_1", "action": "?1", "previous": "1" * 64, "hash": "2"})
 
 
+def sent(s, n, task, status="pending", run=None, step=0):
+    s.rows["task_input"].append({"id": n, "task_id": task, "status": status, "name": None, "run_id": run,
+                                 "step_index": step, "message": f"m{n}"})
+
+
+@plant("I1")
+def an_acknowledged_input_is_lost(s):
+    s.op("input", r={"input": wire_id("input", 80)}, task=task_id(5), marker="m80")
+
+
+@plant("I3")
+def a_key_makes_two_inputs(s):
+    for n in 80, 81:
+        sent(s, n, 5)
+        s.op("input", r={"input": wire_id("input", n)}, task=task_id(5), marker=f"m{n}", key="k80")
+    s.kept("k80")
+
+
+@plant("I20")
+def an_input_is_taken_and_nobody_tells(s):
+    sent(s, 80, s.rows["run"][0]["task_id"], "consumed", s.rows["run"][0]["id"])
+
+
+@plant("I20")
+def an_input_is_taken_twice(s):
+    run = s.rows["run"][0]
+    sent(s, 80, run["task_id"], "consumed", run["id"])
+    for _ in range(2):
+        s.event(run["task_id"], "run.input_consumed", run["id"], input_id=wire_id("input", 80))
+
+
+@plant("I22")
+def a_run_waits_for_an_input_that_lies_there(s):
+    sent(s, 80, 5)
+    s.find("run", 18)["status"] = "awaiting_input"
+    s.rows["step"].append({"run_id": 18, "step_index": 0, "status": "waiting", "input": "{}"})
+
+
 def test_every_invariant_has_a_planted_fault():
     assert {p.values[0] for p in PLANTED} == set(CHECKS)
 

@@ -379,7 +379,7 @@ def performed(name, steps=None):
     return operation(runs)
 
 
-for definition in "steps", "parallel", "any", "each", "sub", "witness", "delay", "approval":
+for definition in "steps", "parallel", "any", "each", "sub", "witness", "delay", "approval", "input":
     performed(definition)
 performed("output", [{"action": "execute_command", "parameters": {"command": "echo a; sleep 0.05; echo b"}}])
 
@@ -398,6 +398,40 @@ def cancel_definition_run(a):
     ids = started(answer.body)
     a.until(lambda: len(a.client.get(f"/v1/runs?status=sleeping&parent_run_id={ids['run']}").body["items"]) == 2, 10)
     yield from keyed(a, "cancel_task", f"/v1/tasks/{ids['task']}/cancel", {}, task=ids["task"])
+
+
+@operation
+def send_input(a):
+    """An input meets a run that waits for it."""
+    marker = a.ident()
+    ident = a.define(marker, [{"action": "wait_input"}])
+    sent = {"title": marker, "input": {}}
+    end, answer = a.post("defrun", f"/v1/definitions/{ident}/runs", sent, started, marker=marker, sent=sent,
+                         definition=marker)
+    ids = started(answer.body)
+    a.until(lambda: a.run(ids["run"])["status"] == "awaiting_input", 10)
+    yield from keyed(a, "input", f"/v1/tasks/{ids['task']}/inputs", {"message": marker},
+                     lambda b: {"input": b["id"]}, task=ids["task"], marker=marker)
+    a.until(lambda: a.run(ids["run"])["status"] == "completed", 40)
+
+
+@operation
+def consume_input(a):
+    """A holder takes an input, and says so until it is known."""
+    claim = claimed(a)
+    marker = a.ident()
+    end, answer = a.post("input", f"/v1/tasks/{claim['task']}/inputs", {"message": marker},
+                         lambda b: {"input": b["id"]}, task=claim["task"], marker=marker)
+    path = f"/v1/runs/{claim['run']}/inputs/{answer.body['id']}/consume"
+    sent = {"claim_token": claim["token"]}
+    yield
+    try:
+        a.claimer.post(path, sent)
+    except Lost:
+        pass
+    yield
+    answer = a.claimer.post(path, sent)
+    assert answer.status == 200 and answer.body["run_id"] == claim["run"], answer.body
 
 
 # ---- webhooks ----

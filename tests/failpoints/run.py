@@ -33,7 +33,7 @@ from api import Client, Lost, Server
 from checker import witness_lines
 from invariants import World, check
 from ledger import read_lines, read_ops
-from load import Claimer, Load, Writer, claims_result
+from load import Claimer, Load, Writer, answer_inputs, claims_result
 from nemesis import Nemesis
 from operations import BESIDE, OPERATIONS
 from points import EVER, Points, declared
@@ -150,6 +150,7 @@ class Actors:
         try:
             for approval in self.client.get("/v1/approvals?status=pending&limit=50").body.get("items", []):
                 self.post("decide", f"/v1/approvals/{approval['id']}/decide", {"decision": "approve"})
+            answer_inputs(self.writer)
         except Lost:
             pass
 

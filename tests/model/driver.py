@@ -17,6 +17,7 @@ ROUTES = {
     "claim": ("POST", "/v1/runs/claim"), "claim_run": ("POST", "/v1/runs/{on}/claim"),
     "run_start": ("POST", "/v1/runs/{on}/start"), "run_cancel": ("POST", "/v1/runs/{on}/cancel"),
     "run_retry": ("POST", "/v1/runs/{on}/retry"), "decide": ("POST", "/v1/approvals/{on}/decide"),
+    "send": ("POST", "/v1/tasks/{on}/inputs"), "consume": ("POST", "/v1/runs/{on}/inputs/{to}/consume"),
     "batch": ("POST", "/v1/tasks/batch"), "list": ("GET", "/v1/tasks?limit=500"),
     "complete_many": ("POST", "/v1/runs/complete"), "heartbeat_many": ("POST", "/v1/runs/heartbeat"),
     **{verb: ("POST", "/v1/tasks/{on}/" + verb) for verb in
@@ -26,7 +27,7 @@ ROUTES = {
 
 
 # An id of the kind that such a name has, and that nothing has.
-NOBODY = {"/": "run_0000000000001", "!": "appr_0000000000001", "": "task_0000000000001"}
+NOBODY = {"/": "run_0000000000001", "!": "appr_0000000000001", "?": "input_0000000000001", "": "task_0000000000001"}
 
 
 class Disagreement(Exception):
@@ -276,6 +277,10 @@ class Sequence:
         for task, body in zip(tasks, self.get([f"/v1/tasks/{self.ids[t.name]}/dependencies" for t in tasks])):
             self.agree(f"dependencies of {task.name}", self.model.dependencies(task), {
                 self.names[d["depends_on_task_id"]]: (d["on_failure"], d["met"]) for d in json.loads(body)["items"]})
+        tasks = [t for t in self.model.all.values() if self.model.inputs(t)]
+        for task, body in zip(tasks, self.get([f"/v1/tasks/{self.ids[t.name]}/inputs?limit=500" for t in tasks])):
+            self.agree(f"inputs of {task.name}", [sent[1:] for sent in self.model.inputs(task)], [
+                [i["status"], self.names.get(i.get("run_id"))] for i in json.loads(body)["items"]])
         if self.model.all:
             some = self.ids[next(reversed(self.model.all))]
             status, _ = self.server.actors["tom"].ask("GET", f"/v1/tasks/{some}")

@@ -13,7 +13,8 @@ RETRIES = [{"delay_ms": 0}, {"delay_ms": 0, "max_attempts": 2}, {"delay_ms": 360
 EVEN = {"create": 10, "child": 5, "patch": 5, "publish": 2, "start": 9, "approve": 3, "reject": 1, "cancel": 3, "pause": 2,
         "resume": 2, "retry": 3, "delete": 3, "depend": 9, "undepend": 2, "enqueue": 5, "claim": 14, "claim_run": 3,
         "run_start": 5, "heartbeat": 1, "complete": 10, "fail": 7, "release": 3, "run_cancel": 3, "run_retry": 2,
-        "decide": 2, "batch": 1, "list": 2, "complete_many": 2, "heartbeat_many": 1}
+        "decide": 2, "batch": 1, "list": 2, "complete_many": 2, "heartbeat_many": 1, "send": 3,
+        "consume": 3}
 ABOUT = [
     {},
     {"depend": 25, "complete": 15, "fail": 10, "delete": 5},
@@ -71,6 +72,8 @@ class Generator:
                 break  # what nothing is fit for is asked for seldom
         if verb in ("create", "child"):
             op["as"] = f"t{number}"
+        if verb == "send":
+            op["as"] = f"{number}?"
         if verb in ("create", "child", "batch", "list") and not ACTORS[op["by"]].here:
             op["by"] = "ann"  # elsewhere nothing is made
         if verb in ("patch", "delete", "undepend", "list"):
@@ -278,6 +281,17 @@ class Generator:
             op["by"] = self.dice.choice(("ann", "bot", "pat", "tom"))
 
     run_start = heartbeat = release = holder
+
+    def send(self, op, model):
+        op["on"] = self.task(model, lambda t: t.status not in ENDED)
+        op["body"]["message"] = "m"
+
+    def consume(self, op, model):
+        self.holder(op, model)
+        task = model.all.get(op["on"].partition("/")[0])
+        fit = [name for name, sent in model.sent.items() if sent[0] is task]
+        self.missed |= not fit
+        op["to"] = self.some(fit if self.chance(.9) else list(model.sent), "0?")
 
     def complete(self, op, model):
         if self.chance(.2):

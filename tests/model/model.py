@@ -182,6 +182,7 @@ class Model:
     def __init__(self):
         self.all = {}          # name: Task
         self.asked = []        # approvals, oldest first
+        self.sent = {}         # inputs: [task, status, the run that took it]
         self.events = {}       # name of a root: [(name of a task, type)]
         self.kept = {}         # (actor, operation, key): (what was asked, the number of the operation, its answer)
         self.doomed = None     # while tasks are canceled that waited for one that ended badly: those that are left
@@ -303,6 +304,8 @@ class Model:
             task.status = "canceled"
             self.tell(task, "task.canceled")
             self.void_approval(task)
+            for sent in self.inputs(task):
+                sent[1] = "canceled" if sent[1] == "pending" else sent[1]
             self.follow(task)
 
     def pending(self, task):
@@ -655,6 +658,28 @@ class Model:
         self.settle(run.task)
         return Answer(200, runs=(run.name,))
 
+    def inputs(self, task):
+        return [sent for sent in self.sent.values() if sent[0] is task]
+
+    def send(self, op):
+        task = self.find(op)
+        if task.status == "canceled":
+            raise Refused(409, "invalid_transition")
+        self.sent[op["as"]] = [task, "pending", None]
+        self.tell(task, "task.input_received")
+        return Answer(201)
+
+    def consume(self, op):
+        run, sent = self.held(op), self.sent.get(op["to"])
+        if not sent or sent[0] is not run.task:
+            raise Refused(404, "not_found")
+        if sent[2] not in (None, run.name):
+            raise Refused(409, "conflict")
+        if not sent[2]:
+            sent[1:] = "consumed", run.name
+            self.tell(run.task, "run.input_consumed")
+        return Answer(200)
+
     def heartbeat(self, op):
         self.held(op)
         return Answer(200)
@@ -766,6 +791,6 @@ class Model:
         return {other.name: (how, task.met(other)) for other, how in task.needs.items()}
 
 
-HOLDERS = ("run_start", "heartbeat", "complete", "fail", "release")
+HOLDERS = ("run_start", "heartbeat", "consume", "complete", "fail", "release")
 SCOPES = {**dict.fromkeys(("approve", "reject", "decide"), APPROVE), "list": READ,
           **dict.fromkeys((*HOLDERS, "complete_many", "heartbeat_many", "claim", "claim_run"), CLAIM)}

@@ -35,6 +35,18 @@ static const struct question {
         { "I22: a run waits for an approval that is not open",
           "SELECT id FROM run r WHERE ended_at IS NULL AND status = 4 AND NOT EXISTS (SELECT 1 FROM"
           " approval a WHERE a.run_id = r.id AND a.status = 0)" },
+        { "I22: a run waits for an input that is there",
+          "SELECT r.id FROM run r JOIN task_input i ON i.task_id = r.task_id WHERE r.ended_at IS NULL"
+          " AND r.status = 5 AND i.status = 0" },
+        { "I20: a step took two inputs",
+          "SELECT run_id FROM task_input JOIN run ON run.id = run_id WHERE executor = 1 GROUP BY run_id,"
+          " step_index HAVING count(*) > 1" },
+        { "I8: an input was taken by nobody, or by a run of another task",
+          "SELECT i.id FROM task_input i WHERE (status = 1) <> EXISTS (SELECT 1 FROM run r WHERE"
+          " r.id = i.run_id AND r.task_id = i.task_id)" },
+        { "I24: a canceled task keeps inputs for somebody",
+          "SELECT i.id FROM task_input i JOIN task t ON t.id = i.task_id WHERE i.status = 0 AND"
+          " t.status = 7" },
         { "I24: an approval is open for a run that has ended",
           "SELECT a.id FROM approval a JOIN run r ON r.id = a.run_id WHERE a.status = 0 AND"
           " r.ended_at IS NOT NULL" },
@@ -337,7 +349,7 @@ uint64_t rows_hash(struct rows *r, uint64_t h)
 {
         static const char *const tables[] = { "workspace",  "name",     "definition", "task",
                                               "run",        "lane",     "ready",      "step",
-                                              "join_point", "approval", "idempotency",
+                                              "join_point", "approval", "task_input", "idempotency",
                                               "audit" };
 
         for (size_t i = 0; i < LENGTH(tables); i++) {
