@@ -538,7 +538,7 @@ static void responses(struct json_out *j, const struct route *r)
                 content(j, r);
                 json_end_object(j);
         }
-        if (!tells || (r->flags & ROUTE_MAY_BE_EMPTY))
+        if (!tells || (r->flags & ROUTE_OR_EMPTY))
                 member_raw(j, "204", tells ? STR("{\"description\":\"there is nothing to tell\"}") :
                                              STR("{\"description\":\"done\"}"));
         member_raw(j, "4XX", STR("{\"$ref\":\"#/components/responses/Problem\"}"));

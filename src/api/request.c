@@ -181,6 +181,8 @@ static struct str percent_decode(struct arena *arena, struct str s)
         return (struct str){ out, n };
 }
 
+/* ---- the query ---- */
+
 /* Of the first that has the name; absent if there is none. */
 static struct str parameter(struct request *r, const char *name)
 {
