@@ -1,6 +1,6 @@
 /*
- * The OpenAPI 3.1 description, made from the tables that the server itself reads and writes by: routes,
- * records of bodies, filters and answers, headers, errors.  Nothing is described twice.
+ * The OpenAPI 3.1 description, made from the tables that the server itself reads and writes by:
+ * routes, records of bodies, filters and answers, headers, errors.  Nothing is described twice.
  */
 #include <string.h>
 
@@ -83,11 +83,11 @@ static void names_of(struct json_out *j, enum use use)
 static void kind(struct json_out *j, const struct field *f, enum use use, bool null)
 {
         static const char *const types[] = {
-                [FIELD_INT] = "integer", [FIELD_BOOL] = "boolean", [FIELD_TIME] = "string",
-                [FIELD_ID] = "string",   [FIELD_ENUM] = "string",  [FIELD_SET] = "array",
-                [FIELD_STR] = "string",  [FIELD_NAME] = "string",  [FIELD_CAPS] = "array",
-                [FIELD_BYTES] = "string", [FIELD_LIST] = "array",  [FIELD_JSON] = NULL,
-                [FIELD_ACTOR] = NULL,    [FIELD_RECORD] = NULL,
+                [FIELD_INT] = "integer",  [FIELD_BOOL] = "boolean", [FIELD_TIME] = "string",
+                [FIELD_ID] = "string",    [FIELD_ENUM] = "string",  [FIELD_SET] = "array",
+                [FIELD_STR] = "string",   [FIELD_NAME] = "string",  [FIELD_CAPS] = "array",
+                [FIELD_BYTES] = "string", [FIELD_LIST] = "array",   [FIELD_JSON] = NULL,
+                [FIELD_ACTOR] = NULL,     [FIELD_RECORD] = NULL,
         };
         const char *name = f->kind == FIELD_JSON ? f->type : types[f->kind];
 
@@ -257,8 +257,9 @@ static void outcome(struct json_out *j, const struct record *record)
         json_key(j, "properties");
         json_begin_object(j);
         member_raw(j, "ok", STR("{\"type\":\"boolean\"}"));
-        member_raw(j, "run_id", STR("{\"type\":\"string\",\"description\":\"what the row is about, where rows"
-                                    " do not follow the request's\"}"));
+        member_raw(j, "run_id",
+                   STR("{\"type\":\"string\",\"description\":\"what the row is about, where rows"
+                       " do not follow the request's\"}"));
         json_key(j, "error");
         json_begin_object(j);
         reference(j, problem_record.name, "");
@@ -275,7 +276,9 @@ static void outcome(struct json_out *j, const struct record *record)
         required(j, record, ANSWERED);
         json_end_list(j);
         json_end_object(j);
-        json_put_raw(j, STR("{\"properties\":{\"ok\":{\"const\":false}},\"required\":[\"ok\",\"error\"]}"));
+        json_put_raw(
+                j,
+                STR("{\"properties\":{\"ok\":{\"const\":false}},\"required\":[\"ok\",\"error\"]}"));
         json_end_list(j);
         json_end_object(j);
 }
@@ -429,6 +432,8 @@ static void request_body(struct json_out *j, const struct route *r)
                 return;
         json_key(j, "requestBody");
         json_begin_object(j);
+        if (r->prepare)
+                member(j, "description", "a definition, as docs/DEFINITIONS.md describes it");
         if (r->prepare || has_required(r->body, ASKED))
                 member_raw(j, "required", STR("true"));
         json_key(j, "content");
@@ -538,9 +543,10 @@ static void responses(struct json_out *j, const struct route *r)
                 content(j, r);
                 json_end_object(j);
         }
-        if (!tells || (r->flags & ROUTE_MAY_BE_EMPTY))
-                member_raw(j, "204", tells ? STR("{\"description\":\"there is nothing to tell\"}") :
-                                             STR("{\"description\":\"done\"}"));
+        if (!tells || (r->flags & ROUTE_OR_EMPTY))
+                member_raw(j, "204",
+                           tells ? STR("{\"description\":\"there is nothing to tell\"}") :
+                                   STR("{\"description\":\"done\"}"));
         member_raw(j, "4XX", STR("{\"$ref\":\"#/components/responses/Problem\"}"));
         member_raw(j, "5XX", STR("{\"$ref\":\"#/components/responses/Problem\"}"));
         json_end_object(j);
@@ -619,11 +625,13 @@ static void paths(struct json_out *j, struct seen *seen)
 /* ---- components ---- */
 
 static const struct str key_scheme =
-        STR("{\"key\":{\"type\":\"http\",\"scheme\":\"bearer\",\"description\":\"A key of this server; an"
+        STR("{\"key\":{\"type\":\"http\",\"scheme\":\"bearer\",\"description\":\"A key of this "
+            "server; an"
             " operation names the scopes that it needs. The server's Unix socket needs none.\"}}");
 static const struct str problem_response =
         STR("{\"Problem\":{\"description\":\"refused: a problem document (RFC 9457)\",\"headers\":"
-            "{\"Retry-After\":{\"description\":\"seconds, with 429 and 503\",\"schema\":{\"type\":\"integer\"}}},"
+            "{\"Retry-After\":{\"description\":\"seconds, with 429 and "
+            "503\",\"schema\":{\"type\":\"integer\"}}},"
             "\"content\":{\"application/problem+json\":{\"schema\":"
             "{\"$ref\":\"#/components/schemas/Problem\"}}}}}");
 /* A FIELD_ACTOR. */
@@ -655,8 +663,9 @@ void openapi_print(struct json_out *j)
         collect(&seen, &problem_record, ANSWERED);
         json_begin_object(j);
         member(j, "openapi", "3.1.0");
-        member_raw(j, "info", STR("{\"title\":\"Baton\",\"version\":\"1\",\"license\":{\"name\":\"MIT\","
-                                  "\"identifier\":\"MIT\"}}"));
+        member_raw(j, "info",
+                   STR("{\"title\":\"Baton\",\"version\":\"1\",\"license\":{\"name\":\"MIT\","
+                       "\"identifier\":\"MIT\"}}"));
         member_raw(j, "servers", STR("[{\"url\":\"/\"}]"));
         json_key(j, "paths");
         paths(j, &seen);

@@ -50,10 +50,12 @@ enum err request_reply_runs(struct request *r, struct tx *tx, struct run_filter 
         if (e)
                 return e;
         request_show_runs(r, tx, items);
-        return request_reply_list(r, &run_record, items, (int)page->limit, offsetof(struct run, id));
+        return request_reply_list(r, &run_record, items, (int)page->limit,
+                                  offsetof(struct run, id));
 }
 
-enum err request_reply(struct request *r, int status, const struct record *record, const void *value)
+enum err request_reply(struct request *r, int status, const struct record *record,
+                       const void *value)
 {
         r->status = status;
         r->reply = record;
@@ -181,6 +183,8 @@ static struct str percent_decode(struct arena *arena, struct str s)
         return (struct str){ out, n };
 }
 
+/* ---- the query ---- */
+
 /* Of the first that has the name; absent if there is none. */
 static struct str parameter(struct request *r, const char *name)
 {
@@ -211,7 +215,8 @@ static const char *take(struct request *r, const struct field *f, struct str tex
         case FIELD_INT:
                 if (!str_to_int(text, &number) || number < f->min || number > f->max)
                         return arena_printf(arena, "a whole number from %lld to %lld",
-                                            (long long)f->min, (long long)f->max).p;
+                                            (long long)f->min, (long long)f->max)
+                                .p;
                 *FIELD_AT(base, f, int64_t) = number;
                 return NULL;
         case FIELD_BOOL:
@@ -225,11 +230,15 @@ static const char *take(struct request *r, const struct field *f, struct str tex
                 *FIELD_AT(base, f, int) = found;
                 return NULL;
         case FIELD_ID:
-                return id_parse(f->type, text, FIELD_AT(base, f, int64_t)) ? NULL :
-                       arena_printf(arena, "an id such as %s_0c5q8v2k7m1xa", (const char *)f->type).p;
+                return id_parse(f->type, text, FIELD_AT(base, f, int64_t)) ?
+                               NULL :
+                               arena_printf(arena, "an id such as %s_0c5q8v2k7m1xa",
+                                            (const char *)f->type)
+                                       .p;
         case FIELD_TIME:
                 return time_parse(text, FIELD_AT(base, f, int64_t)) ?
-                               NULL : "an RFC 3339 time such as 2026-01-31T09:00:00Z";
+                               NULL :
+                               "an RFC 3339 time such as 2026-01-31T09:00:00Z";
         case FIELD_STR:
                 *FIELD_AT(base, f, struct str) = text;
                 return NULL;
@@ -297,7 +306,8 @@ const struct request_header request_headers[REQUEST_HEADERS] = {
           "sent again with the same body, the call is done once and answered the same" },
         { "X-Claim-Token", ROUTE_HOLDER, false, AT(claim_token), 0,
           "instead of claim_token in the body" },
-        { "If-Match", ROUTE_IF_MATCH, true, AT(if_match), 0, "the version that is changed, in quotes" },
+        { "If-Match", ROUTE_IF_MATCH, true, AT(if_match), 0,
+          "the version that is changed, in quotes" },
         { "Last-Event-ID", ROUTE_STREAM, false, AT(last_event_id), 0,
           "go on behind this event; wins over the query" },
 };

@@ -12,11 +12,11 @@ enum route_flag {
         ROUTE_BATCH = 2,      /* body up to 8 MiB */
         ROUTE_STREAM = 4,     /* after the handler, the reply is a stream; its frames have such data */
         ROUTE_LIST = 8,       /* the reply is a page of such records */
-        ROUTE_CREATES = 16,   /* answers 201 */
-        ROUTE_MAY_BE_EMPTY = 32, /* or 204: there is nothing to tell */
-        ROUTE_OUTCOMES = 64,  /* the reply has a row for each item: such a record, or its problem */
-        ROUTE_HOLDER = 128,   /* X-Claim-Token says what the body's claim_token does */
-        ROUTE_IF_MATCH = 256, /* needs If-Match */
+        ROUTE_CREATES = 32,   /* answers 201 */
+        ROUTE_OR_EMPTY = 64,  /* or 204: there is nothing to tell */
+        ROUTE_OUTCOMES = 128, /* the reply has a row for each item: such a record, or its problem */
+        ROUTE_HOLDER = 256,   /* X-Claim-Token says what the body's claim_token does */
+        ROUTE_IF_MATCH = 512, /* needs If-Match */
 };
 
 struct request;
@@ -106,15 +106,25 @@ enum err request_reply_batch(struct request *, struct list items);
  * although it is refused. */
 enum err request_operated(struct request *, enum err) NODISCARD;
 
-/* A page of a list, as the query asks for it. */
+/*
+ * What the query says: the route's `filter` is the table of it, and r->filter the struct, filled before
+ * the handler runs.  A list's struct begins with `struct paging page`.
+ */
 struct paging {
         int64_t limit, before; /* before: where the page before it ended; 0 = the beginning */
 };
-/* The rows of a filter whose struct has a member `page`. */
 #define PAGE_FIELDS(type)                                                                          \
         { "limit", FIELD_INT, FIELD_WIRE, offsetof(type, page.limit), NULL, 1, 500, .preset = 50 }, \
         { "cursor", FIELD_ID, FIELD_WIRE | FIELD_CURSOR, offsetof(type, page.before), "cur",       \
           .doc = "the next_cursor of an earlier page" }
+struct page_filter { /* nothing else */
+        struct paging page;
+};
+extern const struct record page_filter_record;
+/* Part of a list that was read whole, in order, as a page: `before` is how many came before it. */
+enum err request_reply_part(struct request *, const struct record *, struct list);
+/* Fills r->filter by the route's table. */
+enum err request_read_query(struct request *) NODISCARD;
 
 /* In a list, a text beyond LISTED_MAX bytes is shown by its beginning: {"preview","truncated"}. */
 enum { LISTED_MAX = 65536 };
@@ -129,21 +139,11 @@ struct runs_filter {
 extern const struct record runs_filter_record;
 enum err request_reply_runs(struct request *, struct tx *, struct run_filter *) NODISCARD;
 
-/* Fills r->filter by the route's table. */
-enum err request_read_query(struct request *) NODISCARD;
 /* Whether Content-Type names it, whatever its parameters are. */
 bool request_media_is(const struct request *, const char *type);
 /* A path parameter as an id; 404 with the resource's name when it is none. */
 enum err request_id(struct request *, int param, const char *prefix, const char *resource,
                     int64_t *out) NODISCARD;
-/* A filter that is nothing but a page. */
-struct page_filter {
-        struct paging page;
-};
-extern const struct record page_filter_record;
-/* Part of a list that was read whole, in order, as a page: `before` is how many came before it. */
-enum err request_reply_part(struct request *, const struct record *, struct list);
-
 /* Headers that the API reads, each of the routes that have its flag. */
 struct request_header {
         const char *name;

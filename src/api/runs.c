@@ -623,7 +623,7 @@ static enum err get_explain(struct request *r, struct tx *tx)
 const struct route run_routes[] = {
         { HTTP_GET, "/v1/runs", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL, &run_record, list_runs, 0,
           "List runs", .filter = &run_query },
-        { HTTP_POST, "/v1/runs/claim", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_MAY_BE_EMPTY,
+        { HTTP_POST, "/v1/runs/claim", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_OR_EMPTY,
           &claim_body, &claims_reply, post_claim, CALL_CLAIM, "Claim the next runs" },
         { HTTP_POST, "/v1/runs/complete", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
           ROUTE_BATCH | ROUTE_OUTCOMES, &complete_batch, &run_row_record, complete_runs, CALL_LEASE, "Complete up to 100 runs" },

@@ -709,10 +709,10 @@ const struct route stream_routes[] = {
         { HTTP_GET, "/v1/tasks/{task}/stream", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_STREAM, NULL,
           &event_record, stream_task, 0, "Follow a task (alias)", .filter = &stream_filter },
         { HTTP_GET, "/v1/tasks/{task}/runs/{run}/events/stream", SCOPE_TASKS_READ, ROUTE_READ,
-          ROUTE_STREAM | ROUTE_MAY_BE_EMPTY, NULL, &event_record, stream_run, 0, "Follow a run",
+          ROUTE_STREAM | ROUTE_OR_EMPTY, NULL, &event_record, stream_run, 0, "Follow a run",
           .filter = &stream_filter },
         { HTTP_GET, "/api/tasks/{task}/runs/{run}/stream", SCOPE_TASKS_READ, ROUTE_READ,
-          ROUTE_STREAM | ROUTE_MAY_BE_EMPTY, NULL, &event_record, stream_run, 0,
+          ROUTE_STREAM | ROUTE_OR_EMPTY, NULL, &event_record, stream_run, 0,
           "Follow a run (alias)", .filter = &stream_filter },
         { 0 },
 };

@@ -52,8 +52,8 @@ enum field_flag {
         FIELD_FOLLOWS = 32, /* written, even when zero, if the member before it in the table is */
         FIELD_FIXED = 64,   /* in a request body: refused, it cannot be changed */
         FIELD_CLEARS = 16,  /* null in a request body clears it: given, but absent */
-        FIELD_CURSOR = 128, /* of a query: where to go on; a wrong one is ERR_INVALID_CURSOR */
-        FIELD_TRIMS = 256,  /* CAPS in a request body: blanks around names go, inner ones stay; doubles go */
+        FIELD_CURSOR = 256, /* of a query: where to go on; a wrong one is ERR_INVALID_CURSOR */
+        FIELD_TRIMS = 128,  /* CAPS in a request body: blanks around names go, inner ones stay; doubles go */
 };
 
 struct field {

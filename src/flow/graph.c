@@ -10,8 +10,8 @@ struct edge {
         int kind;
 };
 enum edge_kind { EDGE_NEXT, EDGE_THEN, EDGE_ELSE, EDGE_ERROR, EDGE_BRANCH, EDGE_REFERENCE };
-static const char *const edge_kinds[] = { "next", "then", "else", "error", "branch", "reference",
-                                          NULL };
+static const char *const edge_kinds[] = { "next",   "then",      "else", "error",
+                                          "branch", "reference", NULL };
 static const struct names edge_kind_names = { edge_kinds, NULL };
 
 enum { GIVEN = FIELD_WIRE | FIELD_REQUIRED, SHOWN = FIELD_WIRE | FIELD_ALWAYS };
@@ -129,7 +129,8 @@ static void edges(struct drawing *d, const struct step_list *list, struct str pr
                         edge(d, id, node_id(d, prefix, &list->steps[i + 1]), EDGE_NEXT);
                 }
                 if (s->on_error == ON_ERROR_GOTO)
-                        edge(d, id, node_id(d, prefix, &list->steps[s->on_error_target]), EDGE_ERROR);
+                        edge(d, id, node_id(d, prefix, &list->steps[s->on_error_target]),
+                             EDGE_ERROR);
                 for (size_t b = 0; b < s->n_branches; b++) {
                         const struct branch_spec *branch = &s->branches[b];
 

@@ -6,7 +6,7 @@ import pytest
 from conftest import BATON, SLOW, Client, Server, wait_until
 from flows import (OVER, action, approval_of, begun, children_of, command, completed, decide, define,
                    elapsed_since, ended, events_of, failed, found, launch, noop, outputs, reaches, result,
-                   run_of, steps_of, types_of)
+                   run_of, step_is, steps_of, types_of)
 
 
 @pytest.fixture(scope="module")

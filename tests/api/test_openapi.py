@@ -64,7 +64,7 @@ def test_headers_are_described_where_they_are_read(described):
         assert parameters(described, method, path)[name]["in"] == "header"
         assert name not in parameters(described, "get", "/livez")
     assert parameters(described, "put", "/v1/definitions/{definition}")["If-Match"]["required"]
-    assert "Idempotency-Key" not in parameters(described, "post", "/v1/keys")
+    assert "Idempotency-Key" not in parameters(described, "get", "/v1/tasks")
 
 
 def test_a_key_and_its_scopes_are_described(described):
