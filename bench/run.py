@@ -65,6 +65,11 @@ class Server:
             total += int(re.search(r"^Pss:\s+(\d+)", rows, re.M)[1])
         return total / 1024
 
+    def cpu_ms(self):
+        """What its threads have used of processors: others on the machine do not add to it."""
+        threads = pathlib.Path(f"/proc/{self.process.pid}/task").iterdir()
+        return sum(int((t / "schedstat").read_text().split()[0]) for t in threads) / 1e6
+
     def rows(self, query):
         """Of a stopped or running server's database."""
         database = sqlite3.connect(f"file:{self.data / 'baton.db'}?mode=ro", uri=True, timeout=10)
@@ -85,6 +90,11 @@ class Server:
                 assert run["status"] == "completed", run
                 return run["id"]
             time.sleep(0.001)
+
+    def finish_runs(self):
+        """Waits until the built-in worker has done all there is."""
+        while self.rows("SELECT 1 FROM run WHERE executor = 1 AND ended_at IS NULL LIMIT 1"):
+            time.sleep(0.05)
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
@@ -134,19 +144,19 @@ def crowd(server, n, lanes=40):
         server.call("POST", "/v1/tasks/batch", items, name)
         server.call("POST", "/v1/definitions", json.dumps({"name": "d", "steps": [{"action": "noop"}]}), name)
         server.call("POST", "/v1/definitions/d/runs", "{}", name)
-    while server.rows("SELECT 1 FROM run WHERE executor = 1 AND ended_at IS NULL LIMIT 1"):
-        time.sleep(0.05)
+    server.finish_runs()
 
 
 def claim_costs(server, n=200):
-    """Milliseconds of an agent's claim, and of a run of the built-in worker: claimed, done, seen to be."""
+    """Milliseconds of a processor for an agent's claim, and for a run of the built-in worker."""
     server.call("POST", "/v1/tasks/batch", batch(n))
-    agent, worker = claim_times(server, n), []
-    for _ in range(n // 4):
-        began = time.perf_counter()
-        server.run("one")
-        worker.append((time.perf_counter() - began) * 1000)
-    return statistics.median(agent), statistics.median(worker)
+    began = server.cpu_ms()
+    claim_times(server, n)
+    claimed = server.cpu_ms()
+    for _ in range(n):
+        server.call("POST", "/v1/definitions/one/runs", "{}")
+    server.finish_runs()
+    return (claimed - began) / n, (server.cpu_ms() - claimed) / n
 
 
 def growth(server, workspaces, **more):

@@ -121,6 +121,10 @@ static const struct statement invariants[] = {
         { "attempts of a task are numbered and counted",
           "SELECT count(*) FROM task WHERE attempts <> (SELECT coalesce(max(attempt), 0) FROM run"
           " WHERE task_id = task.id AND kind = 0)" },
+        { "a rule of claims comes from a profile, and a profile belongs to a task",
+          "SELECT count(*) + (SELECT count(*) FROM execution_profile WHERE task_id NOT IN (SELECT id"
+          " FROM task)) FROM task WHERE claim_rule IS NOT NULL AND id NOT IN (SELECT task_id FROM"
+          " execution_profile)" },
         { "a join adds up",
           "SELECT count(*) FROM join_point WHERE pending + completed + failed <> total"
           " OR pending < 0 OR completed < 0 OR failed < 0" },

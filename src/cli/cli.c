@@ -51,24 +51,29 @@ static const struct cli_option task_run_options[] = {
         { "wait", NULL, "wait for the end and print the result", 0 },
         { 0 }
 };
+#define TASK_OPTIONS                                                                     \
+        { "title", "TEXT", "what is to be done", 0 },                                    \
+        { "description", "TEXT", "more about it", 0 },                                   \
+        { "priority", "P", "low, medium, high or urgent", 0 },                           \
+        { "max-attempts", "N", "runs before it has failed", 0 },                         \
+        { "timeout", "SECONDS", "deadline of a run", 0 },                                \
+        { "capabilities", "A,B", "what a claimer must be able to do", 0 },               \
+        { "preferred", "A,B", "what it had better be able to do", 0 },                   \
+        { "owner", "KIND:REF", "who owns it: human, pool, agent_session, …", 0 },        \
+        { "channel", "NAME", "network channel of its runs", 0 },                         \
+        { "approval", "POLICY", "none, or manual: a person approves it before it runs", 0 }, \
+        { "auto-enqueue", NULL, "a run as soon as what it waits for is done", 0 }
 static const struct cli_option task_create_options[] = {
-        { "title", "TEXT", "what is to be done", 0 },
-        { "description", "TEXT", "more about it", 0 },
+        TASK_OPTIONS,
         { "identifier", "TEXT", "a name of your own", 0 },
-        { "priority", "P", "low, medium, high or urgent", 0 },
         { "definition", "ID", "definition that its runs follow", 0 },
-        { "max-attempts", "N", "runs before it has failed", 0 },
-        { "timeout", "SECONDS", "deadline of a run", 0 },
-        { "capabilities", "A,B", "what a claimer must be able to do", 0 },
-        { "preferred", "A,B", "what it had better be able to do", 0 },
-        { "owner", "KIND:REF", "who owns it: human, pool, agent_session, …", 0 },
-        { "channel", "NAME", "network channel of its runs", 0 },
-        { "approval", "POLICY", "none, or manual: a person approves it before it runs", 0 },
         { "draft", NULL, "not yet a task: see task publish", 0 },
-        { "auto-enqueue", NULL, "a run as soon as what it waits for is done", 0 },
         INPUT_OPTIONS,
         { "start", NULL, "enqueue its first run at once", 0 },
         { 0 }
+};
+static const struct cli_option task_update_options[] = {
+        TASK_OPTIONS, { "clear-owner", NULL, "it has no owner any more", 0 }, { 0 }
 };
 static const struct cli_option task_list_options[] = { { "status", "S", "only those", 0 },
                                                        { "priority", "P", "only those", 0 },
@@ -276,6 +281,7 @@ static const struct command commands[] = {
           command_definition_list, 0, 0, NULL },
         { "task create", "--title TEXT", "create a task", task_create_options, command_task_create,
           0, 0, NULL },
+        { "task update", "ID", "change a task", task_update_options, command_task_update, 1, 1, NULL },
         { "task list", "", "list tasks", task_list_options, command_task_list, 0, 0, NULL },
         { "task get", "ID", "show a task", NULL, command_task_get, 1, 1, NULL },
         { "task inspect", "ID", "its newest run, what is wrong with it, what comes next", NULL,

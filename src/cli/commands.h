@@ -13,6 +13,7 @@ enum err command_definition_validate(struct cli *);
 
 enum err command_task_run(struct cli *);
 enum err command_task_create(struct cli *);
+enum err command_task_update(struct cli *);
 enum err command_task_list(struct cli *);
 enum err command_task_get(struct cli *);
 enum err command_task_cancel(struct cli *);

@@ -85,7 +85,7 @@ enum err attempt_again(struct tx *tx, struct task *task, const struct run *run,
         return attempt_add(tx, task, &spec, 0, events, &next);
 }
 
-/* wanted: a task that was blocked, or is done once, gets a run by itself, if there may be one more and nothing above it
+/* wanted: a task that was blocked, or has completed, gets a run by itself, if there may be one more and nothing above it
  * is canceled. */
 static enum err enqueue_or_project(struct tx *tx, struct task *task, int open, bool wanted,
                                    struct events *events)
@@ -312,8 +312,8 @@ enum err task_retry(struct tx *tx, const struct principal *by, int64_t id, struc
         return e ? e : retry(tx, by, task, &last, metadata, run);
 }
 
-enum err run_try_again(struct tx *tx, const struct principal *by, const struct run *previous, struct str metadata,
-                   struct run **run)
+enum err run_try_again(struct tx *tx, const struct principal *by, const struct run *previous,
+                       struct str metadata, struct run **run)
 {
         struct scope *scope = tx_scope(tx);
         struct task task;

@@ -30,8 +30,8 @@ enum err task_decided(struct tx *, const struct principal *, int64_t id, bool ap
 enum err task_retry(struct tx *, const struct principal *, int64_t id, struct str metadata,
                     struct task *, struct run **) NODISCARD;
 /* The same after any of them, of which it must be the first. */
-enum err run_try_again(struct tx *, const struct principal *, const struct run *previous, struct str metadata,
-                   struct run **) NODISCARD;
+enum err run_try_again(struct tx *, const struct principal *, const struct run *previous,
+                       struct str metadata, struct run **) NODISCARD;
 
 /* The next attempt of a task without an open run, as it is. */
 enum err task_enqueue(struct tx *, struct task *, struct events *) NODISCARD;

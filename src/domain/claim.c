@@ -161,21 +161,14 @@ static enum err grant(struct tx *tx, const struct principal *by, const struct cl
         return e;
 }
 
-static enum err claim_this(struct tx *tx, const struct principal *by,
-                           const struct claim_request *request, struct list *out)
+/* Why this run is not to be had by this claimer. */
+static enum err check_claim(struct tx *tx, const struct claim_request *request, const struct run *run)
 {
         struct scope *scope = tx_scope(tx);
-        struct domain *domain = tx_context(tx);
-        struct run *run = arena_new(&scope->arena, struct run);
-        struct claim *claim = arena_new(&scope->arena, struct claim);
-        enum err e = run_get(tx, by, request->run, run);
-        const struct lane *lane;
+        const struct domain *domain = tx_context(tx);
+        const struct lane *lane = lane_get(domain->lanes, run->lane);
         struct str refusal;
 
-        if (!e)
-                e = session_is_free(tx, run->workspace_id, request->criteria.session_id);
-        if (e)
-                return e;
         if (run->status != RUN_QUEUED)
                 return fail(scope, run_is_leased(run->status) ? ERR_CONFLICT : ERR_INVALID_TRANSITION,
                             "the run is %s", run_status_names.text[run->status]);
@@ -185,14 +178,33 @@ static enum err claim_this(struct tx *tx, const struct principal *by,
         if (domain->now.paused)
                 return fail(scope, ERR_INVALID_TRANSITION,
                             "the scheduler is paused: no run is handed out until it is resumed");
-        lane = lane_get(domain->lanes, run->lane);
         refusal = lane ? lane_refusal(&scope->arena, lane, &request->criteria) : STR("of a lane that is not known");
-        if (refusal.p)
-                return fail(scope, ERR_PERMISSION_DENIED,
-                            "this run is not for this claimer, but for one " STR_FMT, STR_ARG(refusal));
-        e = grant(tx, by, request, run, claim);
+        return refusal.p ? fail(scope, ERR_PERMISSION_DENIED,
+                                "this run is not for this claimer, but for one " STR_FMT, STR_ARG(refusal)) :
+                           ERR_OK;
+}
+
+/* Of a run that was read, after check_claim(). */
+static enum err take(struct tx *tx, const struct principal *by, const struct claim_request *request,
+                     struct run *run, struct list *out)
+{
+        struct claim *claim = arena_new(&tx_scope(tx)->arena, struct claim);
+
         *out = (struct list){ claim, 1 };
-        return e;
+        return grant(tx, by, request, run, claim);
+}
+
+static enum err claim_this(struct tx *tx, const struct principal *by,
+                           const struct claim_request *request, struct list *out)
+{
+        struct run *run = arena_new(&tx_scope(tx)->arena, struct run);
+        enum err e = run_get(tx, by, request->run, run);
+
+        if (!e)
+                e = session_is_free(tx, run->workspace_id, request->criteria.session_id);
+        if (!e)
+                e = check_claim(tx, request, run);
+        return e ? e : take(tx, by, request, run, out);
 }
 
 enum err claim_next(struct tx *tx, const struct principal *by, const struct claim_request *request,
@@ -229,17 +241,14 @@ enum err claim_next(struct tx *tx, const struct principal *by, const struct clai
         return e;
 }
 
-/* Its holder says which session works on it: the lease stays as it is. */
-static enum err bind_session(struct tx *tx, const struct fence *fence, struct str session,
-                             struct run *run, struct list *out)
+/* Its holder, who showed the token, says which session works on it: the lease stays as it is. */
+static enum err bind_session(struct tx *tx, struct str session, struct run *run, struct list *out)
 {
         struct scope *scope = tx_scope(tx);
         struct claim *claim = arena_new(&scope->arena, struct claim);
         struct task *task = arena_new(&scope->arena, struct task);
-        enum err e = run_check_fence(tx, run, fence);
+        enum err e = tx_exec(tx, SQL_RUN_BIND, INT(run->id), NAME(session));
 
-        if (!e)
-                e = tx_exec(tx, SQL_RUN_BIND, INT(run->id), NAME(session));
         if (!e)
                 e = tx_one(tx, SQL_TASK_GET, task, INT(run->task_id));
         if (e)
@@ -267,13 +276,15 @@ enum err claim_attach(struct tx *tx, const struct fence *fence, const struct cla
                 e = session_is_free(tx, run->workspace_id, session);
         if (e == ERR_ACTIVE_LEASE)
                 e = fail(scope, ERR_ATTACH_REFUSED, "the session works on another run");
-        if (!e)
-                e = channel_of_run(tx, fence->by, run, "attach");
         if (e)
                 return e;
         *granted = !run_is_leased(run->status);
-        e = *granted ? claim_this(tx, fence->by, request, out) :
-                       bind_session(tx, fence, session, run, out);
+        e = *granted ? check_claim(tx, request, run) : run_check_fence(tx, run, fence);
+        if (!e)
+                e = channel_of_run(tx, fence->by, run, "attach");
+        if (!e)
+                e = *granted ? take(tx, fence->by, request, run, out) :
+                               bind_session(tx, session, run, out);
         if (e)
                 return e;
         events.tree = run->tree_id;

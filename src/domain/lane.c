@@ -185,6 +185,11 @@ static bool is_known(const struct lane_table *t, int64_t id)
         return id >= 1 && (size_t)id <= t->all.n;
 }
 
+bool lane_is_filled(const struct lane_table *t, int64_t id)
+{
+        return is_known(t, id) && t->all.items[id - 1]->filled;
+}
+
 void lane_fill(struct tx *tx, int64_t id)
 {
         struct lane_table *t = lane_table_of(tx);

@@ -38,6 +38,8 @@ void lanes_committed(struct lane_table *);
 size_t lanes_n(const struct lane_table *);
 const struct lane *lane_at(const struct lane_table *, size_t);
 const struct lane *lane_get(const struct lane_table *, int64_t id);
+/* It may hold a run; false: none is in it. */
+bool lane_is_filled(const struct lane_table *, int64_t id);
 
 /* The number of this signature's lane, made if new. */
 enum err lane_find(struct tx *, const struct lane *signature, int64_t *id) NODISCARD;

@@ -383,13 +383,14 @@ def test_given_a_channel_removed_when_starting_then_409_and_a_rejected_event_and
 
 
 def test_a_session_is_not_attached_to_a_run_whose_channel_is_gone(api):
-    run = ready(api, network_channel="ops")
+    run = ready(api, network_channel="ops", required_capabilities=["x"])
     workspace(api, network_channels=["dev"])
     path = f"/v1/runs/{run}/attach-session"
-    api.problem("POST", path, 409, "stale_network_channel", {"session_id": "s"})
+    api.problem("POST", path, 403, "permission_denied", {"session_id": "s"})  # not for this claimer: nothing is told
+    api.problem("POST", path, 409, "stale_network_channel", {"session_id": "s", "capabilities": ["x"]})
     assert api.get("/v1/runs/" + run)["status"] == "queued"
     workspace(api, network_channels=None)
-    assert api.post(path, {"session_id": "s"}, 200)["claims"][0]["run"]["id"] == run
+    assert api.post(path, {"session_id": "s", "capabilities": ["x"]}, 200)["claims"][0]["run"]["id"] == run
     types = [e["type"] for e in api.get(f"/v1/runs/{run}/events")["items"]]
     assert types == ["run.queued", "run.rejected", "run.claimed", "run.session_bound"]
 
@@ -404,44 +405,6 @@ def test_a_profile_may_narrow_the_channels_of_its_tasks_runs(api):
     profile(api, task, participants={"allowed_channel_ids": ["red"]})
     claim = api.claim(channel="ops")[0]
     api.problem("POST", f"/v1/runs/{run}/start", 409, "stale_network_channel", {"claim_token": claim["claim_token"]})
-
-
-# ---- attempts ----
-
-
-def failed(api, task, capability):
-    claim = api.claim(capabilities=[capability])[0]
-    api.post(f"/v1/runs/{claim['run']['id']}/fail", {"claim_token": claim["claim_token"], "error": "no"}, 200)
-    return claim["run"]["id"]
-
-
-def test_an_older_failed_run_is_tried_again_unless_it_was_already(api, capability):
-    task = api.task(max_attempts=5, required_capabilities=[capability])
-    runs = []
-    for _ in range(2):
-        api.post(f"/v1/tasks/{task['id']}/start")
-        runs.append(failed(api, task, capability))
-    both = api.post(f"/v1/runs/{runs[0]}/retry")
-    assert both["previous_run"]["id"] == runs[0] == both["run"]["previous_run_id"] and both["run"]["attempt"] == 3
-    api.problem("POST", f"/v1/runs/{runs[1]}/retry", 409, "invalid_transition", {})  # another is open
-    failed(api, task, capability)
-    problem = api.problem("POST", f"/v1/runs/{runs[0]}/retry", 409, "invalid_transition", {})
-    assert both["run"]["id"] in problem["detail"]
-    assert api.post(f"/v1/runs/{runs[1]}/retry")["run"]["attempt"] == 4
-
-
-def test_a_completed_task_that_is_approved_again_has_a_further_run(api, capability):
-    task = api.task(required_capabilities=[capability])
-    for attempt in 1, 2:
-        if attempt == 1:
-            api.post(f"/v1/tasks/{task['id']}/start")
-        claim = api.claim(capabilities=[capability])[0]
-        assert claim["run"]["attempt"] == attempt
-        api.post(f"/v1/runs/{claim['run']['id']}/complete", {"claim_token": claim["claim_token"]}, 200)
-        if attempt == 1:
-            api.request("PATCH", "/v1/tasks/" + task["id"], {"approval_policy": "manual"}, 200)
-            made = api.post(f"/v1/tasks/{task['id']}/approve")
-            assert made["task"]["status"] == "ready" and made["existing_run"] is False
 
 
 # ---- what the operator forbids ----

@@ -46,3 +46,14 @@ def test_a_task_that_is_started_at_once_names_its_run(cli):
     assert task in out
     cli("task", "cancel", task)
     assert "run_" not in cli("task", "create", "--title", "not yet")
+
+
+def test_a_task_is_changed_from_the_command_line(cli):
+    task = cli.json("task", "create", "--title", "old", "--owner", "human:ann")["id"]
+    changed = cli.json("task", "update", task, "--title", "new", "--priority", "high", "--capabilities", "b,a",
+                       "--max-attempts", "5", "--clear-owner")
+    assert (changed["title"], changed["priority"], changed["max_attempts"]) == ("new", "high", 5)
+    assert changed["required_capabilities"] == ["a", "b"] and "owner" not in changed
+    cli("task", "update", task, status=2)
+    cli("task", "update", task, "--max-attempts", "many", status=2)
+    cli("task", "update", task, "--owner", "nobody", status=2)

@@ -18,6 +18,7 @@ ROUTES = {
     "run_start": ("POST", "/v1/runs/{on}/start"), "run_cancel": ("POST", "/v1/runs/{on}/cancel"),
     "run_retry": ("POST", "/v1/runs/{on}/retry"), "decide": ("POST", "/v1/approvals/{on}/decide"),
     "send": ("POST", "/v1/tasks/{on}/inputs"), "consume": ("POST", "/v1/runs/{on}/inputs/{to}/consume"),
+    "profile": ("PUT", "/v1/tasks/{on}/execution-profile"), "unprofile": ("DELETE", "/v1/tasks/{on}/execution-profile"),
     "batch": ("POST", "/v1/tasks/batch"), "list": ("GET", "/v1/tasks?limit=500"),
     "complete_many": ("POST", "/v1/runs/complete"), "heartbeat_many": ("POST", "/v1/runs/heartbeat"),
     **{verb: ("POST", "/v1/tasks/{on}/" + verb) for verb in

@@ -14,7 +14,7 @@ EVEN = {"create": 10, "child": 5, "patch": 5, "publish": 2, "start": 9, "approve
         "resume": 2, "retry": 3, "delete": 3, "depend": 9, "undepend": 2, "enqueue": 5, "claim": 14, "claim_run": 3,
         "run_start": 5, "heartbeat": 1, "complete": 10, "fail": 7, "release": 3, "run_cancel": 3, "run_retry": 2,
         "decide": 2, "batch": 1, "list": 2, "complete_many": 2, "heartbeat_many": 1, "send": 3,
-        "consume": 3}
+        "consume": 3, "profile": 3, "unprofile": 1}
 ABOUT = [
     {},
     {"depend": 25, "complete": 15, "fail": 10, "delete": 5},
@@ -76,7 +76,7 @@ class Generator:
             op["as"] = f"{number}?"
         if verb in ("create", "child", "batch", "list") and not ACTORS[op["by"]].here:
             op["by"] = "ann"  # elsewhere nothing is made
-        if verb in ("patch", "delete", "undepend", "list"):
+        if verb in ("patch", "delete", "undepend", "list", "profile", "unprofile"):
             return op
         if self.chance(.12):
             op["key"] = f"k{self.dice.randrange(4)}"
@@ -191,6 +191,21 @@ class Generator:
         if self.chance(.04):
             body["identifier"] = "x"
         op["body"] = body
+
+    def profile(self, op, model):
+        op["on"] = self.task(model, lambda t: t.status not in ENDED)
+        agents = ["painters"], ["smiths"], ["painters", "smiths"]
+        for block in "worker", "participants":
+            says = {name: values for name, values in (
+                ("allowed_agent_names", self.chance(.3) and self.dice.choice(agents)),
+                ("preferred_agent_names", self.chance(.3) and self.dice.choice(agents)),
+                ("required_capabilities", self.capabilities(1)), ("preferred_capabilities", self.capabilities(2))) if values}
+            if says:
+                op["body"][block] = says
+
+    def unprofile(self, op, model):
+        op["on"] = self.task(model, lambda t: t.profile)
+        del op["body"]
 
     def on(self, fits):
         def choose(op, model):

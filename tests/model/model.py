@@ -79,8 +79,7 @@ class Run:
 
     def follow(self):
         """Queued, it is what its task is by now; its channel may be its own."""
-        self.priority, self.required = self.task.priority, self.task.required_capabilities
-        self.preferred = self.task.preferred_capabilities
+        self.priority, self.required, self.preferred = self.task.priority, self.task.required, self.task.preferred
 
 
 @dataclass
@@ -100,12 +99,25 @@ class Task:
     required_capabilities: list = field(default_factory=list)
     preferred_capabilities: list = field(default_factory=list)
     retry: dict = None
+    profile: dict = None     # {"worker", "participants"}
     metadata: object = None
     status: str = "ready"
     paused: dict = None      # {"by", "reason"}
     runs: list = field(default_factory=list)
     needs: dict = field(default_factory=dict)    # task: on_failure
     children: list = field(default_factory=list)
+
+    def profiled(self, name):
+        """What the blocks of its profile say under that name: a set each."""
+        return [set(block.get(name, ())) for block in (self.profile or {}).values()]
+
+    @property
+    def required(self):
+        return sorted(set(self.required_capabilities).union(*self.profiled("required_capabilities")))
+
+    @property
+    def preferred(self):
+        return sorted(set(self.preferred_capabilities).union(*self.profiled("preferred_capabilities")))
 
     def line(self):
         """Itself and its ancestors, nearest first."""
@@ -286,7 +298,7 @@ class Model:
     def queue(self, task, previous=None, channel=None, backoff=False):
         now = self.tick()
         run = Run(task, task.attempts + 1, now, task.priority, channel or task.network_channel,
-                  task.required_capabilities, task.preferred_capabilities, previous and previous.name, backoff)
+                  task.required, task.preferred, previous and previous.name, backoff)
         task.runs.append(run)
         self.tell(task, "run.queued")
         return run
@@ -383,6 +395,32 @@ class Model:
                 run.channel = task.network_channel
         self.settle(task)
         return Answer(200)
+
+    def profile(self, op):
+        task = self.unclaimed(op)
+        lists = [set(b["allowed_agent_names"]) for b in op["body"].values() if "allowed_agent_names" in b]
+        if lists and not set.intersection(*lists):
+            raise Refused(400, "validation_failed")
+        return self.profile_is(task, op["body"], "task.execution_profile_updated", 200)
+
+    def unprofile(self, op):
+        task = self.unclaimed(op)
+        if task.profile is None:
+            raise Refused(404, "not_found")
+        return self.profile_is(task, None, "task.execution_profile_deleted", 204)
+
+    def unclaimed(self, op):
+        task = self.find(op)
+        if task.open_run and task.open_run.status in LEASED:
+            raise Refused(409, "invalid_transition")
+        return task
+
+    def profile_is(self, task, profile, told, status):
+        task.profile = profile
+        if task.open_run:
+            task.open_run.follow()
+        self.tell(task, told)
+        return Answer(status)
 
     def publish(self, op):
         task = self.find(op)
@@ -585,8 +623,13 @@ class Model:
         owner = run.task.owner
         mine = (not owner or (owner["kind"] == "pool" and owner["ref"] == has["agent"]) or
                 (owner["kind"] == "agent_session" and owner["ref"] == has["session"]))
-        return (mine and set(run.required) <= has["capabilities"] and PRIORITIES.index(run.priority) >= has["least"] and
+        listed = all(has["agent"] in names for names in run.task.profiled("allowed_agent_names") if names)
+        return (mine and listed and set(run.required) <= has["capabilities"] and PRIORITIES.index(run.priority) >= has["least"] and
                 has["channel"] in (None, run.channel))
+
+    def liking(self, run, has):
+        liked = set().union(*run.task.profiled("preferred_agent_names"))
+        return len(has["capabilities"] & set(run.preferred)) + (has["agent"] in liked)
 
     def waits(self, run):
         """Whether something holds the run, whoever asks for it."""
@@ -608,7 +651,7 @@ class Model:
         self.check_session(op, has)
         found = [r for t in self.all.values() for r in t.runs
                  if r.status == "queued" and not self.waits(r) and self.fits(r, has)] if ACTORS[op["by"]].here else []
-        found.sort(key=lambda r: (-PRIORITIES.index(r.priority), -len(has["capabilities"] & set(r.preferred)), r.born))
+        found.sort(key=lambda r: (-PRIORITIES.index(r.priority), -self.liking(r, has), r.born))
         most = 1 if has["session"] else op["body"].get("max", 1)
         taken = tuple(self.take(run, op, has) for run in found[:most])
         return Answer(200, runs=taken) if taken else Answer(204)

@@ -856,6 +856,9 @@ void model_all(struct sim *s)
                 if (r && !run_is_terminal(r->status))
                         compare_run(s, r);
         }
+        for (int64_t lane = 0; !s->failed && (lane = rows_next_lane(s->rows, lane));)
+                if (!lane_is_filled(s->hooks.domain->lanes, lane))
+                        violation(s, "I22: a run stands in lane %lld, and no claim looks there", (long long)lane);
         for (int i = 0; i < FOLLOWERS && !s->failed; i++) {
                 const struct follower *f = &s->followers[i];
 

@@ -79,7 +79,7 @@ static const struct question {
           " r.id = s.run_id AND r.ended_at IS NOT NULL)" },
 };
 
-enum { RUN, TASK, JOIN, HAS_TASK, LAST_EVENT, EVENTS, NAME, TAKEABLE, STATEMENTS };
+enum { RUN, TASK, JOIN, HAS_TASK, LAST_EVENT, EVENTS, NAME, TAKEABLE, NEXT_LANE, STATEMENTS };
 static const char *const texts[STATEMENTS] = {
         [RUN] = "SELECT task_id, tree_id, kind, executor, coalesce(parent_run_id, 0),"
                 " parent_step_index, branch_index, attempt, status, epoch, recoveries, hold,"
@@ -99,6 +99,7 @@ static const char *const texts[STATEMENTS] = {
         [NAME] = "SELECT id FROM name WHERE text = ?1",
         [TAKEABLE] = "SELECT run FROM ready JOIN lane ON lane.id = ready.lane WHERE executor = ?1"
                      " AND required = 0 AND lane.owner = 0 AND lane.agent = 0 LIMIT 1",
+        [NEXT_LANE] = "SELECT lane FROM ready WHERE lane > ?1 ORDER BY lane LIMIT 1",
 };
 
 struct rows {
@@ -251,6 +252,12 @@ int64_t rows_takeable(struct rows *r, int64_t executor)
 {
         sqlite3_bind_int64(ask(r, TAKEABLE), 1, executor);
         return number(r, ask(r, TAKEABLE));
+}
+
+int64_t rows_next_lane(struct rows *r, int64_t after)
+{
+        sqlite3_bind_int64(ask(r, NEXT_LANE), 1, after);
+        return number(r, ask(r, NEXT_LANE));
 }
 
 const struct stored_event *rows_events(struct rows *r, int64_t after, size_t *n)
