@@ -22,8 +22,8 @@ static enum err check_data(struct request *r, struct str data)
         if (!e)
                 e = value_read(&r->scope, data, &value);
         if (!e && !value_is_storable(&r->scope, value, OUTPUT_DEPTH - 1))
-                e = fail_field(&r->scope, "data", ERR_VALIDATION,
-                               "data must nest at most %d deep", OUTPUT_DEPTH - 1);
+                e = fail_field(&r->scope, "data", ERR_VALIDATION, "data must nest at most %d deep",
+                               OUTPUT_DEPTH - 1);
         return e;
 }
 

@@ -30,9 +30,9 @@ enum err command_task_input(struct cli *cli)
 enum err command_task_inputs(struct cli *cli)
 {
         static const struct column columns[] = {
-                { "ID", "id", SHOW_TEXT },          { "STATUS", "status", SHOW_STATUS },
-                { "NAME", "name", SHOW_TEXT },      { "FROM", "sent_by.ref", SHOW_TEXT },
-                { "SENT", "sent_at", SHOW_AGE },    { "TAKEN BY", "run_id", SHOW_TEXT },
+                { "ID", "id", SHOW_TEXT },           { "STATUS", "status", SHOW_STATUS },
+                { "NAME", "name", SHOW_TEXT },       { "FROM", "sent_by.ref", SHOW_TEXT },
+                { "SENT", "sent_at", SHOW_AGE },     { "TAKEN BY", "run_id", SHOW_TEXT },
                 { "MESSAGE", "message", SHOW_FREE },
         };
         struct path path = PATH_INIT(cli);

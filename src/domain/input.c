@@ -68,7 +68,8 @@ static enum err take(struct tx *tx, const struct run *run, const struct fence *f
                             INT(input->step_index), INT(input->consumed_at), fence_arg(fence),
                             INT(lease_now(tx_context(tx))));
         if (!e && !changed)
-                e = fail(tx_scope(tx), ERR_CONFLICT, "the input or the run is somebody else's by now");
+                e = fail(tx_scope(tx), ERR_CONFLICT,
+                         "the input or the run is somebody else's by now");
         if (e)
                 return e;
         events_add(tx, events, EVENT_RUN_INPUT_CONSUMED, run->task_id, run->id,

@@ -1,7 +1,7 @@
 /*
- * Inputs: what people and programs send to a task.  They lie in its inbox, in order, until whoever works
- * on the task takes them: a step that waits (wait_input), or the holder of a lease.  Each is taken once,
- * in the transaction that writes down who took it.
+ * Inputs: what people and programs send to a task.  They lie in its inbox, in order, until whoever
+ * works on the task takes them: a step that waits (wait_input), or the holder of a lease.  Each is
+ * taken once, in the transaction that writes down who took it.
  */
 #ifndef BATON_DOMAIN_INPUT_H
 #define BATON_DOMAIN_INPUT_H
@@ -52,8 +52,8 @@ enum err input_list(struct tx *, const struct principal *, const struct input_fi
 enum err input_consume(struct tx *, const struct fence *, int64_t run, int64_t input,
                        struct input *) NODISCARD;
 
-/* A run has begun to wait for one of this name (absent: of none): adds run.awaiting_input; one that lies
- * there is handed to it at once. */
+/* A run has begun to wait for one of this name (absent: of none): adds run.awaiting_input; one that
+ * lies there is handed to it at once. */
 enum err input_await(struct tx *, struct run *, struct str name, struct events *) NODISCARD;
 /* What a step of a run took; NULL when that is nothing. */
 enum err input_of_step(struct tx *, int64_t run, int64_t step, struct input **) NODISCARD;
