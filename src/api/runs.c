@@ -429,8 +429,8 @@ static enum err each(struct request *r, struct tx *tx, item_operation *operation
                                               body->items.n + 1);
 
         if (body->items.n == 0 || body->items.n > 100)
-                return fail_limit(&r->scope, "items", ERR_VALIDATION, 100, (int64_t)body->items.n,
-                                  "items of one batch (at least 1)");
+                return fail_limit(&r->scope, "items", body->items.n ? ERR_BULK_TOO_LARGE : ERR_VALIDATION,
+                                  100, (int64_t)body->items.n, "items of one batch (at least 1)");
         for (size_t i = 0; i < body->items.n; i++) {
                 enum err e = items[i].fault.code;
 

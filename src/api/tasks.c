@@ -31,7 +31,7 @@ static const struct field task_body_fields[] = {
         { "scope", FIELD_ENUM, FIELD_WIRE, AT(scope), &task_scope_names },
         { "priority", FIELD_ENUM, FIELD_WIRE, AT(priority), &priority_names },
         { "max_attempts", FIELD_INT, FIELD_WIRE, AT(max_attempts), NULL, 1, ATTEMPTS_MAX },
-        { "retry", FIELD_JSON, FIELD_WIRE, AT(retry), NULL, 0, 4096 },
+        { "retry", FIELD_JSON, FIELD_WIRE | FIELD_CLEARS, AT(retry), NULL, 0, 4096 },
         { "timeout_seconds", FIELD_INT, FIELD_WIRE, AT(timeout_seconds), NULL, 1, 86400 * 365 },
         { "required_capabilities", FIELD_CAPS, FIELD_WIRE, AT(required_capabilities) },
         { "metadata", FIELD_JSON, FIELD_WIRE, AT(metadata), NULL, 0, METADATA_MAX },
@@ -70,10 +70,10 @@ static const struct field patch_fields[] = {
         { "description", FIELD_STR, CLEARS, AT(description), NULL, 0, TEXT_MAX },
         { "priority", FIELD_ENUM, FIELD_WIRE, AT(priority), &priority_names },
         { "max_attempts", FIELD_INT, FIELD_WIRE, AT(max_attempts), NULL, 1, ATTEMPTS_MAX },
-        { "retry", FIELD_JSON, FIELD_WIRE, AT(retry), NULL, 0, 4096 },
+        { "retry", FIELD_JSON, CLEARS, AT(retry), NULL, 0, 4096 },
         { "timeout_seconds", FIELD_INT, CLEARS, AT(timeout_seconds), NULL, 1, 86400 * 365 },
         { "required_capabilities", FIELD_CAPS, CLEARS, AT(required_capabilities) },
-        { "metadata", FIELD_JSON, FIELD_WIRE, AT(metadata), NULL, 0, METADATA_MAX },
+        { "metadata", FIELD_JSON, CLEARS, AT(metadata), NULL, 0, METADATA_MAX },
         { "preferred_capabilities", FIELD_CAPS, CLEARS, AT(preferred_capabilities) },
         { "owner", FIELD_ACTOR, CLEARS, AT(owner) },
         { "network_channel", FIELD_STR, CLEARS, AT(network_channel), NULL, 1, 64 },
@@ -252,8 +252,8 @@ static enum err post_batch(struct request *r, struct tx *tx)
         enum err e = ERR_OK;
 
         if (body->items.n == 0 || body->items.n > BATCH_MAX)
-                return fail_limit(&r->scope, "items", ERR_VALIDATION, BATCH_MAX,
-                                  (int64_t)body->items.n, "items of one batch (at least 1)");
+                return fail_limit(&r->scope, "items", body->items.n ? ERR_BULK_TOO_LARGE : ERR_VALIDATION,
+                                  BATCH_MAX, (int64_t)body->items.n, "items of one batch (at least 1)");
         for (size_t i = 0; !e && i < body->items.n; i++)
                 e = batch_one(r, tx, &items[i], &out[i]);
         return e ? e : request_reply_batch(r, (struct list){ out, body->items.n });

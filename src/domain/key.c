@@ -34,8 +34,9 @@ static const struct {
         { "admin", SCOPE_ADMIN },                 { "global:create", SCOPE_GLOBAL_CREATE },
 };
 
-static const char *const actor_kinds[] = { "human",     "agent_session", "automation",
-                                           "extension", "network_peer",  "daemon" };
+/* `daemon` is the server itself: no key speaks for it. */
+static const char *const actor_kinds[] = { "human", "agent_session", "automation", "extension",
+                                           "network_peer" };
 
 unsigned key_scope_bit(struct str name)
 {
@@ -89,8 +90,8 @@ static enum err check(struct tx *tx, const struct principal *by, const struct ke
                 return fail_field(scope, "name", ERR_VALIDATION, "name must have 1 to 200 bytes");
         if (!is_actor_kind(spec->actor_kind))
                 return fail_field(scope, "actor_kind", ERR_VALIDATION,
-                                  "actor_kind must be human, agent_session, automation, extension,"
-                                  " network_peer or daemon");
+                                  "actor_kind must be human, agent_session, automation, extension"
+                                  " or network_peer");
         if (!spec->ref.n || spec->ref.n > 200)
                 return fail_field(scope, "ref", ERR_VALIDATION, "ref must have 1 to 200 bytes");
         if (!spec->scopes)

@@ -231,6 +231,10 @@ static enum err spec_check(struct scope *scope, const struct principal *by,
         if (spec->scope == TASK_GLOBAL && !(by->scopes & SCOPE_GLOBAL_CREATE))
                 return fail_field(scope, "scope", ERR_PERMISSION_DENIED,
                                   "a global task needs a key with the scope global:create");
+        if (spec->scope == TASK_WORKSPACE && str_is(by->workspace, SYSTEM_WORKSPACE))
+                return fail_field(scope, "scope", ERR_SCOPE_BINDING,
+                                  "the system workspace holds global tasks only: say scope global,"
+                                  " or choose another workspace");
         e = owner_check(scope, spec->owner);
         if (!e)
                 e = task_channel_check(scope, spec->network_channel);

@@ -614,7 +614,7 @@ class Model:
         has, run = self.criteria(op), self.find_run(op)
         self.check_session(op, has)
         if run.status != "queued":
-            raise Refused(409, "conflict" if run.status in LEASED else "invalid_transition")
+            raise Refused(409, "lease_already_held" if run.status in LEASED else "invalid_transition")
         if self.waits(run):
             raise Refused(409, "invalid_transition")
         if not self.fits(run, has):
