@@ -113,7 +113,7 @@ static void collect(struct seen *seen, const struct record *record)
                         collect(seen, record->fields[i].type);
 }
 
-static void parameters(struct json_out *j, const char *path, bool list)
+static void parameters(struct json_out *j, const char *path, unsigned flags)
 {
         json_key(j, "parameters");
         json_begin_list(j);
@@ -131,7 +131,10 @@ static void parameters(struct json_out *j, const char *path, bool list)
                 json_put_raw(j, STR("{\"type\":\"string\"}"));
                 json_end_object(j);
         }
-        if (list) {
+        if (flags & ROUTE_IDEMPOTENT)
+                json_put_raw(j, STR("{\"name\":\"Idempotency-Key\",\"in\":\"header\",\"schema\":{\"type\":\"string\","
+                                    "\"minLength\":1,\"maxLength\":200}}"));
+        if (flags & ROUTE_LIST) {
                 json_put_raw(j, STR("{\"name\":\"limit\",\"in\":\"query\",\"schema\":{\"type\":\"integer\"}}"));
                 json_put_raw(j, STR("{\"name\":\"cursor\",\"in\":\"query\",\"schema\":{\"type\":\"string\"}}"));
         }
@@ -196,7 +199,7 @@ static void operation(struct json_out *j, const struct route *r)
                 json_key(j, "security");
                 json_put_raw(j, STR("[]"));
         }
-        parameters(j, r->path, r->flags & ROUTE_LIST);
+        parameters(j, r->path, r->flags);
         if (r->body) {
                 json_key(j, "requestBody");
                 json_begin_object(j);

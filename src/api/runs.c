@@ -58,13 +58,29 @@ static const struct field claim_reply_fields[] = {
 static const struct record claim_reply = { "Claimed", claim_reply_fields,
                                            LENGTH(claim_reply_fields), sizeof(struct claim), -1 };
 
+static void put_claim(struct request *r, struct json_out *j, const struct claim *claim)
+{
+        struct claim rest = *claim;
+
+        rest.token = STR_NONE;
+        json_begin_object(j);
+        json_members(j, &claim_reply, &rest);
+        json_key(j, "claim_token");
+        if (r->keeping)
+                json_put_raw(j, arena_printf(&r->scope.arena, "\"" STR_FMT "\"",
+                                             STR_ARG(token_recipe(&r->scope.arena, claim->run))));
+        else
+                json_put_str(j, claim->token);
+        json_end_object(j);
+}
+
 static void render_claims(struct request *r, struct json_out *j)
 {
         json_begin_object(j);
         json_key(j, "claims");
         json_begin_list(j);
         for (size_t i = 0; i < r->items.n; i++)
-                json_record(j, &claim_reply, (const struct claim *)r->items.items + i);
+                put_claim(r, j, (const struct claim *)r->items.items + i);
         json_end_list(j);
         json_end_object(j);
 }
@@ -617,12 +633,12 @@ static enum err get_explain(struct request *r, struct tx *tx)
 const struct route run_routes[] = {
         { HTTP_GET, "/v1/runs", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL, &run_record, list_runs, 0,
           "List runs" },
-        { HTTP_POST, "/v1/runs/claim", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &claim_body,
-          &claim_reply, post_claim, CALL_CLAIM, "Claim the next runs" },
-        { HTTP_POST, "/v1/runs/complete", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_BATCH,
-          &complete_batch, NULL, complete_runs, CALL_LEASE, "Complete up to 100 runs" },
-        { HTTP_POST, "/v1/runs/heartbeat", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_BATCH,
-          &heartbeat_batch, NULL, heartbeat_runs, CALL_LEASE, "Prolong up to 100 leases" },
+        { HTTP_POST, "/v1/runs/claim", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_SECRET, &claim_body, &claim_reply, post_claim, CALL_CLAIM, "Claim the next runs" },
+        { HTTP_POST, "/v1/runs/complete", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_BATCH, &complete_batch, NULL, complete_runs, CALL_LEASE, "Complete up to 100 runs" },
+        { HTTP_POST, "/v1/runs/heartbeat", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_BATCH, &heartbeat_batch, NULL, heartbeat_runs, CALL_LEASE, "Prolong up to 100 leases" },
         { HTTP_GET, "/v1/runs/{run}", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &run_record, get_run,
           0, "Get a run" },
         { HTTP_GET, "/v1/task-runs/{run}", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &run_record,
@@ -631,14 +647,14 @@ const struct route run_routes[] = {
           get_run_events, 0, "Events of a run" },
         { HTTP_GET, "/v1/runs/{run}/explain", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
           &explanation_record, get_explain, 0, "Why a run is not running" },
-        { HTTP_POST, "/v1/runs/{run}/claim", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &claim_body,
-          &claim_reply, post_claim_run, CALL_CLAIM, "Claim this run" },
-        { HTTP_POST, "/v1/runs/{run}/attach-session", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &attach_body,
-          &claim_reply, attach_session, CALL_CLAIM, "Let a session take this run" },
+        { HTTP_POST, "/v1/runs/{run}/claim", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_SECRET, &claim_body, &claim_reply, post_claim_run, CALL_CLAIM, "Claim this run" },
+        { HTTP_POST, "/v1/runs/{run}/attach-session", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_SECRET, &attach_body, &claim_reply, attach_session, CALL_CLAIM, "Let a session take this run" },
         { HTTP_POST, "/v1/runs/{run}/start", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &token_body, &run_record, start_run, CALL_LEASE, "Say that work has begun" },
-        { HTTP_POST, "/v1/runs/{run}/heartbeat", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &heartbeat_body,
-          &heartbeat_reply, heartbeat_run, CALL_LEASE, "Prolong the lease" },
+        { HTTP_POST, "/v1/runs/{run}/heartbeat", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &heartbeat_body, &heartbeat_reply, heartbeat_run, CALL_LEASE, "Prolong the lease" },
         { HTTP_POST, "/v1/runs/{run}/complete", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &complete_body, &run_record, complete_run, CALL_LEASE, "Complete a run" },
         { HTTP_POST, "/v1/runs/{run}/fail", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_IDEMPOTENT,

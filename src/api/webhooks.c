@@ -38,8 +38,10 @@ static void render_made(struct request *r, struct json_out *j)
 
         json_begin_object(j);
         json_members(j, &webhook_record, &made->webhook);
-        json_key(j, "secret");
-        json_put_str(j, made->secret);
+        if (!r->keeping) {
+                json_key(j, "secret");
+                json_put_str(j, made->secret);
+        }
         json_end_object(j);
 }
 
@@ -139,17 +141,16 @@ static enum err replay_delivery(struct request *r, struct tx *tx)
         return e ? e : request_reply(r, 200, &delivery_record, d);
 }
 
-/* No Idempotency-Key where they are made: an answer with a secret is never stored. */
 const struct route webhook_routes[] = {
-        { HTTP_POST, "/v1/webhooks", SCOPE_ADMIN, ROUTE_WRITE, 0, &webhook_body, &webhook_record,
-          post_webhook, CALL_CREATE, "Create a webhook; its secret is shown once" },
+        { HTTP_POST, "/v1/webhooks", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT | ROUTE_SECRET,
+          &webhook_body, &webhook_record, post_webhook, CALL_CREATE, "Create a webhook; its secret is shown once" },
         { HTTP_GET, "/v1/webhooks", SCOPE_ADMIN, ROUTE_READ, ROUTE_LIST, NULL, &webhook_record,
           list_webhooks, 0, "List webhooks" },
         { HTTP_GET, "/v1/webhooks/{webhook}", SCOPE_ADMIN, ROUTE_READ, 0, NULL, &webhook_record,
           get_webhook, 0, "Get a webhook" },
-        { HTTP_PATCH, "/v1/webhooks/{webhook}", SCOPE_ADMIN, ROUTE_WRITE, 0, &webhook_body,
+        { HTTP_PATCH, "/v1/webhooks/{webhook}", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT, &webhook_body,
           &webhook_record, patch_webhook, CALL_CREATE, "Change a webhook" },
-        { HTTP_DELETE, "/v1/webhooks/{webhook}", SCOPE_ADMIN, ROUTE_WRITE, 0, NULL, NULL,
+        { HTTP_DELETE, "/v1/webhooks/{webhook}", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT, NULL, NULL,
           delete_webhook, CALL_CANCEL, "Delete a webhook" },
         { HTTP_GET, "/v1/webhooks/{webhook}/deliveries", SCOPE_ADMIN, ROUTE_READ, ROUTE_LIST, NULL,
           &delivery_record, list_deliveries, 0, "Deliveries of a webhook" },

@@ -111,9 +111,9 @@ const struct route workspace_routes[] = {
           list_workspaces, 0, "List workspaces" },
         { HTTP_GET, "/v1/workspaces/{workspace}", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
           &workspace_record, get_workspace, 0, "Get a workspace" },
-        { HTTP_PATCH, "/v1/workspaces/{workspace}", SCOPE_ADMIN, ROUTE_WRITE, 0, &patch_body,
+        { HTTP_PATCH, "/v1/workspaces/{workspace}", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT, &patch_body,
           &workspace_record, patch_workspace, CALL_CREATE, "Change a workspace" },
-        { HTTP_DELETE, "/v1/workspaces/{workspace}", SCOPE_ADMIN, ROUTE_WRITE, 0, NULL, NULL,
+        { HTTP_DELETE, "/v1/workspaces/{workspace}", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT, NULL, NULL,
           delete_workspace, CALL_CANCEL, "Delete a workspace in which nothing is open" },
         { HTTP_GET, "/v1/workspaces/{workspace}/usage", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
           &usage_record, get_usage, 0, "What a workspace uses" },
@@ -165,7 +165,7 @@ static void render_key(struct request *r, struct json_out *j)
 {
         const struct made_key *made = r->reply_value;
 
-        print_key(j, &made->key, made->secret);
+        print_key(j, &made->key, r->keeping ? STR_NONE : made->secret);
 }
 
 static enum err read_scopes(struct request *r, struct str names, unsigned *out)
@@ -254,13 +254,12 @@ static enum err delete_key(struct request *r, struct tx *tx)
         return e ? e : key_revoke(tx, &r->by, id);
 }
 
-/* No Idempotency-Key here: an answer with a secret is never stored. */
 const struct route key_routes[] = {
-        { HTTP_POST, "/v1/keys", SCOPE_ADMIN, ROUTE_WRITE, 0, &key_body, &key_record, post_key,
-          CALL_CREATE, "Create a key; its text is shown once" },
+        { HTTP_POST, "/v1/keys", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT | ROUTE_SECRET,
+          &key_body, &key_record, post_key, CALL_CREATE, "Create a key; its text is shown once" },
         { HTTP_GET, "/v1/keys", SCOPE_ADMIN, ROUTE_READ, ROUTE_LIST, NULL, &key_record, list_keys, 0,
           "List keys" },
-        { HTTP_DELETE, "/v1/keys/{key}", SCOPE_ADMIN, ROUTE_WRITE, 0, NULL, NULL, delete_key,
-          CALL_CANCEL, "Revoke a key" },
+        { HTTP_DELETE, "/v1/keys/{key}", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT, NULL, NULL,
+          delete_key, CALL_CANCEL, "Revoke a key" },
         { 0 },
 };

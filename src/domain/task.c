@@ -301,6 +301,7 @@ static enum err first_run(struct tx *tx, struct task *task, struct events *event
         struct run_spec spec = attempt_spec(task, 1, STR_NONE);
         enum err e;
 
+        spec.idempotency_key = events->by->idempotency_key;
         *run = arena_new(&tx_scope(tx)->arena, struct run);
         e = run_create(tx, task, &spec, events, *run);
         if (e)

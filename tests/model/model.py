@@ -205,8 +205,8 @@ class Model:
         self.check_shape(op.get("body", {}), op["do"] == "patch")
 
     def once(self, op, number):
-        """With an Idempotency-Key what was done is not done again; what was refused left nothing."""
-        if "key" not in op or op["do"] in ("heartbeat", "claim", "claim_run", "complete_many", "heartbeat_many"):
+        """With an Idempotency-Key what was done is not done again; what was refused or found nothing left nothing."""
+        if "key" not in op:
             return getattr(self, op["do"])(op)
         place = op["by"], op["do"], op["key"]
         asked = {k: v for k, v in op.items() if k not in ("as", "key")}
@@ -216,7 +216,8 @@ class Model:
                 raise Refused(422, "idempotency_mismatch")
             return answer._replace(replayed=first)
         answer = getattr(self, op["do"])(op)
-        self.kept[place] = asked, number, answer
+        if answer.status != 204 or op["do"] != "claim":
+            self.kept[place] = asked, number, answer
         return answer
 
     def find(self, op, name=None):
