@@ -105,6 +105,18 @@ static const struct field task_fields[] = {
 const struct record task_record = { "Task", task_fields, LENGTH(task_fields), sizeof(struct task),
                                     -1 };
 
+/* What task.created says. */
+static const struct field created_fields[] = {
+        { "scope", FIELD_ENUM, FIELD_WIRE, AT(scope), &task_scope_names },
+        { "workspace_id", FIELD_NAME, FIELD_WIRE, AT(workspace_id) },
+        { "parent_task_id", FIELD_ID, FIELD_WIRE, AT(parent_task_id), "task" },
+        { "status", FIELD_ENUM, FIELD_WIRE, AT(status), &task_status_names },
+        { "network_channel", FIELD_NAME, FIELD_WIRE, AT(network_channel) },
+        { "owner", FIELD_ACTOR, FIELD_WIRE, AT(owner) },
+};
+static const struct record created_record = { "TaskCreated", created_fields,
+                                              LENGTH(created_fields), sizeof(struct task), -1 };
+
 /* ---- status ---- */
 
 bool task_is_blocked(const struct task *task)
@@ -247,8 +259,9 @@ static struct str child_payload(struct tx *tx, const struct task *child)
 
         id_print("task", child->id, id);
         return arena_printf(&tx_scope(tx)->arena,
-                            "{\"child_task_id\":\"%s\",\"child_scope\":\"%s\"}", id,
-                            scopes[child->scope]);
+                            "{\"child_task_id\":\"%s\",\"child_scope\":\"%s\","
+                            "\"child_workspace_id\":\"" STR_FMT "\"}",
+                            id, scopes[child->scope], STR_ARG(child->workspace_id));
 }
 
 static struct task task_new(struct tx *tx, const struct principal *by,
@@ -329,7 +342,8 @@ enum err task_create(struct tx *tx, const struct principal *by, const struct tas
                            child_payload(tx, &task));
         if (!spec->draft && task_is_blocked(&task))
                 task.status = TASK_BLOCKED;
-        events_add(tx, &events, EVENT_TASK_CREATED, task.id, 0, STR_NONE);
+        events_add(tx, &events, EVENT_TASK_CREATED, task.id, 0,
+                   payload_of(tx, &created_record, &task));
         if (spec->start)
                 e = first_run(tx, &task, &events, run);
         if (!e)
@@ -506,7 +520,7 @@ static const char *const patch_names[] = { "title",           "description",
                                            "network_channel", "clear_owner",
                                            "auto_enqueue_on_ready", "approval_policy" };
 
-static struct str changed_names(struct tx *tx, uint64_t given)
+static struct str updated_payload(struct tx *tx, uint64_t given, enum task_status status)
 {
         struct str list = STR("");
 
@@ -514,8 +528,8 @@ static struct str changed_names(struct tx *tx, uint64_t given)
                 if (given >> i & 1)
                         list = arena_printf(&tx_scope(tx)->arena, STR_FMT "%s\"%s\"", STR_ARG(list),
                                             list.n ? "," : "", patch_names[i]);
-        return arena_printf(&tx_scope(tx)->arena, "{\"changed_fields\":[" STR_FMT "]}",
-                            STR_ARG(list));
+        return arena_printf(&tx_scope(tx)->arena, "{\"changed_fields\":[" STR_FMT "],\"status\":\"%s\"}",
+                            STR_ARG(list), statuses[status]);
 }
 
 static void patch_apply(struct task *task, const struct task_patch *p)
@@ -649,13 +663,16 @@ enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
                     TEXT(task.metadata), INT(task.updated_at),
                     NAME(task.preferred_capabilities), NAME(task.owner),
                     NAME(task.network_channel), INT(task.auto_enqueue_on_ready));
-        events_add(tx, &events, EVENT_TASK_UPDATED, id, 0, changed_names(tx, patch.given));
         if (!e && (task.approval_policy != before.approval_policy ||
                    task.approval_state != before.approval_state))
                 e = reset_approval(tx, by, &before, &task);
         if (!e)
                 e = attempt_open(tx, id, &open);
-        if (!e && open.status == RUN_QUEUED)
+        if (e)
+                return e;
+        events_add(tx, &events, EVENT_TASK_UPDATED, id, 0,
+                   updated_payload(tx, patch.given, task_derive(&task, open.status)));
+        if (open.status == RUN_QUEUED)
                 e = run_follow(tx, &task, patch.given & PATCH_CHANNEL, &open);
         if (!e)
                 e = task_follow(tx, &task, &events);

@@ -58,7 +58,7 @@ def test_patch_changes_what_it_names_and_says_so(api):
     assert changed["title"] == "new" and "description" not in changed
     events = api.get(f"/v1/tasks/{task['id']}/timeline")["items"]
     assert events[-1]["type"] == "task.updated"
-    assert events[-1]["payload"] == {"changed_fields": ["title", "description"]}
+    assert events[-1]["payload"] == {"changed_fields": ["title", "description"], "status": "ready"}
     again = api.request("PATCH", "/v1/tasks/" + task["id"], {"title": "new"}, 200).json()
     assert again["latest_sequence"] == changed["latest_sequence"]
     api.problem("PATCH", "/v1/tasks/" + task["id"], 400, "validation_failed", {})
@@ -133,7 +133,9 @@ def test_cancel_ends_a_task_and_its_run_for_good(api, capability):
     assert task["status"] == "canceled" and task["closed_at"]
     last = api.get(f"/v1/tasks/{made['task']['id']}/timeline")["items"][-2:]
     assert [e["type"] for e in last] == ["run.canceled", "task.canceled"]
-    assert all(e["payload"] == {"reason": "direct", "detail": "enough"} for e in last)
+    assert last[0]["payload"] == {"reason": "direct", "detail": "enough"}
+    assert last[1]["payload"] == {"reason": "direct", "detail": "enough", "status": "canceled",
+                                  "canceled_run_ids": [made["run"]["id"]]}
     assert api.get("/v1/runs/" + made["run"]["id"])["status"] == "canceled"
     assert api.claim(capabilities=[capability]) == []
     again = api.post(f"/v1/tasks/{made['task']['id']}/cancel", {}, 200)
