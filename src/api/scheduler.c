@@ -75,8 +75,8 @@ static enum err post_drain(struct request *r, struct tx *tx)
         int64_t *id, begun = r->claim.n_trees ? r->claim.trees[0] : 0;
         enum err e = whole_server(r);
 
-        if (!begun && r->begun.p && !str_to_int(r->begun, &begun))
-                begun = 0;
+        if (!begun)
+                str_to_int(r->begun, &begun); /* absent, it stays 0 */
         if (!e)
                 e = begun ? drain_load(tx, begun, drain) : ERR_EMPTY;
         if (e == ERR_EMPTY)
