@@ -232,7 +232,12 @@ static void create(int64_t n)
              queued(n));
         sqlite3_bind_text(task_add, 5, "bench", -1, SQLITE_STATIC);
         step(task_add);
-        events(n, 1, (struct event[]){ { false, 1, NULL }, { true, 10, "{\"attempt\":1}" } }, 2);
+        events(n, 1,
+               (struct event[]){ { false, 1,
+                                   "{\"scope\":\"workspace\",\"workspace_id\":"
+                                   "\"00000000-0000-4000-8000-000000000000\",\"status\":\"ready\"}" },
+                                 { true, 10, "{\"attempt\":1}" } },
+               2);
 }
 
 static void claim(int64_t n)

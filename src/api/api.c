@@ -237,6 +237,7 @@ static void to_cache(struct request *r)
         memcpy(slot->digest, digest, 32);
         slot->by = r->by;
         slot->by.workspace = r->own_workspace;
+        slot->by.idempotency_key = STR_NONE;
         slot->by = principal_dup(a, &slot->by);
         slot->expires_at = r->key_expires;
         slot->generation = r->keys_generation;
@@ -348,7 +349,7 @@ static struct str render(struct request *r)
         if (r->render)
                 r->render(r, &j);
         else if (r->reply)
-                json_record(&j, r->reply, r->reply_value);
+                json_record(&j, r->keeping && r->reply->base ? r->reply->base : r->reply, r->reply_value);
         if (!text.full)
                 copy = str_dup(&r->scope.arena, buf_view(&text));
         buf_done(&text);
@@ -379,30 +380,69 @@ static struct str request_digest(struct request *r)
         return str_dup(&r->scope.arena, (struct str){ (char *)digest, sizeof(digest) });
 }
 
+static struct str operation_of(struct request *r)
+{
+        struct str path = str_from(r->route->path);
+
+        return r->route->method == HTTP_POST ?
+                       path :
+                       arena_printf(&r->scope.arena, "%s " STR_FMT, method_names[r->route->method],
+                                    STR_ARG(path));
+}
+
+static enum err keep_answer(struct request *r, struct tx *tx, struct idempotency *record)
+{
+        bool secret = r->route->flags & ROUTE_SECRET;
+
+        r->keeping = secret;
+        record->response = render(r);
+        r->keeping = false;
+        if (!record->response.p)
+                return too_much(r);
+        record->status = r->status;
+        r->kept_at = tx_now(tx);
+        if (!secret) { /* else it is rendered once more, whole */
+                r->text = record->response;
+                r->text_type = "application/json";
+        }
+        return idempotency_keep(tx, &r->by, operation_of(r), r->idempotency_key, record);
+}
+
+static enum err answer_again(struct request *r, struct tx *tx, const struct idempotency *found)
+{
+        bool secret = r->route->flags & ROUTE_SECRET;
+
+        r->status = (int)found->status;
+        r->text = secret ? tokens_remake(tx, found->response) : found->response;
+        r->text_type = "application/json";
+        r->replayed = true;
+        return secret ? idempotency_given_again(tx, &r->by, operation_of(r), r->idempotency_key) :
+                        ERR_OK;
+}
+
 static enum err run_keyed(struct request *r, struct tx *tx)
 {
-        struct str operation = str_from(r->route->path);
-        struct idempotency record = { .digest = request_digest(r) };
-        struct idempotency found;
-        enum err e = idempotency_find(tx, &r->by, operation, r->idempotency_key, record.digest,
-                                      &found);
+        struct idempotency found, record = { .digest = request_digest(r) };
+        enum err e = idempotency_find(tx, &r->by, operation_of(r), r->idempotency_key,
+                                      record.digest, &found);
 
-        if (!e) {
-                r->status = (int)found.status;
-                r->text = found.response;
-                r->text_type = "application/json";
-                return ERR_OK;
-        }
-        if (e == ERR_EMPTY)
-                e = r->route->handle(r, tx);
-        if (e)
+        /* Sent back for a run, and not going to look for one: the next in line shall. */
+        if (e != ERR_EMPTY && r->claim.woken_by)
+                tx_hint(tx, HINT_LANE, r->claim.woken_by, 0);
+        if (e && e != ERR_EMPTY)
                 return e;
-        record.status = r->status;
-        record.response = r->text = render(r);
-        if (!r->text.p)
-                return too_much(r);
-        r->text_type = "application/json";
-        return idempotency_keep(tx, &r->by, operation, r->idempotency_key, &record);
+        if (!e && found.status)
+                return answer_again(r, tx, &found);
+        r->begun = e ? STR_NONE : found.response;
+        r->by.idempotency_key = r->idempotency_key;
+        e = r->route->handle(r, tx);
+        if (!e)
+                return keep_answer(r, tx, &record);
+        if (e != ERR_EMPTY || !r->begun.p)
+                return e;
+        record.response = r->begun;
+        e = idempotency_keep(tx, &r->by, operation_of(r), r->idempotency_key, &record);
+        return e ? e : ERR_EMPTY;
 }
 
 static enum err run(struct call *call, struct tx *tx)
@@ -411,6 +451,7 @@ static enum err run(struct call *call, struct tx *tx)
         enum err e = ERR_OK;
 
         r->text = STR_NONE;
+        r->replayed = false;
         if (!r->authenticated && r->route->mode != ROUTE_OPEN)
                 e = authenticate(r, tx);
         if (!r->authenticated)
@@ -446,6 +487,8 @@ static void reply(struct request *r)
                 exchange_fail(x, &r->scope.fault);
                 return;
         }
+        if (r->replayed)
+                exchange_add_header(x, "Idempotency-Replayed", STR("true"));
         if (r->claim.call.result == ERR_EMPTY || r->status == 204) {
                 exchange_reply(x, 204, "", STR(""));
                 return;
@@ -463,7 +506,13 @@ static void reply(struct request *r)
 static enum err run_undeliver(struct call *call, struct tx *tx)
 {
         struct request *r = (struct request *)call;
+        enum err e = r->kept_at ? idempotency_drop(tx, &r->by, operation_of(r), r->idempotency_key,
+                                                   r->kept_at) :
+                                  ERR_OK;
 
+        /* Given again meanwhile, on another connection: there it may have been taken. */
+        if (e)
+                return e == ERR_EMPTY ? ERR_OK : e;
         return r->undeliver(r, tx);
 }
 

@@ -37,9 +37,9 @@ static enum err delete_profile(struct request *r, struct tx *tx)
 const struct route profile_routes[] = {
         { HTTP_GET, "/v1/tasks/{task}/execution-profile", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
           &profile_record, get_profile, 0, "Who should work on a task, and how" },
-        { HTTP_PUT, "/v1/tasks/{task}/execution-profile", SCOPE_TASKS_WRITE, ROUTE_WRITE, 0, &profile_body_record,
+        { HTTP_PUT, "/v1/tasks/{task}/execution-profile", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT, &profile_body_record,
           &profile_record, put_profile, CALL_CREATE, "Say so, replacing what was said" },
-        { HTTP_DELETE, "/v1/tasks/{task}/execution-profile", SCOPE_TASKS_WRITE, ROUTE_WRITE, 0, NULL, NULL,
+        { HTTP_DELETE, "/v1/tasks/{task}/execution-profile", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT, NULL, NULL,
           delete_profile, CALL_CREATE, "Let it inherit everything" },
         { 0 },
 };

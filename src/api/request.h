@@ -12,6 +12,7 @@ enum route_flag {
         ROUTE_BATCH = 2,      /* body up to 8 MiB */
         ROUTE_STREAM = 4,     /* after the handler, the reply is a stream; its frames have such data */
         ROUTE_LIST = 8,       /* the reply is a page of such records */
+        ROUTE_SECRET = 16,    /* the reply holds a secret, which is not kept with it */
         ROUTE_CREATES = 32,   /* answers 201 */
         ROUTE_OR_EMPTY = 64,  /* or 204: there is nothing to tell */
         ROUTE_OUTCOMES = 128, /* the reply has a row for each item: such a record, or its problem */
@@ -82,6 +83,13 @@ struct request {
         struct stream *stream;
         /* When the client has left before the reply: what takes the effect back; may be NULL. */
         enum err (*undeliver)(struct request *, struct tx *);
+
+        /* With an Idempotency-Key. */
+        bool keeping;     /* what is rendered is the record: a secret's place stays empty */
+        bool replayed;    /* the reply is that of an earlier request */
+        int64_t kept_at;  /* when the reply was recorded */
+        struct str begun; /* set by a handler that parks the call: what it has begun; given back to it
+                           * when the same request comes again */
 };
 
 extern const struct route *const all_routes[]; /* tables by resource, each ends with a NULL path */

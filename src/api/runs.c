@@ -54,7 +54,7 @@ static const struct field claim_reply_fields[] = {
 #define AT(member) offsetof(struct claim, member)
         { "task", FIELD_RECORD, GIVEN, AT(task), &task_record },
         { "run", FIELD_RECORD, GIVEN, AT(run), &run_record },
-        { "claim_token", FIELD_STR, GIVEN, AT(token) },
+        { "claim_token", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, AT(token) },
         { "lease_until", FIELD_TIME, GIVEN, AT(lease_until) },
 };
 static const struct record claim_reply = { "Claimed", claim_reply_fields,
@@ -65,6 +65,32 @@ static const struct field claims_fields[] = {
         { "claims", FIELD_LIST, FIELD_WIRE | FIELD_ALWAYS, 0, &claim_reply },
 };
 static const struct record claims_reply = { "Claims", claims_fields, 1, sizeof(struct list), -1 };
+static void put_claim(struct request *r, struct json_out *j, const struct claim *claim)
+{
+        struct claim rest = *claim;
+
+        rest.token = STR_NONE;
+        json_begin_object(j);
+        json_members(j, &claim_reply, &rest);
+        json_key(j, "claim_token");
+        if (r->keeping)
+                json_put_raw(j, arena_printf(&r->scope.arena, "\"" STR_FMT "\"",
+                                             STR_ARG(token_recipe(&r->scope.arena, claim->run))));
+        else
+                json_put_str(j, claim->token);
+        json_end_object(j);
+}
+
+static void render_claims(struct request *r, struct json_out *j)
+{
+        json_begin_object(j);
+        json_key(j, "claims");
+        json_begin_list(j);
+        for (size_t i = 0; i < r->items.n; i++)
+                put_claim(r, j, (const struct claim *)r->items.items + i);
+        json_end_list(j);
+        json_end_object(j);
+}
 
 /* What the body says narrows what the key allows. */
 static enum err criteria(struct request *r, struct tx *tx, struct claim_criteria *out)
@@ -131,6 +157,7 @@ static enum err reply_claims(struct request *r, struct tx *tx)
                 run_show(tx, claims[i].run);
                 e = task_show(tx, claims[i].task);
         }
+        r->render = render_claims;
         return e ? e : request_reply(r, 200, &claims_reply, &r->items);
 }
 
@@ -445,8 +472,8 @@ static enum err each(struct request *r, struct tx *tx, item_operation *operation
                                               body->items.n + 1);
 
         if (body->items.n == 0 || body->items.n > 100)
-                return fail_limit(&r->scope, "items", ERR_VALIDATION, 100, (int64_t)body->items.n,
-                                  "items of one batch (at least 1)");
+                return fail_limit(&r->scope, "items", body->items.n ? ERR_BULK_TOO_LARGE : ERR_VALIDATION,
+                                  100, (int64_t)body->items.n, "items of one batch (at least 1)");
         for (size_t i = 0; i < body->items.n; i++) {
                 enum err e = items[i].fault.code;
 
@@ -623,12 +650,12 @@ static enum err get_explain(struct request *r, struct tx *tx)
 const struct route run_routes[] = {
         { HTTP_GET, "/v1/runs", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL, &run_record, list_runs, 0,
           "List runs", .filter = &run_query },
-        { HTTP_POST, "/v1/runs/claim", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_OR_EMPTY,
-          &claim_body, &claims_reply, post_claim, CALL_CLAIM, "Claim the next runs" },
+        { HTTP_POST, "/v1/runs/claim", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_SECRET | ROUTE_OR_EMPTY, &claim_body, &claims_reply, post_claim, CALL_CLAIM, "Claim the next runs" },
         { HTTP_POST, "/v1/runs/complete", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
-          ROUTE_BATCH | ROUTE_OUTCOMES, &complete_batch, &run_row_record, complete_runs, CALL_LEASE, "Complete up to 100 runs" },
+          ROUTE_IDEMPOTENT | ROUTE_BATCH | ROUTE_OUTCOMES, &complete_batch, &run_row_record, complete_runs, CALL_LEASE, "Complete up to 100 runs" },
         { HTTP_POST, "/v1/runs/heartbeat", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
-          ROUTE_BATCH | ROUTE_OUTCOMES, &heartbeat_batch, &heartbeat_reply, heartbeat_runs, CALL_LEASE, "Prolong up to 100 leases" },
+          ROUTE_IDEMPOTENT | ROUTE_BATCH | ROUTE_OUTCOMES, &heartbeat_batch, &heartbeat_reply, heartbeat_runs, CALL_LEASE, "Prolong up to 100 leases" },
         { HTTP_GET, "/v1/runs/{run}", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &run_record, get_run,
           0, "Get a run" },
         { HTTP_GET, "/v1/task-runs/{run}", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &run_record,
@@ -637,14 +664,14 @@ const struct route run_routes[] = {
           get_run_events, 0, "Events of a run", .filter = &event_filter_record },
         { HTTP_GET, "/v1/runs/{run}/explain", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
           &explanation_record, get_explain, 0, "Why a run is not running" },
-        { HTTP_POST, "/v1/runs/{run}/claim", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &claim_body,
-          &claims_reply, post_claim_run, CALL_CLAIM, "Claim this run" },
-        { HTTP_POST, "/v1/runs/{run}/attach-session", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_HOLDER,
-          &attach_body, &claims_reply, attach_session, CALL_CLAIM, "Let a session take this run" },
+        { HTTP_POST, "/v1/runs/{run}/claim", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_SECRET, &claim_body, &claims_reply, post_claim_run, CALL_CLAIM, "Claim this run" },
+        { HTTP_POST, "/v1/runs/{run}/attach-session", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_SECRET | ROUTE_HOLDER, &attach_body, &claims_reply, attach_session, CALL_CLAIM, "Let a session take this run" },
         { HTTP_POST, "/v1/runs/{run}/start", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
           ROUTE_IDEMPOTENT | ROUTE_HOLDER, &token_body, &run_record, start_run, CALL_LEASE, "Say that work has begun" },
-        { HTTP_POST, "/v1/runs/{run}/heartbeat", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_HOLDER,
-          &heartbeat_body, &heartbeat_reply, heartbeat_run, CALL_LEASE, "Prolong the lease" },
+        { HTTP_POST, "/v1/runs/{run}/heartbeat", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_HOLDER, &heartbeat_body, &heartbeat_reply, heartbeat_run, CALL_LEASE, "Prolong the lease" },
         { HTTP_POST, "/v1/runs/{run}/complete", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
           ROUTE_IDEMPOTENT | ROUTE_HOLDER, &complete_body, &run_record, complete_run, CALL_LEASE, "Complete a run" },
         { HTTP_POST, "/v1/runs/{run}/fail", SCOPE_RUNS_CLAIM, ROUTE_WRITE,

@@ -65,18 +65,20 @@ static const struct record drain_body = { "DrainRequest", drain_fields, LENGTH(d
 
 /*
  * Begun by the first turn, then parked until its end sends it back.  It is known again by the id
- * that the call waits for; a turn that was undone has left no drain under it, and the next one
- * begins anew.
+ * that the call waits for, or that was begun with its Idempotency-Key; a turn that was undone has
+ * left no drain under it, and the next one begins anew.
  */
 static enum err post_drain(struct request *r, struct tx *tx)
 {
         const struct drain_body *b = r->body;
         struct drain *drain = arena_new(&r->scope.arena, struct drain);
-        int64_t *id;
+        int64_t *id, begun = r->claim.n_trees ? r->claim.trees[0] : 0;
         enum err e = whole_server(r);
 
+        if (!begun)
+                str_to_int(r->begun, &begun); /* absent, it stays 0 */
         if (!e)
-                e = r->claim.n_trees ? drain_load(tx, r->claim.trees[0], drain) : ERR_EMPTY;
+                e = begun ? drain_load(tx, begun, drain) : ERR_EMPTY;
         if (e == ERR_EMPTY)
                 e = scheduler_drain(tx, &r->by, b->reason,
                                     b->given & GIVEN_TIMEOUT ? b->timeout_seconds : DRAIN_DEFAULT,
@@ -87,6 +89,7 @@ static enum err post_drain(struct request *r, struct tx *tx)
         *id = drain->id;
         r->claim.trees = id;
         r->claim.n_trees = 1;
+        r->begun = arena_printf(&r->scope.arena, "%lld", (long long)drain->id);
         r->claim.wait_until = INT64_MAX;
         r->claim.call.keep = true;
         r->claim.call.parked = !r->claim.gone;
@@ -150,8 +153,8 @@ const struct route scheduler_routes[] = {
         { HTTP_POST, "/v1/scheduler/resume", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &cancel_body_record, &scheduler_pause_record, post_resume, CALL_CANCEL,
           "Hand out runs again" },
-        { HTTP_POST, "/v1/scheduler/drain", SCOPE_ADMIN, ROUTE_WRITE, 0, &drain_body, &drain_record,
-          post_drain, CALL_CANCEL, "Pause, and wait until no claim is active" },
+        { HTTP_POST, "/v1/scheduler/drain", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &drain_body, &drain_record, post_drain, CALL_CANCEL, "Pause, and wait until no claim is active" },
         { HTTP_GET, "/v1/scheduler/backlog", SCOPE_ADMIN, ROUTE_READ, 0, NULL, &backlog_record,
           get_backlog, 0, "Queued runs with their tasks, most urgent first",
           .filter = &backlog_filter },

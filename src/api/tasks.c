@@ -31,7 +31,7 @@ static const struct field task_body_fields[] = {
         { "scope", FIELD_ENUM, FIELD_WIRE, AT(scope), &task_scope_names },
         { "priority", FIELD_ENUM, FIELD_WIRE, AT(priority), &priority_names },
         { "max_attempts", FIELD_INT, FIELD_WIRE, AT(max_attempts), NULL, 1, ATTEMPTS_MAX },
-        { "retry", FIELD_JSON, FIELD_WIRE, AT(retry), "object", 0, 4096 },
+        { "retry", FIELD_JSON, FIELD_WIRE | FIELD_CLEARS, AT(retry), "object", 0, 4096 },
         { "timeout_seconds", FIELD_INT, FIELD_WIRE, AT(timeout_seconds), NULL, 1, 86400 * 365 },
         { "required_capabilities", FIELD_CAPS, FIELD_WIRE, AT(required_capabilities) },
         { "metadata", FIELD_JSON, FIELD_WIRE, AT(metadata), NULL, 0, METADATA_MAX },
@@ -70,10 +70,10 @@ static const struct field patch_fields[] = {
         { "description", FIELD_STR, CLEARS, AT(description), NULL, 0, TEXT_MAX },
         { "priority", FIELD_ENUM, FIELD_WIRE, AT(priority), &priority_names },
         { "max_attempts", FIELD_INT, FIELD_WIRE, AT(max_attempts), NULL, 1, ATTEMPTS_MAX },
-        { "retry", FIELD_JSON, FIELD_WIRE, AT(retry), "object", 0, 4096 },
+        { "retry", FIELD_JSON, FIELD_WIRE | FIELD_CLEARS, AT(retry), "object", 0, 4096 },
         { "timeout_seconds", FIELD_INT, CLEARS, AT(timeout_seconds), NULL, 1, 86400 * 365 },
         { "required_capabilities", FIELD_CAPS, CLEARS, AT(required_capabilities) },
-        { "metadata", FIELD_JSON, FIELD_WIRE, AT(metadata), NULL, 0, METADATA_MAX },
+        { "metadata", FIELD_JSON, CLEARS, AT(metadata), NULL, 0, METADATA_MAX },
         { "preferred_capabilities", FIELD_CAPS, CLEARS, AT(preferred_capabilities) },
         { "owner", FIELD_ACTOR, CLEARS, AT(owner) },
         { "network_channel", FIELD_STR, CLEARS, AT(network_channel), NULL, 1, 64 },
@@ -258,8 +258,8 @@ static enum err post_batch(struct request *r, struct tx *tx)
         enum err e = ERR_OK;
 
         if (body->items.n == 0 || body->items.n > BATCH_MAX)
-                return fail_limit(&r->scope, "items", ERR_VALIDATION, BATCH_MAX,
-                                  (int64_t)body->items.n, "items of one batch (at least 1)");
+                return fail_limit(&r->scope, "items", body->items.n ? ERR_BULK_TOO_LARGE : ERR_VALIDATION,
+                                  BATCH_MAX, (int64_t)body->items.n, "items of one batch (at least 1)");
         for (size_t i = 0; !e && i < body->items.n; i++)
                 e = batch_one(r, tx, &items[i], &out[i]);
         return e ? e : request_reply_batch(r, (struct list){ out, body->items.n });
@@ -686,9 +686,9 @@ const struct route task_routes[] = {
           0, "List tasks", .filter = &task_query },
         { HTTP_GET, "/v1/tasks/{task}", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &task_record,
           get_task, 0, "Get a task" },
-        { HTTP_PATCH, "/v1/tasks/{task}", SCOPE_TASKS_WRITE, ROUTE_WRITE, 0, &patch_body,
+        { HTTP_PATCH, "/v1/tasks/{task}", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT, &patch_body,
           &task_record, patch_task, CALL_CREATE, "Change a task" },
-        { HTTP_DELETE, "/v1/tasks/{task}", SCOPE_TASKS_WRITE, ROUTE_WRITE, 0, NULL, NULL,
+        { HTTP_DELETE, "/v1/tasks/{task}", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT, NULL, NULL,
           delete_task, CALL_CREATE, "Delete a task" },
         { HTTP_POST, "/v1/tasks/{task}/children", SCOPE_TASKS_WRITE, ROUTE_WRITE,
           ROUTE_IDEMPOTENT | ROUTE_CREATES, &task_body, &task_record, post_child, CALL_CREATE,
@@ -702,7 +702,7 @@ const struct route task_routes[] = {
           &dependency_record, list_dependencies, 0, "What a task waits for",
           .filter = &page_filter_record },
         { HTTP_DELETE, "/v1/tasks/{task}/dependencies/{depends_on}", SCOPE_TASKS_WRITE, ROUTE_WRITE,
-          0, NULL, &task_record, delete_dependency, CALL_CREATE, "Let it wait no longer" },
+          ROUTE_IDEMPOTENT, NULL, &task_record, delete_dependency, CALL_CREATE, "Let it wait no longer" },
         { HTTP_POST, "/v1/tasks/{task}/publish", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &empty_body_record, &started_record, publish_task, CALL_CREATE, "Make a draft a task and enqueue it" },
         { HTTP_POST, "/v1/tasks/{task}/approve", SCOPE_TASKS_APPROVE, ROUTE_WRITE,

@@ -35,8 +35,8 @@ struct made_webhook {
         struct str secret;
 };
 static const struct field made_fields[] = {
-        { "secret", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, offsetof(struct made_webhook, secret),
-          .doc = "whsec_ and base64; it is never shown again" },
+        { "secret", FIELD_STR, FIELD_WIRE, offsetof(struct made_webhook, secret),
+          .doc = "whsec_ and base64; it is never shown again, and no replay has it" },
 };
 static const struct record made_record = { "WebhookCreated", made_fields, 1,
                                            sizeof(struct made_webhook), -1,
@@ -138,17 +138,16 @@ static enum err replay_delivery(struct request *r, struct tx *tx)
         return e ? e : request_reply(r, 200, &delivery_record, d);
 }
 
-/* No Idempotency-Key where they are made: an answer with a secret is never stored. */
 const struct route webhook_routes[] = {
-        { HTTP_POST, "/v1/webhooks", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_CREATES, &create_body, &made_record,
-          post_webhook, CALL_CREATE, "Create a webhook; its secret is shown once" },
+        { HTTP_POST, "/v1/webhooks", SCOPE_ADMIN, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_SECRET | ROUTE_CREATES, &create_body, &made_record, post_webhook, CALL_CREATE, "Create a webhook; its secret is shown once" },
         { HTTP_GET, "/v1/webhooks", SCOPE_ADMIN, ROUTE_READ, ROUTE_LIST, NULL, &webhook_record,
           list_webhooks, 0, "List webhooks", .filter = &page_filter_record },
         { HTTP_GET, "/v1/webhooks/{webhook}", SCOPE_ADMIN, ROUTE_READ, 0, NULL, &webhook_record,
           get_webhook, 0, "Get a webhook" },
-        { HTTP_PATCH, "/v1/webhooks/{webhook}", SCOPE_ADMIN, ROUTE_WRITE, 0, &patch_body,
+        { HTTP_PATCH, "/v1/webhooks/{webhook}", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT, &patch_body,
           &webhook_record, patch_webhook, CALL_CREATE, "Change a webhook" },
-        { HTTP_DELETE, "/v1/webhooks/{webhook}", SCOPE_ADMIN, ROUTE_WRITE, 0, NULL, NULL,
+        { HTTP_DELETE, "/v1/webhooks/{webhook}", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT, NULL, NULL,
           delete_webhook, CALL_CANCEL, "Delete a webhook" },
         { HTTP_GET, "/v1/webhooks/{webhook}/deliveries", SCOPE_ADMIN, ROUTE_READ, ROUTE_LIST, NULL,
           &delivery_record, list_deliveries, 0, "Deliveries of a webhook", .filter = &delivery_filter },

@@ -118,9 +118,9 @@ const struct route workspace_routes[] = {
           list_workspaces, 0, "List workspaces", .filter = &page_filter_record },
         { HTTP_GET, "/v1/workspaces/{workspace}", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
           &workspace_record, get_workspace, 0, "Get a workspace" },
-        { HTTP_PATCH, "/v1/workspaces/{workspace}", SCOPE_ADMIN, ROUTE_WRITE, 0, &patch_body,
+        { HTTP_PATCH, "/v1/workspaces/{workspace}", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT, &patch_body,
           &workspace_record, patch_workspace, CALL_CREATE, "Change a workspace" },
-        { HTTP_DELETE, "/v1/workspaces/{workspace}", SCOPE_ADMIN, ROUTE_WRITE, 0, NULL, NULL,
+        { HTTP_DELETE, "/v1/workspaces/{workspace}", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT, NULL, NULL,
           delete_workspace, CALL_CANCEL, "Delete a workspace in which nothing is open" },
         { HTTP_GET, "/v1/workspaces/{workspace}/usage", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
           &usage_record, get_usage, 0, "What a workspace uses" },
@@ -155,8 +155,8 @@ struct made_key {
         struct str secret;
 };
 static const struct field made_key_fields[] = {
-        { "key", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, offsetof(struct made_key, secret),
-          .doc = "the text of the key; it is never shown again" },
+        { "key", FIELD_STR, FIELD_WIRE, offsetof(struct made_key, secret),
+          .doc = "the text of the key; it is never shown again, and no replay has it" },
 };
 static const struct record made_key_record = { "KeyCreated", made_key_fields, 1,
                                                sizeof(struct made_key), -1, .base = &key_record };
@@ -207,13 +207,12 @@ static enum err delete_key(struct request *r, struct tx *tx)
         return e ? e : key_revoke(tx, &r->by, id);
 }
 
-/* No Idempotency-Key here: an answer with a secret is never stored. */
 const struct route key_routes[] = {
-        { HTTP_POST, "/v1/keys", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_CREATES, &key_body,
-          &made_key_record, post_key, CALL_CREATE, "Create a key; its text is shown once" },
+        { HTTP_POST, "/v1/keys", SCOPE_ADMIN, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_SECRET | ROUTE_CREATES, &key_body, &made_key_record, post_key, CALL_CREATE, "Create a key; its text is shown once" },
         { HTTP_GET, "/v1/keys", SCOPE_ADMIN, ROUTE_READ, ROUTE_LIST, NULL, &key_record, list_keys, 0,
           "List keys", .filter = &page_filter_record },
-        { HTTP_DELETE, "/v1/keys/{key}", SCOPE_ADMIN, ROUTE_WRITE, 0, NULL, NULL, delete_key,
-          CALL_CANCEL, "Revoke a key" },
+        { HTTP_DELETE, "/v1/keys/{key}", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT, NULL, NULL,
+          delete_key, CALL_CANCEL, "Revoke a key" },
         { 0 },
 };

@@ -14,11 +14,9 @@ static enum err show_claims(struct cli *cli, const char *path, struct str body)
                 { "LEASE UNTIL", "lease_until", SHOW_TIME },
                 { "TITLE", "task.title", SHOW_FREE },
         };
-        /* Without an Idempotency-Key: an answer with a secret is not kept. */
-        const struct http_call call = { .method = "POST", .path = path, .body = body };
         struct http_response response;
         json_t *reply = NULL;
-        enum err e = send_json(cli, &call, &response, &reply);
+        enum err e = post_json(cli, path, body, &response, &reply);
 
         if (e)
                 return e;

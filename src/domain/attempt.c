@@ -36,19 +36,27 @@ static enum err attempt_add(struct tx *tx, struct task *task, struct run_spec *s
                 e = run_create(tx, task, spec, events, run);
         if (e)
                 return e;
-        if (extra)
-                events_add(tx, events, extra, task->id, run->id, STR_NONE);
+        if (extra) {
+                char source[ID_TEXT_SIZE];
+
+                id_print("run", spec->previous_run_id, source);
+                events_add(tx, events, extra, task->id, run->id,
+                           arena_printf(&tx_scope(tx)->arena,
+                                        "{\"manual\":true,\"source_run_id\":\"%s\"}", source));
+        }
         task->attempts = spec->attempt;
         task->last_run_id = run->id;
         return task_project_run(tx, task, RUN_QUEUED, events);
 }
 
-enum err task_enqueue(struct tx *tx, struct task *task, struct events *events)
+/* The next attempt of a task without an open run, as it is; key: of the request that asked for it. */
+static enum err enqueue(struct tx *tx, struct task *task, struct str key, struct events *events,
+                        struct run *run)
 {
         struct run_spec spec = attempt_spec(task, task->attempts + 1, STR_NONE);
-        struct run run;
 
-        return attempt_add(tx, task, &spec, 0, events, &run);
+        spec.idempotency_key = key;
+        return attempt_add(tx, task, &spec, 0, events, run);
 }
 
 enum err attempt_again(struct tx *tx, struct task *task, const struct run *run,
@@ -88,10 +96,11 @@ enum err attempt_again(struct tx *tx, struct task *task, const struct run *run,
 /* wanted: a task that was blocked, or has completed, gets a run by itself, if there may be one more and nothing above it
  * is canceled. */
 static enum err enqueue_or_project(struct tx *tx, struct task *task, int open, bool wanted,
-                                   struct events *events)
+                                   struct str key, struct events *events)
 {
         bool canceled = true;
         enum err e = ERR_OK;
+        struct run run;
 
         if (wanted && open == RUN_NONE &&
             (task->status == TASK_BLOCKED || task->status == TASK_COMPLETED) &&
@@ -99,7 +108,7 @@ static enum err enqueue_or_project(struct tx *tx, struct task *task, int open, b
                 e = task_look_above(tx, task, &canceled);
         if (e)
                 return e;
-        return canceled ? task_project(tx, task, open, events) : task_enqueue(tx, task, events);
+        return canceled ? task_project(tx, task, open, events) : enqueue(tx, task, key, events, &run);
 }
 
 enum err task_follow(struct tx *tx, struct task *task, struct events *events)
@@ -115,7 +124,7 @@ enum err task_follow(struct tx *tx, struct task *task, struct events *events)
         return enqueue_or_project(tx, task, open.status,
                                   task->auto_enqueue_on_ready &&
                                           task_derive(task, RUN_NONE) == TASK_READY,
-                                  events);
+                                  STR_NONE, events);
 }
 
 static enum err new_attempt(struct tx *tx, const struct principal *by, struct task *task,
@@ -128,6 +137,7 @@ static enum err new_attempt(struct tx *tx, const struct principal *by, struct ta
                 return fail(tx_scope(tx), ERR_INVALID_TRANSITION,
                             "all %lld attempts are used; raise max_attempts first",
                             (long long)task->max_attempts);
+        spec->idempotency_key = by->idempotency_key;
         *run = arena_new(&tx_scope(tx)->arena, struct run);
         e = attempt_add(tx, task, spec, extra, &events, *run);
         return e ? e : events_append(tx, &events);
@@ -190,12 +200,14 @@ enum err task_publish(struct tx *tx, const struct principal *by, int64_t id, str
                 return e;
         events.tree = task->tree_id;
         task->status = TASK_PENDING;
-        events_add(tx, &events, EVENT_TASK_PUBLISHED, id, 0, STR("{\"previous_status\":\"draft\"}"));
-        e = task_enqueue(tx, task, &events);
-        if (!e)
-                e = events_append(tx, &events);
+        events_add(tx, &events, EVENT_TASK_PUBLISHED, id, 0,
+                   arena_printf(&tx_scope(tx)->arena,
+                                "{\"previous_status\":\"draft\",\"status\":\"%s\",\"approval_state\":\"%s\"}",
+                                task_status_names.text[task_derive(task, RUN_QUEUED)],
+                                approval_state_names.text[task->approval_state]));
         *run = arena_new(&tx_scope(tx)->arena, struct run);
-        return e ? e : run_load(tx, task->last_run_id, *run);
+        e = enqueue(tx, task, by->idempotency_key, &events, *run);
+        return e ? e : events_append(tx, &events);
 }
 
 enum err task_decided(struct tx *tx, const struct principal *by, int64_t id, bool approve)
@@ -213,15 +225,19 @@ enum err task_decided(struct tx *tx, const struct principal *by, int64_t id, boo
         task.updated_at = tx_now(tx);
         e = tx_exec(tx, SQL_TASK_APPROVAL, INT(id), INT(task.approval_policy),
                     INT(task.approval_state), INT(task.updated_at));
-        events_add(tx, &events, approve ? EVENT_TASK_APPROVED : EVENT_TASK_REJECTED, id, 0,
-                   arena_printf(&tx_scope(tx)->arena,
-                                "{\"previous_approval_state\":\"pending\",\"approval_state\":\"%s\"}",
-                                approval_state_names.text[task.approval_state]));
         if (!e)
                 e = attempt_open(tx, id, &open);
-        if (!e && approve && open.status == RUN_NONE)
-                e = enqueue_or_project(tx, &task, RUN_NONE, true, &events);
-        else if (!e)
+        if (e)
+                return e;
+        events_add(tx, &events, approve ? EVENT_TASK_APPROVED : EVENT_TASK_REJECTED, id, 0,
+                   arena_printf(&tx_scope(tx)->arena,
+                                "{\"previous_approval_state\":\"pending\",\"approval_state\":\"%s\","
+                                "\"status\":\"%s\"}",
+                                approval_state_names.text[task.approval_state],
+                                task_status_names.text[task_derive(&task, open.status)]));
+        if (approve && open.status == RUN_NONE)
+                e = enqueue_or_project(tx, &task, RUN_NONE, true, by->idempotency_key, &events);
+        else
                 e = task_follow(tx, &task, &events);
         if (!e)
                 e = events_append(tx, &events);

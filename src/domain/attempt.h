@@ -33,8 +33,6 @@ enum err task_retry(struct tx *, const struct principal *, int64_t id, struct st
 enum err run_try_again(struct tx *, const struct principal *, const struct run *previous,
                        struct str metadata, struct run **) NODISCARD;
 
-/* The next attempt of a task without an open run, as it is. */
-enum err task_enqueue(struct tx *, struct task *, struct events *) NODISCARD;
 /* What blocks or pauses it has changed: its queued run's hold and its status follow; when that makes
  * it ready and it asked for it, a run is enqueued. */
 enum err task_follow(struct tx *, struct task *, struct events *) NODISCARD;

@@ -11,6 +11,7 @@
 #include "domain/join.h"
 #include "domain/session.h"
 #include "domain/sql.h"
+#include "json/json_in.h"
 
 /* Static rank: urgent overtakes within AGE a level, low never starves. */
 #define RANK_AGE (600 * US_PER_S)
@@ -170,7 +171,7 @@ static enum err check_claim(struct tx *tx, const struct claim_request *request, 
         struct str refusal;
 
         if (run->status != RUN_QUEUED)
-                return fail(scope, run_is_leased(run->status) ? ERR_CONFLICT : ERR_INVALID_TRANSITION,
+                return fail(scope, run_is_leased(run->status) ? ERR_LEASE_HELD : ERR_INVALID_TRANSITION,
                             "the run is %s", run_status_names.text[run->status]);
         if (run->hold)
                 return fail(scope, ERR_INVALID_TRANSITION,
@@ -393,11 +394,11 @@ static enum err end(struct tx *tx, struct run *run, const struct run_change *cha
 }
 
 /* The very same completion again, by whoever held the token, is answered as the first one was. */
-static bool is_repeat(const struct run *run, const struct fence *fence, struct str result)
+static bool is_repeat(struct tx *tx, const struct run *run, const struct fence *fence,
+                      struct str result)
 {
         return run->status == RUN_COMPLETED && run_is_held_by(run, fence->by) &&
-               run_has_token(run, fence) &&
-               str_eq(run->result, result);
+               run_has_token(run, fence) && json_same(tx_scope(tx), run->result, result);
 }
 
 enum err claim_complete(struct tx *tx, const struct fence *fence, int64_t id, struct str result,
@@ -410,7 +411,7 @@ enum err claim_complete(struct tx *tx, const struct fence *fence, int64_t id, st
                                      .result = result };
         enum err e = run_get(tx, fence->by, id, run);
 
-        if (e || is_repeat(run, fence, result))
+        if (e || is_repeat(tx, run, fence, result))
                 return e;
         return end(tx, run, &change, fence->by);
 }

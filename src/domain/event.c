@@ -96,6 +96,18 @@ enum err events_append(struct tx *tx, struct events *events)
         return e;
 }
 
+struct str payload_of(struct tx *tx, const struct record *record, const void *value)
+{
+        struct buf text = BUF_INIT(1 << 20);
+        struct json_out j = { .out = &text };
+        struct str copy;
+
+        json_record(&j, record, value);
+        copy = str_dup(&tx_scope(tx)->arena, buf_view(&text));
+        buf_done(&text);
+        return copy;
+}
+
 struct str payload_said(struct tx *tx, const char *key, struct str value, struct str metadata)
 {
         struct buf text = BUF_INIT(1 << 20);

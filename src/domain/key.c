@@ -32,8 +32,9 @@ static const struct field key_fields[] = {
 };
 const struct record key_record = { "Key", key_fields, LENGTH(key_fields), sizeof(struct key), -1 };
 
-static const char *const actor_kinds[] = { "human",     "agent_session", "automation",
-                                           "extension", "network_peer",  "daemon", NULL };
+/* `daemon` is the server itself: no key speaks for it. */
+static const char *const actor_kinds[] = { "human", "agent_session", "automation", "extension",
+                                           "network_peer", NULL };
 const struct names actor_kind_names = { actor_kinds, NULL };
 
 void key_digest(struct str text, unsigned char digest[32])

@@ -1,5 +1,6 @@
 #include "domain/run.h"
 
+#include <assert.h>
 #include <sodium.h>
 #include <string.h>
 
@@ -167,29 +168,77 @@ bool run_has_token(const struct run *run, const struct fence *fence)
                sodium_memcmp(fence->digest, run->claim_token_hash.p, sizeof(fence->digest)) == 0;
 }
 
-/* BLAKE2b with a key is a MAC by itself, at a fifth of what HMAC-SHA-512 costs. */
-static void token_bytes(const struct domain *domain, const struct run *run, int64_t epoch,
-                        unsigned char out[TOKEN_BYTES])
-{
-        unsigned char message[32];
+/* What a token is made of. */
+struct token_source {
+        int64_t run, epoch;
+        unsigned char nonce[16];
+};
+static_assert(sizeof(struct token_source) == 32, "every byte of it is authenticated");
 
-        BUG_ON(run->token_nonce.n != 16);
-        memcpy(message, &run->id, 8);
-        memcpy(message + 8, &epoch, 8);
-        memcpy(message + 16, run->token_nonce.p, 16);
-        crypto_generichash(out, TOKEN_BYTES, message, sizeof(message), domain->secret,
-                           sizeof(domain->secret));
+static struct token_source token_source(const struct run *run, int64_t epoch)
+{
+        struct token_source source = { .run = run->id, .epoch = epoch };
+
+        BUG_ON(run->token_nonce.n != sizeof(source.nonce));
+        memcpy(source.nonce, run->token_nonce.p, sizeof(source.nonce));
+        return source;
 }
 
-struct str token_text(struct tx *tx, const struct run *run)
+/* BLAKE2b with a key is a MAC by itself, at a fifth of what HMAC-SHA-512 costs. */
+static void token_bytes(const struct domain *domain, const struct token_source *source,
+                        unsigned char out[TOKEN_BYTES])
+{
+        crypto_generichash(out, TOKEN_BYTES, (const unsigned char *)source, sizeof(*source),
+                           domain->secret, sizeof(domain->secret));
+}
+
+static struct str token_print(struct tx *tx, const struct token_source *source)
 {
         unsigned char bytes[TOKEN_BYTES];
         char *text = arena_alloc(&tx_scope(tx)->arena, 4 + 2 * TOKEN_BYTES + 1, 1);
 
-        token_bytes(tx_context(tx), run, run->epoch, bytes);
+        token_bytes(tx_context(tx), source, bytes);
         memcpy(text, "btk_", 4);
         sodium_bin2hex(text + 4, 2 * TOKEN_BYTES + 1, bytes, sizeof(bytes));
         return (struct str){ text, 4 + 2 * TOKEN_BYTES };
+}
+
+struct str token_text(struct tx *tx, const struct run *run)
+{
+        const struct token_source source = token_source(run, run->epoch);
+
+        return token_print(tx, &source);
+}
+
+/* No JSON text holds this byte. */
+enum { TOKEN_MARK = 1 };
+
+struct str token_recipe(struct arena *arena, const struct run *run)
+{
+        const struct token_source source = token_source(run, run->epoch);
+        char hex[2 * sizeof(source) + 1];
+
+        sodium_bin2hex(hex, sizeof(hex), (const unsigned char *)&source, sizeof(source));
+        return arena_printf(arena, "%c%s%c", TOKEN_MARK, hex, TOKEN_MARK);
+}
+
+struct str tokens_remake(struct tx *tx, struct str text)
+{
+        struct buf out = BUF_INIT(2 * text.n + 1);
+        struct str copy;
+
+        for (bool recipe = false; text.p; recipe = !recipe) {
+                struct str piece = str_cut(text, TOKEN_MARK, &text);
+                struct token_source source = { 0 };
+
+                if (recipe && !sodium_hex2bin((unsigned char *)&source, sizeof(source), piece.p,
+                                              piece.n, NULL, NULL, NULL))
+                        piece = token_print(tx, &source);
+                buf_str(&out, piece);
+        }
+        copy = str_dup(&tx_scope(tx)->arena, buf_view(&out));
+        buf_done(&out);
+        return copy;
 }
 
 /*
@@ -200,10 +249,12 @@ static void token_make(struct tx *tx, struct run *run)
 {
         struct arena *arena = &tx_scope(tx)->arena;
         unsigned char nonce[16], bytes[TOKEN_BYTES], digest[32];
+        struct token_source source;
 
         scope_random(tx_scope(tx), nonce, sizeof(nonce));
         run->token_nonce = str_dup(arena, (struct str){ (char *)nonce, sizeof(nonce) });
-        token_bytes(tx_context(tx), run, run->epoch + 1, bytes);
+        source = token_source(run, run->epoch + 1);
+        token_bytes(tx_context(tx), &source, bytes);
         crypto_hash_sha256(digest, bytes, sizeof(bytes));
         run->claim_token_hash = str_dup(arena, (struct str){ (char *)digest, sizeof(digest) });
 }
@@ -337,6 +388,7 @@ enum err run_create(struct tx *tx, struct task *task, const struct run_spec *spe
                 .locals = spec->locals,
                 .nesting = spec->parent ? spec->parent->nesting + 1 : 0,
                 .origin = events->by->origin,
+                .idempotency_key = spec->idempotency_key,
                 .network_channel = spec->network_channel.p ? spec->network_channel :
                                                              task->network_channel,
                 .hold = holds_of(task, spec),

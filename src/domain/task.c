@@ -107,6 +107,18 @@ static const struct field task_fields[] = {
 const struct record task_record = { "Task", task_fields, LENGTH(task_fields), sizeof(struct task),
                                     -1 };
 
+/* What task.created says. */
+static const struct field created_fields[] = {
+        { "scope", FIELD_ENUM, FIELD_WIRE, AT(scope), &task_scope_names },
+        { "workspace_id", FIELD_NAME, FIELD_WIRE, AT(workspace_id) },
+        { "parent_task_id", FIELD_ID, FIELD_WIRE, AT(parent_task_id), "task" },
+        { "status", FIELD_ENUM, FIELD_WIRE, AT(status), &task_status_names },
+        { "network_channel", FIELD_NAME, FIELD_WIRE, AT(network_channel) },
+        { "owner", FIELD_ACTOR, FIELD_WIRE, AT(owner) },
+};
+static const struct record created_record = { "TaskCreated", created_fields,
+                                              LENGTH(created_fields), sizeof(struct task), -1 };
+
 /* ---- status ---- */
 
 bool task_is_blocked(const struct task *task)
@@ -220,6 +232,10 @@ static enum err spec_check(struct scope *scope, const struct principal *by,
         if (spec->scope == TASK_GLOBAL && !(by->scopes & SCOPE_GLOBAL_CREATE))
                 return fail_field(scope, "scope", ERR_PERMISSION_DENIED,
                                   "a global task needs a key with the scope global:create");
+        if (spec->scope == TASK_WORKSPACE && str_is(by->workspace, SYSTEM_WORKSPACE))
+                return fail_field(scope, "scope", ERR_SCOPE_BINDING,
+                                  "the system workspace holds global tasks only: say scope global,"
+                                  " or choose another workspace");
         e = owner_check(scope, spec->owner);
         return e ? e : retry_parse(scope, spec->retry, &retry);
 }
@@ -230,8 +246,9 @@ static struct str child_payload(struct tx *tx, const struct task *child)
 
         id_print("task", child->id, id);
         return arena_printf(&tx_scope(tx)->arena,
-                            "{\"child_task_id\":\"%s\",\"child_scope\":\"%s\"}", id,
-                            scopes[child->scope]);
+                            "{\"child_task_id\":\"%s\",\"child_scope\":\"%s\","
+                            "\"child_workspace_id\":\"" STR_FMT "\"}",
+                            id, scopes[child->scope], STR_ARG(child->workspace_id));
 }
 
 static struct task task_new(struct tx *tx, const struct principal *by,
@@ -284,6 +301,7 @@ static enum err first_run(struct tx *tx, struct task *task, struct events *event
         struct run_spec spec = attempt_spec(task, 1, STR_NONE);
         enum err e;
 
+        spec.idempotency_key = events->by->idempotency_key;
         *run = arena_new(&tx_scope(tx)->arena, struct run);
         e = run_create(tx, task, &spec, events, *run);
         if (e)
@@ -313,7 +331,8 @@ enum err task_create(struct tx *tx, const struct principal *by, const struct tas
                            child_payload(tx, &task));
         if (!spec->draft && task_is_blocked(&task))
                 task.status = TASK_BLOCKED;
-        events_add(tx, &events, EVENT_TASK_CREATED, task.id, 0, STR_NONE);
+        events_add(tx, &events, EVENT_TASK_CREATED, task.id, 0,
+                   payload_of(tx, &created_record, &task));
         if (spec->start)
                 e = first_run(tx, &task, &events, run);
         if (!e)
@@ -490,7 +509,7 @@ static const char *const patch_names[] = { "title",           "description",
                                            "network_channel", "clear_owner",
                                            "auto_enqueue_on_ready", "approval_policy" };
 
-static struct str changed_names(struct tx *tx, uint64_t given)
+static struct str updated_payload(struct tx *tx, uint64_t given, enum task_status status)
 {
         struct str list = STR("");
 
@@ -498,8 +517,8 @@ static struct str changed_names(struct tx *tx, uint64_t given)
                 if (given >> i & 1)
                         list = arena_printf(&tx_scope(tx)->arena, STR_FMT "%s\"%s\"", STR_ARG(list),
                                             list.n ? "," : "", patch_names[i]);
-        return arena_printf(&tx_scope(tx)->arena, "{\"changed_fields\":[" STR_FMT "]}",
-                            STR_ARG(list));
+        return arena_printf(&tx_scope(tx)->arena, "{\"changed_fields\":[" STR_FMT "],\"status\":\"%s\"}",
+                            STR_ARG(list), statuses[status]);
 }
 
 static void patch_apply(struct task *task, const struct task_patch *p)
@@ -633,13 +652,16 @@ enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
                     TEXT(task.metadata), INT(task.updated_at),
                     NAME(task.preferred_capabilities), NAME(task.owner),
                     NAME(task.network_channel), INT(task.auto_enqueue_on_ready));
-        events_add(tx, &events, EVENT_TASK_UPDATED, id, 0, changed_names(tx, patch.given));
         if (!e && (task.approval_policy != before.approval_policy ||
                    task.approval_state != before.approval_state))
                 e = reset_approval(tx, by, &before, &task);
         if (!e)
                 e = attempt_open(tx, id, &open);
-        if (!e && open.status == RUN_QUEUED)
+        if (e)
+                return e;
+        events_add(tx, &events, EVENT_TASK_UPDATED, id, 0,
+                   updated_payload(tx, patch.given, task_derive(&task, open.status)));
+        if (open.status == RUN_QUEUED)
                 e = run_follow(tx, &task, patch.given & PATCH_CHANNEL, &open);
         if (!e)
                 e = task_follow(tx, &task, &events);

@@ -106,6 +106,18 @@ struct str json_dump(struct arena *arena, const json_t *value)
         return copy;
 }
 
+bool json_same(struct scope *scope, struct str a, struct str b)
+{
+        json_t *x = NULL, *y = NULL;
+        bool same = str_eq(a, b);
+
+        if (!same && a.p && b.p && !json_parse(scope, a, &x) && !json_parse(scope, b, &y))
+                same = json_equal(x, y);
+        json_decref(x);
+        json_decref(y);
+        return same;
+}
+
 static enum err wrong(struct scope *scope, const char *path, const char *expected)
 {
         return fail_field(scope, path, ERR_VALIDATION, "%s must be %s", path, expected);
@@ -358,7 +370,7 @@ enum err json_to_record(struct scope *scope, const json_t *object, const char *p
                 if (f->flags & FIELD_FIXED)
                         return fail_field(scope, path_of(scope, path, key), ERR_IMMUTABLE_FIELD,
                                           "%s cannot be changed", key);
-                if (json_is_null(v) && f->kind != FIELD_JSON) {
+                if (json_is_null(v) && (f->kind != FIELD_JSON || (f->flags & FIELD_CLEARS))) {
                         if (f->flags & FIELD_CLEARS)
                                 mark(record, f, out);
                         continue;

@@ -51,6 +51,14 @@ def test_a_key_cannot_give_more_than_it_has(api):
     half.problem("POST", "/v1/keys", 400, "validation_failed", {**body, "scopes": ["everything"]})
 
 
+def test_no_key_speaks_for_the_server_itself(api):
+    body = {"name": "x", "ref": "baton", "scopes": ["tasks:read"]}
+    for kind in ("daemon", "worker", "Human", ""):
+        assert api.problem("POST", "/v1/keys", 400, "validation_failed", {**body, "actor_kind": kind})["field"] == "actor_kind"
+    for kind in ("human", "agent_session", "automation", "extension", "network_peer"):
+        assert api.post("/v1/keys", {**body, "actor_kind": kind})["actor"] == {"kind": kind, "ref": "baton"}
+
+
 def test_revocation_and_expiry_work_within_a_second(api):
     made = api.key_for()
     client = Client(api.server, made["key"])

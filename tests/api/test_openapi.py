@@ -162,6 +162,8 @@ def walk_tasks(api):
     api.request("PUT", path + "/execution-profile", {"worker": {"mode": "select", "agent_name": "ada"}}, 200)
     api.get(path + "/execution-profile")
     api.request("DELETE", path + "/execution-profile", status=204)
+    api.post(path + "/inputs", {"message": "go", "data": {"n": 1}, "name": "word"})
+    api.get(path + "/inputs?status=pending&name=word&limit=1")
     api.post(path + "/pause", {"reason": "wait"}, 200)
     api.post(path + "/resume", {}, 200)
     api.post(path + "/start", {"metadata": {"n": 1}})
@@ -197,6 +199,8 @@ def walk_claims(api):
     api.get("/v1/tasks/" + claim["task"]["id"])
     beaten = api.post("/v1/runs/heartbeat", {"items": [{"run_id": claim["run"]["id"], **token}, {"run_id": "run_0000000000001"}]}, 200)
     assert [o["ok"] for o in beaten["items"]] == [True, False]
+    sent = api.post(f"/v1/tasks/{claim['task']['id']}/inputs", {"message": "go"})
+    api.post(f"{path}/inputs/{sent['id']}/consume", token, 200)
     api.post(path + "/complete", {**token, "result": {"n": 1}}, 200)
     other = claimed()
     done = api.post("/v1/runs/complete", {"items": [{"run_id": other["run"]["id"], "claim_token": other["claim_token"]},

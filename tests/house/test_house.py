@@ -67,6 +67,16 @@ def test_options_and_routes_are_documented():
             assert route in routes, route
 
 
+def test_a_route_that_writes_takes_an_idempotency_key_or_says_why_not():
+    without = re.search(r"^- Not for: (.+)$", (ROOT / "docs" / "API.md").read_text(), re.M)[1]
+    rows = [row for path in (SRC / "api").glob("*.c")
+            for row in re.findall(r'\{ HTTP_([A-Z]+), "([^"]+)",([^{}]*)\}', path.read_text())]
+    writes = [(method, path, rest) for method, path, rest in rows if "ROUTE_WRITE" in rest]
+    assert len(writes) > 40
+    for method, path, rest in writes:
+        assert ("ROUTE_IDEMPOTENT" in rest) != (f"`{method} {path}`" in without), (method, path)
+
+
 def test_errors_are_documented():
     text = (ROOT / "docs" / "API.md").read_text()
     for name in re.findall(r'^ERR\(\w+, \d+, \d+, "([^"]+)"\)', (SRC / "core" / "err.def").read_text(),

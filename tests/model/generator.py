@@ -76,7 +76,7 @@ class Generator:
             op["as"] = f"{number}?"
         if verb in ("create", "child", "batch", "list") and not ACTORS[op["by"]].here:
             op["by"] = "ann"  # elsewhere nothing is made
-        if verb in ("patch", "delete", "undepend", "list", "profile", "unprofile"):
+        if verb == "list":
             return op
         if self.chance(.12):
             op["key"] = f"k{self.dice.randrange(4)}"

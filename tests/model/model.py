@@ -218,8 +218,8 @@ class Model:
         self.check_shape(op.get("body", {}), op["do"] == "patch")
 
     def once(self, op, number):
-        """With an Idempotency-Key what was done is not done again; what was refused left nothing."""
-        if "key" not in op or op["do"] in ("heartbeat", "claim", "claim_run", "complete_many", "heartbeat_many"):
+        """With an Idempotency-Key what was done is not done again; what was refused or found nothing left nothing."""
+        if "key" not in op:
             return getattr(self, op["do"])(op)
         place = op["by"], op["do"], op["key"]
         asked = {k: v for k, v in op.items() if k not in ("as", "key")}
@@ -229,7 +229,8 @@ class Model:
                 raise Refused(422, "idempotency_mismatch")
             return answer._replace(replayed=first)
         answer = getattr(self, op["do"])(op)
-        self.kept[place] = asked, number, answer
+        if answer.status != 204 or op["do"] != "claim":
+            self.kept[place] = asked, number, answer
         return answer
 
     def find(self, op, name=None):
@@ -660,7 +661,7 @@ class Model:
         has, run = self.criteria(op), self.find_run(op)
         self.check_session(op, has)
         if run.status != "queued":
-            raise Refused(409, "conflict" if run.status in LEASED else "invalid_transition")
+            raise Refused(409, "lease_already_held" if run.status in LEASED else "invalid_transition")
         if self.waits(run):
             raise Refused(409, "invalid_transition")
         if not self.fits(run, has):

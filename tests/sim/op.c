@@ -447,7 +447,7 @@ static enum err expect_claim_this(struct op *op)
         struct run_fact *r = run_of(op->sim, op->id);
 
         if (r->status != RUN_QUEUED)
-                return is_leased(r) ? ERR_CONFLICT : ERR_INVALID_TRANSITION;
+                return is_leased(r) ? ERR_LEASE_HELD : ERR_INVALID_TRANSITION;
         return ERR_COUNT;
 }
 
