@@ -113,10 +113,10 @@ static enum err list_deliveries(struct request *r, struct tx *tx)
         int status = -1, limit;
         int64_t id, before;
         struct list items;
-        enum err e = request_id(r, 0, "hook", "webhook", &id);
+        enum err e = query_page(r, &limit, &before);
 
         if (!e)
-                e = query_page(r, &limit, &before);
+                e = request_id(r, 0, "hook", "webhook", &id);
         if (!e)
                 e = query_enum(r, "status", &delivery_status_names, &status);
         if (!e)

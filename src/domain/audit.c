@@ -62,7 +62,8 @@ struct str audit_id(struct tx *tx, const char *prefix, int64_t id)
 {
         char text[ID_TEXT_SIZE];
 
-        return str_dup(&tx_scope(tx)->arena, (struct str){ text, id_print(prefix, id, text) });
+        id_print(prefix, id, text);
+        return str_dup(&tx_scope(tx)->arena, str_from(text));
 }
 
 void audit_encode(struct buf *out, const struct audit_entry *entry)
