@@ -85,6 +85,13 @@ class Server:
                 return run["id"]
             time.sleep(0.001)
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+        self.remove()
+
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         self.process.wait()
