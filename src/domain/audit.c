@@ -2,6 +2,7 @@
 
 #include <sodium.h>
 
+#include "core/failpoint.h"
 #include "core/json_out.h"
 #include "domain/idempotency.h"
 #include "domain/sql.h"
@@ -136,6 +137,8 @@ enum err audit_append(struct tx *tx, const struct principal *by, const struct au
         audit_hash(&entry, hex);
         entry.hash = str_from(hex);
         e = tx_insert(tx, SQL_AUDIT_ADD, &entry);
+        if (!e)
+                e = failpoint(tx_scope(tx), FAILPOINT_AUDIT_ADDED);
         return e ? e : tx_exec(tx, SQL_SETTING_SET, TEXT(STR("audit_head")), BLOB(entry.hash));
 }
 

@@ -276,6 +276,8 @@ enum err claim_attach(struct tx *tx, const struct fence *fence, const struct cla
         *granted = !run_is_leased(run->status);
         e = *granted ? claim_this(tx, fence->by, request, out) :
                        bind_session(tx, fence, session, run, out);
+        if (!e)
+                e = failpoint(scope, FAILPOINT_SESSION_BOUND);
         if (e)
                 return e;
         events.tree = run->tree_id;

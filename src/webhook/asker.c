@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "core/failpoint.h"
 #include "http/fetch.h"
 #include "json/json_in.h"
 
@@ -68,6 +69,7 @@ static void answered(struct asker *a, struct question *q, enum err e)
         struct scope *scope = c->call.scope;
         struct answer answer = { .given = 0 };
 
+        failpoint_pass(FAILPOINT_POLICY_ANSWERED);
         if (!e && (q->result.status < 200 || q->result.status >= 300))
                 e = fail(scope, ERR_UNAVAILABLE, "it answers with status %d", q->result.status);
         if (!e && q->result.truncated)
@@ -189,6 +191,7 @@ void asker_ask(void *asker, struct claim_call *c)
         struct asker *a = asker;
         bool stopping;
 
+        failpoint_pass(FAILPOINT_POLICY_ASKED);
         c->next = NULL;
         pthread_mutex_lock(&a->lock);
         stopping = a->stopping;
