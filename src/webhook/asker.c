@@ -179,9 +179,10 @@ static void *asker_main(void *arg)
                 }
         }
         fetch_pool_free(a->pool);
-        while (a->first) {
-                silent(a, a->first->claim, STR("the server is shutting down"));
-                question_free(a, a->first);
+        for (struct question *q = a->first, *next; q; q = next) {
+                next = q->next;
+                silent(a, q->claim, STR("the server is shutting down"));
+                question_free(a, q);
         }
         return NULL;
 }
