@@ -20,8 +20,8 @@ run: all ## build, then run examples/repo-audit.yaml on this checkout
 serve: all ## run the server on 127.0.0.1:7420
 	$(BUILD)/baton serve
 
-test: all ## every test but those with targets of their own; ends with "N passed, N failed"
-	@PYTHON=$(PYTHON) tests/run $(BUILD)
+test: all ## every test but those with targets of their own, or SUITES="units tests/api"; ends with "N passed, N failed"
+	@PYTHON=$(PYTHON) tests/run $(BUILD) $(SUITES)
 
 crash-test: all ## kill -9 at random times under load, then check; CYCLES=100
 	$(PYTHON) tests/crash/run.py --baton $(BUILD)/baton --cycles $(or $(CYCLES),100) $(if $(SEED),--seed $(SEED))
@@ -84,10 +84,10 @@ asan: setup ## the tests under AddressSanitizer, LeakSanitizer and UBSan; SUITES
 	@ninja -C build-asan --quiet
 	@$(SANITIZERS) PYTHON=$(PYTHON) tests/run build-asan $(SUITES)
 
-tsan: setup ## the tests under ThreadSanitizer, then crashes; CYCLES=5
+tsan: setup ## the tests under ThreadSanitizer, then crashes; CYCLES=5 SUITES="units tests/api"
 	@test -f build-tsan/build.ninja || meson setup build-tsan -Db_sanitize=thread >/dev/null
 	@ninja -C build-tsan --quiet
-	@$(SANITIZERS) PYTHON=$(PYTHON) tests/run build-tsan
+	@$(SANITIZERS) PYTHON=$(PYTHON) tests/run build-tsan $(SUITES)
 	@$(SANITIZERS) $(PYTHON) tests/crash/run.py --baton build-tsan/baton --cycles $(or $(CYCLES),5)
 
 valgrind: all ## the tests in C under valgrind

@@ -96,6 +96,13 @@ class Server:
         while self.rows("SELECT 1 FROM run WHERE executor = 1 AND ended_at IS NULL LIMIT 1"):
             time.sleep(0.05)
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+        self.remove()
+
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         self.process.wait()

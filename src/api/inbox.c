@@ -85,10 +85,9 @@ static enum err get_inbox(struct request *r, struct tx *tx)
 
         if (!e)
                 e = inbox_list(tx, &r->by, &f, &items, &next);
-        if (!e)
-                e = request_reply_list(r, &inbox_item_record, items, f.limit, 0);
         if (e)
                 return e;
+        e = request_reply_list(r, &inbox_item_record, items, f.limit, 0);
         for (size_t i = 0; i < items.n; i++) {
                 struct task *task = ((struct inbox_item *)items.items)[i].task;
 
@@ -96,7 +95,7 @@ static enum err get_inbox(struct request *r, struct tx *tx)
         }
         r->next_cursor = next.before;
         r->cursor_prefix = inbox_lane_names.text[next.lane];
-        return ERR_OK;
+        return e;
 }
 
 const struct route inbox_routes[] = {

@@ -518,7 +518,7 @@ static enum err retry_task(struct request *r, struct tx *tx)
 
         if (!e)
                 e = task_retry(tx, &r->by, task->id, body->metadata, task, &run);
-        return request_operated(r, e) ? e : reply_started(r, tx, 201, task, run, "retry", false);
+        return e ? request_operated(r, e) : reply_started(r, tx, 201, task, run, "retry", false);
 }
 
 static enum err cancel_task(struct request *r, struct tx *tx)

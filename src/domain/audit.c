@@ -2,6 +2,7 @@
 
 #include <sodium.h>
 
+#include "core/failpoint.h"
 #include "core/json_out.h"
 #include "domain/idempotency.h"
 #include "domain/sql.h"
@@ -62,7 +63,8 @@ struct str audit_id(struct tx *tx, const char *prefix, int64_t id)
 {
         char text[ID_TEXT_SIZE];
 
-        return str_dup(&tx_scope(tx)->arena, (struct str){ text, id_print(prefix, id, text) });
+        id_print(prefix, id, text);
+        return str_dup(&tx_scope(tx)->arena, str_from(text));
 }
 
 void audit_encode(struct buf *out, const struct audit_entry *entry)
@@ -135,6 +137,8 @@ enum err audit_append(struct tx *tx, const struct principal *by, const struct au
         audit_hash(&entry, hex);
         entry.hash = str_from(hex);
         e = tx_insert(tx, SQL_AUDIT_ADD, &entry);
+        if (!e)
+                e = failpoint(tx_scope(tx), FAILPOINT_AUDIT_ADDED);
         return e ? e : tx_exec(tx, SQL_SETTING_SET, TEXT(STR("audit_head")), BLOB(entry.hash));
 }
 

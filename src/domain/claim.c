@@ -286,6 +286,8 @@ enum err claim_attach(struct tx *tx, const struct fence *fence, const struct cla
         if (!e)
                 e = *granted ? take(tx, fence->by, request, run, out) :
                                bind_session(tx, session, run, out);
+        if (!e)
+                e = failpoint(scope, FAILPOINT_SESSION_BOUND);
         if (e)
                 return e;
         events.tree = run->tree_id;

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "core/failpoint.h"
 #include "domain/attempt.h"
 #include "domain/cancel.h"
 #include "domain/domain.h"
@@ -144,6 +145,8 @@ enum err dependents_follow(struct tx *tx, const struct task *task, int before,
                 if (delta || failed)
                         e = dependent_follows(tx, events->by, task, rows[2 * i], on_failure, delta,
                                               failed, doomed);
+                if (!e)
+                        e = failpoint(tx_scope(tx), FAILPOINT_DEPENDENT_FOLLOWED);
         }
         if (!domain->doomed && own.n) { /* the outermost one ends them all */
                 domain->doomed = &own;

@@ -4,6 +4,7 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "core/failpoint.h"
 #include "domain/audit.h"
 #include "domain/session.h"
 #include "domain/sql.h"
@@ -194,5 +195,8 @@ enum err key_revoke(struct tx *tx, const struct principal *by, int64_t id)
         key.revoked_at = tx_now(tx);
         change.after = audit_digest(tx, &key_record, &key);
         e = audit_append(tx, by, &change);
-        return e || !key.session_id.p ? e : end_session(tx, by, &key);
+        if (e || !key.session_id.p)
+                return e;
+        e = failpoint(tx_scope(tx), FAILPOINT_SESSION_OVER);
+        return e ? e : end_session(tx, by, &key);
 }

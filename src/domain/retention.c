@@ -1,5 +1,6 @@
 #include "domain/retention.h"
 
+#include "core/failpoint.h"
 #include "domain/sql.h"
 #include "domain/task.h"
 
@@ -77,8 +78,10 @@ static enum err erase_runs(struct tx *tx, struct expiry *x, int64_t task, bool *
 /* What is left of it; streams hear that it is gone. */
 static enum err erase_history(struct tx *tx, struct expiry *x)
 {
-        enum err e = tx_exec(tx, SQL_RETENTION_LAST_EVENTS, INT(x->root));
+        enum err e = failpoint(tx_scope(tx), FAILPOINT_TREE_EXPIRED);
 
+        if (!e)
+                e = tx_exec(tx, SQL_RETENTION_LAST_EVENTS, INT(x->root));
         tx_hint(tx, HINT_TREE, x->root, 0);
         x->gone = true;
         return e ? e : tx_exec(tx, SQL_WEBHOOK_REWIND);
@@ -120,8 +123,11 @@ static enum err tell(struct tx *tx, struct expiry *x, int64_t tasks)
         change.detail = arena_printf(&tx_scope(tx)->arena, "%lld task%s", (long long)tasks,
                                      tasks == 1 ? "" : "s");
         change.before = audit_digest(tx, &task_record, &root);
+        e = audit_append(tx, &x->domain->daemon, &change);
+        if (e) /* nothing may have been written yet, and then nothing is rolled back */
+                return e;
         r->tree = x->root;
-        return audit_append(tx, &x->domain->daemon, &change);
+        return failpoint(tx_scope(tx), FAILPOINT_TREE_EXPIRES);
 }
 
 /* *done unless there is more of it for the next piece. */

@@ -1,5 +1,6 @@
 #include "domain/scheduler.h"
 
+#include "core/failpoint.h"
 #include "domain/audit.h"
 #include "domain/domain.h"
 #include "domain/run.h"
@@ -163,6 +164,8 @@ static enum err pause(struct tx *tx, struct str reason, struct str metadata, str
         reason = str_trim(reason);
         s.paused_reason = reason.n ? reason : STR_NONE;
         e = tx_insert(tx, SQL_SCHEDULER_PAUSE_ADD, &s);
+        if (!e)
+                e = failpoint(tx_scope(tx), FAILPOINT_SCHEDULER_SWITCHED);
         if (e)
                 return e;
         d->now.paused = true;
@@ -196,7 +199,10 @@ static enum err drain_end(struct tx *tx, const struct drain *d, int64_t remainin
                           struct events *events)
 {
         bool timed_out = remaining && d->due_at <= tx_now(tx);
+        enum err e = failpoint(tx_scope(tx), FAILPOINT_DRAIN_OVER);
 
+        if (e)
+                return e;
         events_add(tx, events, EVENT_SCHEDULER_DRAIN_COMPLETED, 0, 0,
                    arena_printf(&tx_scope(tx)->arena,
                                 "{\"completed\":%s,\"timed_out\":%s,\"remaining_claims\":%lld}",
@@ -254,6 +260,8 @@ enum err scheduler_drain(struct tx *tx, const struct principal *by, struct str r
         if (!e)
                 e = tx_insert(tx, SQL_DRAIN_ADD, &d);
         if (!e)
+                e = failpoint(tx_scope(tx), FAILPOINT_DRAIN_BEGUN);
+        if (!e)
                 e = events_append(tx, &events);
         if (!e)
                 e = drains_settle(tx, by);
@@ -270,6 +278,8 @@ enum err scheduler_resume(struct tx *tx, const struct principal *by, struct str 
         if (!d->now.paused)
                 return show(tx, out);
         e = tx_write(tx, SQL_SCHEDULER_PAUSE_DROP, NULL, NULL, 0);
+        if (!e)
+                e = failpoint(tx_scope(tx), FAILPOINT_SCHEDULER_SWITCHED);
         if (e)
                 return e;
         d->now.paused = false;

@@ -64,7 +64,7 @@ void json_print(struct json_out *j, const json_t *value)
         case JSON_OBJECT:
                 json_begin_object(j);
                 json_object_foreach ((json_t *)(uintptr_t)value, key, member) {
-                        json_key(j, key);
+                        json_key_str(j, str_from(key));
                         json_print(j, member);
                 }
                 json_end_object(j);

@@ -178,3 +178,13 @@ def test_an_automatic_retry_waits_its_delay(api, capability):
     assert api.claim(capabilities=[capability]) == []
     again = api.claim(capabilities=[capability], wait_seconds=5)
     assert again[0]["run"]["id"] == runs[0]["id"]
+
+
+def test_keys_of_a_document_come_back_as_they_were_sent(api):
+    document = {'a"b': 1, "c\\": 2, "d\n\u0001": {'":1,"e': 3}, "f\\\\g": "h"}
+    made = api.post("/v1/tasks", {"title": "t", "metadata": document, "input": document, "start": True})
+    task = api.get("/v1/tasks/" + made["task"]["id"])
+    assert task["metadata"] == document and task["input"] == document
+    claim = api.post(f"/v1/runs/{made['run']['id']}/claim", {}, 200)["claims"][0]
+    api.post(f"/v1/runs/{made['run']['id']}/complete", {"claim_token": claim["claim_token"], "result": document}, 200)
+    assert api.get("/v1/runs/" + made["run"]["id"])["result"] == document

@@ -35,7 +35,7 @@ from invariants import World, check
 from ledger import read_lines, read_ops
 from load import Claimer, Load, Writer, answer_inputs, claims_result
 from nemesis import Nemesis
-from operations import BESIDE, OPERATIONS
+from operations import AT, BESIDE, OPERATIONS
 from points import EVER, Points, declared
 
 UP = 20  # seconds for a start
@@ -210,6 +210,8 @@ class Cell:
 
 def cells_of(operation, hits, known):
     for point, n in hits.items():
+        if point not in AT.get(operation, known):
+            continue
         ends = sorted({1, n} if n <= 30 else {1})
         for first in ends:
             yield Cell(operation, point, "die", first)
