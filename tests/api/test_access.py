@@ -53,7 +53,7 @@ def test_a_key_cannot_give_more_than_it_has(api):
 
 def test_no_key_speaks_for_the_server_itself(api):
     body = {"name": "x", "ref": "baton", "scopes": ["tasks:read"]}
-    for kind in ("daemon", "worker", "Human", ""):
+    for kind in ("daemon", "worker", "any", ""):
         assert api.problem("POST", "/v1/keys", 400, "validation_failed", {**body, "actor_kind": kind})["field"] == "actor_kind"
     for kind in ("human", "agent_session", "automation", "extension", "network_peer"):
         assert api.post("/v1/keys", {**body, "actor_kind": kind})["actor"] == {"kind": kind, "ref": "baton"}
