@@ -420,6 +420,7 @@ enum err run_list(struct tx *tx, const struct principal *by, const struct run_fi
         enum sql statement = f->of_definition ? SQL_RUN_LIST_DEFINITION :
                              f->task_id       ? SQL_RUN_LIST_TASK :
                              f->parent_run_id ? SQL_RUN_LIST_PARENT :
+                             f->session_id.p  ? SQL_RUN_LIST_SESSION :
                              open             ? SQL_RUN_LIST_OPEN :
                                                 SQL_RUN_LIST;
         int64_t below = f->before ? f->before : INT64_MAX;

@@ -445,6 +445,8 @@ enum err task_tree(struct tx *tx, const struct principal *by, int64_t id, int64_
         return e;
 }
 
+enum { SORTED_MAX = 2000 }; /* tasks that a page may sort */
+
 /* Owners are stored as kind:ref; all of a kind lie between `kind:` and `kind;`. */
 struct owner_range {
         struct str from, to; /* both included; absent = any */
@@ -463,28 +465,55 @@ static struct owner_range owner_range(struct arena *arena, const struct task_fil
         return (struct owner_range){ one, arena_printf(arena, STR_FMT ";", STR_ARG(f->owner_kind)) };
 }
 
+/* The index that a page is read by, what fits fewest tasks first.  few_owners: of all of that kind. */
+static enum sql list_statement(const struct task_filter *f, bool few_owners)
+{
+        return f->parent_task_id           ? SQL_TASK_LIST_PARENT :
+               f->approval_state > 0       ? SQL_TASK_LIST_APPROVAL :
+               f->definition_id            ? SQL_TASK_LIST_DEFINITION :
+               f->source_conversation_id.p ? SQL_TASK_LIST_CONVERSATION :
+               f->owner_ref.p              ? SQL_TASK_LIST_OWNER :
+               f->network_channel.p        ? SQL_TASK_LIST_CHANNEL :
+               few_owners                  ? SQL_TASK_LIST_OWNERS :
+               f->status >= 0              ? SQL_TASK_LIST_STATUS :
+               f->priority >= 0            ? SQL_TASK_LIST_PRIORITY :
+                                             SQL_TASK_LIST;
+}
+
+/* Few tasks have an owner of that kind.  Where they are many, a page of them is soon found. */
+static enum err owned_by_few(struct tx *tx, struct str workspace, const struct owner_range *owner,
+                             bool *few)
+{
+        int64_t n = 0;
+        enum err e = owner->from.p ? tx_number(tx, SQL_TASK_OWNED, &n, NAME(workspace), TEXT(owner->from),
+                                               TEXT(owner->to), INT(SORTED_MAX)) :
+                                     ERR_OK;
+
+        *few = owner->from.p && n < SORTED_MAX;
+        return e;
+}
+
 enum err task_list(struct tx *tx, const struct principal *by, const struct task_filter *f,
                    struct list *out)
 {
-        enum sql statement = f->parent_task_id     ? SQL_TASK_LIST_PARENT :
-                             f->approval_state > 0 ? SQL_TASK_LIST_APPROVAL :
-                             f->definition_id      ? SQL_TASK_LIST_DEFINITION :
-                             f->status >= 0        ? SQL_TASK_LIST_STATUS :
-                             f->priority >= 0      ? SQL_TASK_LIST_PRIORITY :
-                                                     SQL_TASK_LIST;
         struct owner_range owner = owner_range(&tx_scope(tx)->arena, f);
         struct str workspace = f->scope == TASK_GLOBAL ? STR(SYSTEM_WORKSPACE) : by->workspace;
         struct task *task;
+        bool few;
         enum err e;
 
         if (f->q.n > SEARCH_MAX)
                 return fail_limit(tx_scope(tx), "q", ERR_VALIDATION, SEARCH_MAX, (int64_t)f->q.n,
                                   "bytes of a text to search for");
-        e = tx_all(tx, statement, out, NAME(workspace), INT(f->before ? f->before : INT64_MAX),
+        e = owned_by_few(tx, workspace, &owner, &few);
+        if (e)
+                return e;
+        e = tx_all(tx, list_statement(f, few), out, NAME(workspace), INT(f->before ? f->before : INT64_MAX),
                    INT(f->status), INT(f->priority), INT(f->parent_task_id), INT(f->definition_id),
                    TEXT(search_pattern(&tx_scope(tx)->arena, f->q)), TEXT(f->source_conversation_id),
                    INT(f->include_drafts), INT(f->limit), NAME(f->network_channel),
-                   TEXT(owner.from), TEXT(owner.to), INT(f->approval_state));
+                   TEXT(owner.from), TEXT(owner.to), INT(f->approval_state),
+                   NAME(f->owner_ref.p ? owner.from : STR_NONE));
         task = out->items;
         for (size_t i = 0; !e && i < out->n; i++)
                 e = task_summarize(tx, &task[i]);

@@ -1,0 +1,8 @@
+-- Large stores: lists by what few tasks have, cancels in pieces, and a text search that does not read everything.
+
+-- Only rows that have such a thing are in these: tasks without owner, channel and conversation do not pay for them.
+CREATE INDEX task_owner ON task (workspace_id, owner, id) WHERE owner IS NOT NULL;
+CREATE INDEX task_channel ON task (workspace_id, network_channel, id) WHERE network_channel IS NOT NULL;
+CREATE INDEX task_conversation ON task (workspace_id, source_conversation_id, id)
+        WHERE source_conversation_id IS NOT NULL;
+CREATE INDEX run_of_session ON run (workspace_id, session_id, id) WHERE session_id IS NOT NULL;
