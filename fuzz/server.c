@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "domain/cascade.h"
 #include "domain/definition.h"
 #include "domain/delivery.h"
 #include "domain/event.h"
@@ -29,6 +30,7 @@ static const struct statement emptying[] = {
         { "approval", "DELETE FROM approval" },
         { "audit", "DELETE FROM audit" },
         { "its head", "DELETE FROM setting WHERE name = 'audit_head'" },
+        { "cascade", "DELETE FROM cascade" },
         { "definition", "DELETE FROM definition" },
         { "deleted_task", "DELETE FROM deleted_task" },
         { "delivery", "DELETE FROM delivery" },
@@ -63,6 +65,7 @@ static enum err empty(struct tx *tx, void *arg)
         MUST(!tx_number(tx, SQL_COUNT, &unknown) && unknown == 0);
         for (int i = 1; i < (int)LENGTH(emptying); i++)
                 MUST(!tx_write(tx, SQL_COUNT + i, NULL, NULL, 0));
+        MUST(!cascade_load(tx));
         return scheduler_load(tx);
 }
 

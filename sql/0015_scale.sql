@@ -6,3 +6,14 @@ CREATE INDEX task_channel ON task (workspace_id, network_channel, id) WHERE netw
 CREATE INDEX task_conversation ON task (workspace_id, source_conversation_id, id)
         WHERE source_conversation_id IS NOT NULL;
 CREATE INDEX run_of_session ON run (workspace_id, session_id, id) WHERE session_id IS NOT NULL;
+
+-- Cancels that have not reached every task below the one where they began.  That one is canceled, unless at is 0.
+CREATE TABLE cascade (
+        task_id  INTEGER PRIMARY KEY,  -- where it began
+        at       INTEGER NOT NULL,     -- the task that it has come to, depth first and by id; 0: it waits for its turn
+        direct   INTEGER NOT NULL,     -- somebody asked for it; else a prerequisite ended badly
+        actor    INTEGER NOT NULL,
+        origin   INTEGER NOT NULL,
+        detail   TEXT,
+        metadata TEXT
+) STRICT;

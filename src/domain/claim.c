@@ -6,6 +6,7 @@
 #include "core/failpoint.h"
 #include "domain/attempt.h"
 #include "domain/attention.h"
+#include "domain/cascade.h"
 #include "domain/domain.h"
 #include "domain/join.h"
 #include "domain/session.h"
@@ -176,6 +177,7 @@ static enum err claim_this(struct tx *tx, const struct principal *by,
         struct claim *claim = arena_new(&scope->arena, struct claim);
         enum err e = run_get(tx, by, request->run, run);
         const struct lane *lane;
+        bool canceled;
 
         if (!e)
                 e = session_is_free(tx, run->workspace_id, request->criteria.session_id);
@@ -190,6 +192,8 @@ static enum err claim_this(struct tx *tx, const struct principal *by,
         if (domain->now.paused)
                 return fail(scope, ERR_INVALID_TRANSITION,
                             "the scheduler is paused: no run is handed out until it is resumed");
+        if ((e = cascade_reaches(tx, run->task_id, &canceled)) || canceled)
+                return e ? e : fail(scope, ERR_INVALID_TRANSITION, "the run is canceled");
         lane = lane_get(domain->lanes, run->lane);
         if (!lane || !lane_allows(lane, &request->criteria))
                 return fail(scope, ERR_PERMISSION_DENIED,
@@ -199,13 +203,35 @@ static enum err claim_this(struct tx *tx, const struct principal *by,
         return e;
 }
 
+/* Grants what was found.  A run that a cascade is going to cancel ends here instead: *met counts them. */
+static enum err grant_found(struct tx *tx, const struct principal *by, const struct claim_request *request,
+                            const struct candidates *found, struct list *out, int *met)
+{
+        struct scope *scope = tx_scope(tx);
+        size_t n = found->n > (size_t)request->max ? (size_t)request->max : found->n;
+        struct claim *claims = arena_array(&scope->arena, struct claim, n);
+        enum err e = ERR_OK;
+
+        *out = (struct list){ claims, 0 };
+        for (size_t i = 0; !e && i < n; i++) {
+                struct run *run = arena_new(&scope->arena, struct run);
+                bool canceled = false;
+
+                e = run_load(tx, found->items[i].run, run);
+                if (!e)
+                        e = cascade_overtake(tx, run->task_id, &canceled);
+                *met += canceled;
+                if (!e && !canceled)
+                        e = grant(tx, by, request, run, &claims[out->n++]);
+        }
+        return e;
+}
+
 enum err claim_next(struct tx *tx, const struct principal *by, const struct claim_request *request,
                     struct list *out)
 {
-        struct scope *scope = tx_scope(tx);
         const struct domain *domain = tx_context(tx);
-        struct candidates found = { 0 };
-        struct claim *claims;
+        int met = 0, before;
         enum err e;
 
         if (request->run)
@@ -213,24 +239,17 @@ enum err claim_next(struct tx *tx, const struct principal *by, const struct clai
         e = session_is_free(tx, by->workspace, request->criteria.session_id);
         if (!e && domain->now.paused)
                 return ERR_EMPTY;
-        if (!e)
-                e = find_candidates(tx, request, &found);
-        if (e)
-                return e;
-        if (found.n > (size_t)request->max)
-                found.n = (size_t)request->max;
-        if (!found.n)
-                return ERR_EMPTY;
-        claims = arena_array(&scope->arena, struct claim, found.n);
-        for (size_t i = 0; !e && i < found.n; i++) {
-                struct run *run = arena_new(&scope->arena, struct run);
+        *out = (struct list){ 0 };
+        do {
+                struct candidates found = { 0 };
 
-                e = run_load(tx, found.items[i].run, run);
+                before = met;
                 if (!e)
-                        e = grant(tx, by, request, run, &claims[i]);
-        }
-        *out = (struct list){ claims, found.n };
-        return e;
+                        e = find_candidates(tx, request, &found);
+                if (!e && found.n)
+                        e = grant_found(tx, by, request, &found, out, &met);
+        } while (!e && !out->n && met > before && met < CASCADE_TASKS);
+        return e || out->n ? e : ERR_EMPTY;
 }
 
 /* Its holder says which session works on it: the lease stays as it is. */

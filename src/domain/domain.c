@@ -11,6 +11,7 @@
 #include "domain/attention.h"
 #include "domain/claim.h"
 #include "domain/cancel.h"
+#include "domain/cascade.h"
 #include "domain/force.h"
 #include "domain/idempotency.h"
 #include "domain/join.h"
@@ -186,6 +187,8 @@ enum err domain_boot(struct tx *tx, void *context)
         if (!e)
                 e = scheduler_load(tx);
         if (!e)
+                e = cascade_load(tx);
+        if (!e)
                 e = failpoint(tx_scope(tx), FAILPOINT_BOOT_RECOVER);
         if (!e)
                 e = recover(tx);
@@ -315,8 +318,9 @@ enum err domain_tick(struct domain *d, struct tx *tx)
                 e = expire_approvals(tx);
         if (!e)
                 e = drains_settle(tx, &d->daemon);
-        if (!e)
-                e = purge_piece(tx);
+        if (e || d->now.cascading) /* what was promised comes before what tidies up */
+                return e ? e : cascade_tick(tx, d);
+        e = purge_piece(tx);
         if (!e)
                 e = attention_tick(tx, d);
         if (!e)

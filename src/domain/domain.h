@@ -17,6 +17,7 @@
 struct domain_state {
         int64_t last_workspace; /* served last by a claimer of all workspaces */
         bool paused;            /* no run is handed out: see scheduler.h */
+        bool cascading;         /* a cancel has not reached every task yet: see cascade.h */
 };
 
 /* How far the look for trees to delete has come (domain/retention.c). */
@@ -43,7 +44,7 @@ struct domain {
         struct domain_state now, kept, committed; /* kept: as of domain_kept() */
         struct retention retention;
         int64_t policies;             /* webhooks that are asked before claims; -1 = to be counted */
-        struct doomed *doomed;        /* tasks that an operation under way will cancel, or NULL */
+        struct cascades *cascades;    /* of the operation under way, or NULL */
         struct principal daemon;      /* the server itself, as an actor */
 };
 

@@ -5,6 +5,7 @@
 
 #include "core/failpoint.h"
 #include "domain/attention.h"
+#include "domain/cascade.h"
 #include "domain/domain.h"
 #include "domain/sql.h"
 
@@ -436,6 +437,8 @@ enum err run_list(struct tx *tx, const struct principal *by, const struct run_fi
 static enum err fence_error(struct tx *tx, const struct run *run, const struct fence *fence)
 {
         struct scope *scope = tx_scope(tx);
+        bool canceled;
+        enum err e;
 
         if (!run_has_token(run, fence))
                 return fail(scope, ERR_STALE_TOKEN,
@@ -449,7 +452,8 @@ static enum err fence_error(struct tx *tx, const struct run *run, const struct f
                             run_status_names.text[run->status]);
         if (run->lease_until <= lease_now(tx_context(tx)))
                 return fail(scope, ERR_LEASE_EXPIRED, "the lease has expired; claim the run again");
-        return ERR_OK;
+        e = cascade_reaches(tx, run->task_id, &canceled);
+        return e || !canceled ? e : fail(scope, ERR_INVALID_TRANSITION, "the run is canceled");
 }
 
 enum err run_check_fence(struct tx *tx, const struct run *run, const struct fence *fence)

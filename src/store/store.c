@@ -124,6 +124,12 @@ void tx_hint(struct tx *tx, enum hint_kind kind, int64_t key, int64_t value)
         tx->hints[tx->n_hints++] = (struct hint){ kind, key, value };
 }
 
+void tx_tick_again(struct tx *tx, enum tick_again when)
+{
+        if (when > tx->again)
+                tx->again = when;
+}
+
 struct scope *tx_scope(struct tx *tx)
 {
         return tx->scope;

@@ -22,6 +22,7 @@ enum {
 void writer_forget(struct store *store)
 {
         store->tx.n_hints = 0;
+        store->tx.again = TICK_IN_TIME;
         names_forget(store->names, 0);
         if (store->options.rolled_back)
                 store->options.rolled_back(store->options.hooks, true);
@@ -290,6 +291,9 @@ static size_t batch_serve(struct store *store, struct call **batch, size_t taken
                 store->options.committed(store->options.hooks, store->tx.hints,
                                          store->tx.n_hints);
         store->tx.n_hints = 0;
+        if (store->options.tick && store->tx.again > store->again)
+                store->again = store->tx.again;
+        store->tx.again = TICK_IN_TIME;
         return n;
 }
 
@@ -363,12 +367,23 @@ static void tick_done(struct call *call)
 
 /* ---- turns ---- */
 
+/* It shall come now although its time has not.  Under the lock. */
+static bool tick_again(const struct store *store)
+{
+        return store->again == TICK_AT_ONCE || (store->again == TICK_WHEN_IDLE && !store->n_queued);
+}
+
 static bool tick_due(struct store *store)
 {
         int64_t now = store_boot_now(store);
+        bool again;
 
-        if (!store->options.tick || now < store->next_tick)
+        pthread_mutex_lock(&store->lock);
+        again = tick_again(store);
+        pthread_mutex_unlock(&store->lock);
+        if (!store->options.tick || (now < store->next_tick && !again))
                 return false;
+        store->again = TICK_IN_TIME;
         store->next_tick = now + store->options.tick_ms * US_PER_MS;
         return true;
 }
@@ -427,7 +442,7 @@ static bool writer_wait(struct store *store)
         bool go_on;
 
         pthread_mutex_lock(&store->lock);
-        while (!store->n_queued && !store->stopping && !store->wake && left > 0) {
+        while (!store->n_queued && !store->stopping && !store->wake && !tick_again(store) && left > 0) {
                 struct timespec until;
                 int64_t ns;
 
