@@ -12,6 +12,7 @@
 #include "domain/log_line.h"
 #include "domain/migrations.h"
 #include "domain/scheduler.h"
+#include "domain/search.h"
 #include "domain/sql.h"
 #include "flow/plan.h"
 #include "fuzz.h"
@@ -31,6 +32,8 @@ static const struct statement emptying[] = {
         { "audit", "DELETE FROM audit" },
         { "its head", "DELETE FROM setting WHERE name = 'audit_head'" },
         { "cascade", "DELETE FROM cascade" },
+        { "texts", "INSERT INTO task_text (task_text) VALUES ('delete-all')" },
+        { "how many of them", "UPDATE searched SET upto = 0" },
         { "definition", "DELETE FROM definition" },
         { "deleted_task", "DELETE FROM deleted_task" },
         { "delivery", "DELETE FROM delivery" },
@@ -65,7 +68,7 @@ static enum err empty(struct tx *tx, void *arg)
         MUST(!tx_number(tx, SQL_COUNT, &unknown) && unknown == 0);
         for (int i = 1; i < (int)LENGTH(emptying); i++)
                 MUST(!tx_write(tx, SQL_COUNT + i, NULL, NULL, 0));
-        MUST(!cascade_load(tx));
+        MUST(!cascade_load(tx) && !search_load(tx));
         return scheduler_load(tx);
 }
 

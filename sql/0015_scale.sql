@@ -17,3 +17,12 @@ CREATE TABLE cascade (
         detail   TEXT,
         metadata TEXT
 ) STRICT;
+
+-- The text search: groups of three characters of the titles and identifiers of all tasks up to an id.
+CREATE VIRTUAL TABLE task_text USING fts5 (
+        text, content = '', columnsize = 0, detail = none, tokenize = 'trigram case_sensitive 1');
+CREATE TABLE searched (
+        one  INTEGER PRIMARY KEY DEFAULT 1 CHECK (one = 1),
+        upto INTEGER NOT NULL
+) STRICT;
+INSERT INTO searched (upto) VALUES (0);

@@ -266,6 +266,7 @@ static enum err list_tasks(struct request *r, struct tx *tx)
         struct task_filter f = { .status = -1, .priority = -1, .approval_state = -1 };
         struct list items = { 0 };
         struct task *task;
+        int64_t next = 0;
         int limit;
         enum err e = query_page(r, &limit, &f.before);
 
@@ -293,12 +294,15 @@ static enum err list_tasks(struct request *r, struct tx *tx)
         f.source_conversation_id = request_query(r, "source_conversation_id");
         f.limit = limit + 1;
         if (!e)
-                e = task_list(tx, &r->by, &f, &items);
+                e = task_list(tx, &r->by, &f, &items, &next);
         task = items.items;
         for (size_t i = 0; !e && i < items.n; i++)
                 task[i].input = request_listed(r, task[i].input);
-        return e ? e :
-                   request_reply_list(r, &task_record, items, limit, offsetof(struct task, id));
+        if (!e)
+                e = request_reply_list(r, &task_record, items, limit, offsetof(struct task, id));
+        if (next)
+                r->next_cursor = next;
+        return e;
 }
 
 static enum err get_task(struct request *r, struct tx *tx)

@@ -19,6 +19,7 @@
 #include "domain/purge.h"
 #include "domain/scheduler.h"
 #include "domain/retention.h"
+#include "domain/search.h"
 #include "domain/sql.h"
 #include "domain/workspace.h"
 
@@ -189,6 +190,8 @@ enum err domain_boot(struct tx *tx, void *context)
         if (!e)
                 e = cascade_load(tx);
         if (!e)
+                e = search_load(tx);
+        if (!e)
                 e = failpoint(tx_scope(tx), FAILPOINT_BOOT_RECOVER);
         if (!e)
                 e = recover(tx);
@@ -325,5 +328,7 @@ enum err domain_tick(struct domain *d, struct tx *tx)
                 e = attention_tick(tx, d);
         if (!e)
                 e = trim(tx, d);
-        return e ? e : retention_tick(tx, d);
+        if (!e)
+                e = retention_tick(tx, d);
+        return e ? e : search_tick(tx, d);
 }

@@ -17,6 +17,7 @@
 struct domain_state {
         int64_t last_workspace; /* served last by a claimer of all workspaces */
         bool paused;            /* no run is handed out: see scheduler.h */
+        int64_t searched;       /* tasks up to this id are in the index of texts: see search.h */
         bool cascading;         /* a cancel has not reached every task yet: see cascade.h */
 };
 

@@ -13,6 +13,7 @@
 #include "domain/lane_record.h"
 #include "domain/log_line.h"
 #include "domain/scheduler.h"
+#include "domain/search.h"
 #include "domain/secret.h"
 #include "domain/step.h"
 #include "domain/summary.h"

@@ -1,5 +1,7 @@
 #include "domain/task.h"
 
+#include <string.h>
+
 #include "domain/approval.h"
 #include "domain/attempt.h"
 #include "domain/cancel.h"
@@ -331,6 +333,8 @@ enum err task_create(struct tx *tx, const struct principal *by, const struct tas
                 e = tx_insert(tx, SQL_TASK_ADD, &task);
         if (!e)
                 e = events_append(tx, &events);
+        if (!e)
+                e = search_follow(tx, NULL, &task);
         if (!e && task.approval_policy)
                 e = approval_open_task(tx, &task);
         if (!e && parent)
@@ -445,7 +449,11 @@ enum err task_tree(struct tx *tx, const struct principal *by, int64_t id, int64_
         return e;
 }
 
-enum { SORTED_MAX = 2000 }; /* tasks that a page may sort */
+enum {
+        SORTED_MAX = 2000,     /* tasks that a page may sort, */
+        CANDIDATES_MAX = 2000, /* candidates of the index of texts that it may look at, */
+        LOOKED_AT_MAX = 10000, /* and tasks, where that index does not help */
+};
 
 /* Owners are stored as kind:ref; all of a kind lie between `kind:` and `kind;`. */
 struct owner_range {
@@ -493,12 +501,110 @@ static enum err owned_by_few(struct tx *tx, struct str workspace, const struct o
         return e;
 }
 
-enum err task_list(struct tx *tx, const struct principal *by, const struct task_filter *f,
-                   struct list *out)
+/* A page on its way. */
+struct page {
+        enum sql statement;
+        struct arg args[16];
+        struct list items;
+        size_t limit;
+        int64_t passed; /* what came before was looked at, and it is enough for one page; 0 = not yet */
+};
+enum { ARG_BELOW = 1, ARG_LIMIT = 9, ARG_ABOVE = 15 };
+
+static bool is_over(const struct page *page)
 {
-        struct owner_range owner = owner_range(&tx_scope(tx)->arena, f);
+        return page->items.n == page->limit || page->passed;
+}
+
+/* Adds what there is between two ids. */
+static enum err add_between(struct tx *tx, struct page *page, enum sql statement, int64_t above, int64_t below)
+{
+        struct list more;
+        enum err e;
+
+        page->args[ARG_ABOVE] = INT(above);
+        page->args[ARG_BELOW] = INT(below);
+        page->args[ARG_LIMIT] = INT(page->limit - page->items.n);
+        e = tx_rows(tx, statement, &more, page->args, LENGTH(page->args));
+        if (e || !more.n)
+                return e;
+        memcpy((struct task *)page->items.items + page->items.n, more.items, more.n * sizeof(struct task));
+        page->items.n += more.n;
+        return ERR_OK;
+}
+
+/* The same for a text that few of them may have: of a whole workspace a page looks at so many tasks. */
+static enum err look_between(struct tx *tx, struct page *page, int64_t above, int64_t below)
+{
+        const struct arg args[] = { page->args[0], INT(above), INT(below), INT(LOOKED_AT_MAX - 1) };
+        int64_t last = 0;
+        enum err e = page->statement == SQL_TASK_LIST ?
+                             tx_numbers(tx, SQL_TASK_PASSED, &last, 1, args, LENGTH(args)) :
+                             ERR_EMPTY;
+
+        if (e && e != ERR_EMPTY)
+                return e;
+        e = add_between(tx, page, page->statement, last ? last - 1 : above, below);
+        page->passed = last;
+        return e;
+}
+
+/* Candidates of the index one by one, down to *below; *all unless there are too many. */
+static enum err look_at_candidates(struct tx *tx, struct page *page, struct str words, int64_t *below, bool *all)
+{
+        size_t n = SEARCH_CANDIDATES;
+        enum err e = ERR_OK;
+
+        for (int looked = 0; !e && n == SEARCH_CANDIDATES && !is_over(page) && looked < CANDIDATES_MAX;
+             looked += SEARCH_CANDIDATES) {
+                int64_t *ids;
+
+                e = search_candidates(tx, words, *below, &ids, &n);
+                for (size_t i = 0; !e && i < n && !is_over(page); i++) {
+                        *below = ids[i];
+                        e = add_between(tx, page, SQL_TASK_LIST_ONE, ids[i] - 1, ids[i] + 1);
+                }
+        }
+        *all = n < SEARCH_CANDIDATES;
+        return e;
+}
+
+/* The newest tasks, which the index does not know yet; its candidates; and where these are too many for one page,
+ * which then is soon full, the rest as it is. */
+static enum err look_for(struct tx *tx, struct page *page, struct str q, int64_t below)
+{
+        struct str words = STR_NONE;
+        int64_t upto = 0;
+        bool all = false;
+        enum err e = search_upto(tx, &upto);
+
+        if (!e)
+                e = look_between(tx, page, upto, below);
+        if (below > upto)
+                below = upto + 1;
+        if (!e && !is_over(page))
+                e = search_words(tx, q, below, &words);
+        if (!e && words.p)
+                e = look_at_candidates(tx, page, words, &below, &all);
+        return e || all || is_over(page) ? e : look_between(tx, page, 0, below);
+}
+
+enum err task_list(struct tx *tx, const struct principal *by, const struct task_filter *f,
+                   struct list *out, int64_t *next)
+{
+        struct arena *arena = &tx_scope(tx)->arena;
+        struct owner_range owner = owner_range(arena, f);
         struct str workspace = f->scope == TASK_GLOBAL ? STR(SYSTEM_WORKSPACE) : by->workspace;
-        struct task *task;
+        int64_t below = f->before ? f->before : INT64_MAX;
+        struct page page = {
+                .args = { NAME(workspace), NONE(), INT(f->status), INT(f->priority),
+                          INT(f->parent_task_id), INT(f->definition_id), TEXT(search_pattern(arena, f->q)),
+                          TEXT(f->source_conversation_id), INT(f->include_drafts), NONE(),
+                          NAME(f->network_channel), TEXT(owner.from), TEXT(owner.to),
+                          INT(f->approval_state), NAME(f->owner_ref.p ? owner.from : STR_NONE) },
+                .items = { arena_array(arena, struct task, (size_t)f->limit), 0 },
+                .limit = (size_t)f->limit,
+        };
         bool few;
         enum err e;
 
@@ -506,17 +612,14 @@ enum err task_list(struct tx *tx, const struct principal *by, const struct task_
                 return fail_limit(tx_scope(tx), "q", ERR_VALIDATION, SEARCH_MAX, (int64_t)f->q.n,
                                   "bytes of a text to search for");
         e = owned_by_few(tx, workspace, &owner, &few);
-        if (e)
-                return e;
-        e = tx_all(tx, list_statement(f, few), out, NAME(workspace), INT(f->before ? f->before : INT64_MAX),
-                   INT(f->status), INT(f->priority), INT(f->parent_task_id), INT(f->definition_id),
-                   TEXT(search_pattern(&tx_scope(tx)->arena, f->q)), TEXT(f->source_conversation_id),
-                   INT(f->include_drafts), INT(f->limit), NAME(f->network_channel),
-                   TEXT(owner.from), TEXT(owner.to), INT(f->approval_state),
-                   NAME(f->owner_ref.p ? owner.from : STR_NONE));
-        task = out->items;
+        page.statement = list_statement(f, few);
+        if (!e)
+                e = f->q.n ? look_for(tx, &page, f->q, below) :
+                             add_between(tx, &page, page.statement, 0, below);
+        *out = page.items;
+        *next = page.items.n < page.limit ? page.passed : 0;
         for (size_t i = 0; !e && i < out->n; i++)
-                e = task_summarize(tx, &task[i]);
+                e = task_summarize(tx, (struct task *)out->items + i);
         return e;
 }
 
@@ -673,6 +776,8 @@ enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
                     TEXT(task.metadata), INT(task.updated_at),
                     NAME(task.preferred_capabilities), NAME(task.owner),
                     NAME(task.network_channel), INT(task.auto_enqueue_on_ready));
+        if (!e)
+                e = search_follow(tx, &before, &task);
         events_add(tx, &events, EVENT_TASK_UPDATED, id, 0, changed_names(tx, patch.given));
         if (!e && (task.approval_policy != before.approval_policy ||
                    task.approval_state != before.approval_state))
@@ -707,6 +812,8 @@ enum err task_erase(struct tx *tx, const struct principal *by, const struct task
 
         for (size_t i = 0; !e && i < LENGTH(rows); i++)
                 e = tx_exec(tx, rows[i], INT(task->id));
+        if (!e)
+                e = search_follow(tx, task, NULL);
         if (!e && task->parent_task_id)
                 e = tx_exec(tx, SQL_TASK_CHILD_COUNT, INT(task->parent_task_id), INT(-1));
         return e;

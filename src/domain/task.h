@@ -128,8 +128,10 @@ struct task_filter {
         bool include_drafts;
         int limit;
 };
+/* *next: a page with q may end before it is full, because it has looked at enough; the next one begins below
+ * this task.  0: it is full, or there is no next one. */
 enum err task_list(struct tx *, const struct principal *, const struct task_filter *,
-                   struct list *) NODISCARD;
+                   struct list *, int64_t *next) NODISCARD;
 
 /* Fields of a patch; `given` has the bit of each field present (order of the body's record). */
 struct task_patch {

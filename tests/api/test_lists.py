@@ -114,15 +114,15 @@ def statements():
 
 
 @pytest.mark.parametrize("name, index", [
-    ("TASK_LIST", "task_priority (workspace_id=? AND priority=? AND id<?)"),
-    ("TASK_LIST_STATUS", "task_status (workspace_id=? AND status=? AND id<?)"),
-    ("TASK_LIST_PRIORITY", "task_priority (workspace_id=? AND priority=? AND id<?)"),
-    ("TASK_LIST_PARENT", "task_parent (parent_task_id=? AND id<?)"),
-    ("TASK_LIST_DEFINITION", "task_definition (definition_id=? AND id<?)"),
+    ("TASK_LIST", "task_priority (workspace_id=? AND priority=? AND id>? AND id<?)"),
+    ("TASK_LIST_STATUS", "task_status (workspace_id=? AND status=? AND id>? AND id<?)"),
+    ("TASK_LIST_PRIORITY", "task_priority (workspace_id=? AND priority=? AND id>? AND id<?)"),
+    ("TASK_LIST_PARENT", "task_parent (parent_task_id=? AND id>? AND id<?)"),
+    ("TASK_LIST_DEFINITION", "task_definition (definition_id=? AND id>? AND id<?)"),
     ("TASK_LIST_APPROVAL", "approval_task (task_id<?)"),
-    ("TASK_LIST_OWNER", "task_owner (workspace_id=? AND owner=? AND id<?)"),
-    ("TASK_LIST_CHANNEL", "task_channel (workspace_id=? AND network_channel=? AND id<?)"),
-    ("TASK_LIST_CONVERSATION", "task_conversation (workspace_id=? AND source_conversation_id=? AND id<?)"),
+    ("TASK_LIST_OWNER", "task_owner (workspace_id=? AND owner=? AND id>? AND id<?)"),
+    ("TASK_LIST_CHANNEL", "task_channel (workspace_id=? AND network_channel=? AND id>? AND id<?)"),
+    ("TASK_LIST_CONVERSATION", "task_conversation (workspace_id=? AND source_conversation_id=? AND id>? AND id<?)"),
     ("TASK_LIST_OWNERS", "task_owner (workspace_id=? AND owner=?)"),
     ("RUN_LIST", "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
     ("RUN_LIST_DEFINITION", "run_definition (definition_id=? AND id>? AND id<?)"),
@@ -165,8 +165,7 @@ def test_a_filter_without_an_index_reads_a_hundred_thousand_tasks_within_its_bou
     db.close()
     own_server.start()
     api = Client(own_server)
-    for query, bound in (("/v1/tasks?q=needle", 1), ("/v1/tasks?owner_kind=pool", 0.2),
-                         ("/v1/tasks?owner_kind=pool&owner_ref=p", 0.2), ("/v1/tasks?network_channel=ops", 0.2),
+    for query, bound in (("/v1/tasks?owner_kind=pool", 0.2), ("/v1/tasks?owner_kind=pool&owner_ref=p", 0.2), ("/v1/tasks?network_channel=ops", 0.2),
                          ("/v1/tasks?source_conversation_id=c-1", 0.2), ("/v1/runs?session_id=s", 0.2),
                          (f"/v1/tasks?definition_id={spec['id']}", 0.2), ("/v1/tasks?status=in_progress", 0.2),
                          ("/v1/runs?status=claimed", 0.2), (f"/v1/runs?task_id={held['task_id']}&status=claimed", 1),

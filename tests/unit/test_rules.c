@@ -3,14 +3,19 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <limits.h>
+#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wchar.h>
+#include <wctype.h>
 #undef fail /* ours has arguments */
 
 #include "core/attr.h"
 #include "domain/context.h"
 #include "domain/retry.h"
 #include "domain/run.h"
+#include "domain/search.h"
 #include "domain/webhook.h"
 
 /* The example that the libraries of Standard Webhooks are tested with. */
@@ -284,9 +289,50 @@ static void secrets_are_taken_out_of_json(void **state)
         scope_done(&scope);
 }
 
+/* Three of the same. */
+static struct str word_of(struct arena *arena, wint_t c)
+{
+        char *text = arena_alloc(arena, 3 * MB_LEN_MAX, 1);
+        struct str words[SEARCH_GROUPS];
+        size_t n = 0;
+
+        for (int i = 0; i < 3; i++)
+                n += (size_t)wctomb(text + n, (wchar_t)c);
+        return search_groups(arena, (struct str){ text, n }, words) == 1 ? words[0] : STR_NONE;
+}
+
+/* The pattern takes a letter in its upper and its lower case: the index must know both as the same. */
+static void the_index_knows_no_case_that_the_pattern_does_not(void **state)
+{
+        locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0), before = uselocale(utf8);
+        struct arena arena = { 0 };
+        struct str words[SEARCH_GROUPS];
+        int letters = 0;
+
+        (void)state;
+        for (wint_t c = 1; c < 0x110000; c++) {
+                struct str word;
+
+                if (towlower(c) == towupper(c))
+                        continue;
+                word = word_of(&arena, c);
+                assert_true(word.p && str_eq(word, word_of(&arena, towlower(c))) &&
+                            str_eq(word, word_of(&arena, towupper(c))));
+                letters++;
+        }
+        assert_true(letters > 2000);
+        assert_int_equal(search_groups(&arena, STR("a\"Bc"), words), 2);
+        assert_true(str_is(words[0], "\"a\"\"b\"") && str_is(words[1], "\"\"\"bc\""));
+        assert_int_equal(search_groups(&arena, STR("ab"), words), 0);
+        uselocale(before);
+        freelocale(utf8);
+        arena_done(&arena);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(the_index_knows_no_case_that_the_pattern_does_not),
                 cmocka_unit_test(a_webhook_is_signed_as_the_standard_says),
                 cmocka_unit_test(task_status_follows_from_the_facts),
                 cmocka_unit_test(terminal_runs_never_move),
