@@ -33,6 +33,7 @@ SUITES = [
     ("sim", "sim", ["SEEDS={seed}00..{seed}99", "OPS=5000"]),
     ("model", "model-test", ["N=20000"]),
     ("planted", "planted-test", []),
+    ("race", "race-test", ["N=10000"]),
     ("fuzz", "fuzz-smoke", []),
 ]
 
