@@ -273,9 +273,12 @@ enum err search_tick(struct tx *tx, struct domain *domain)
 {
         int64_t last;
         struct list rows;
-        enum err e = tx_number(tx, SQL_SEARCH_DUE, &last, INT(domain->now.searched), INT(id_at(tx_now(tx))),
-                               INT(SEARCH_TASKS - 1));
+        enum err e;
 
+        if (tx_disk_is_full(tx))
+                return ERR_OK;
+        e = tx_number(tx, SQL_SEARCH_DUE, &last, INT(domain->now.searched), INT(id_at(tx_now(tx))),
+                      INT(SEARCH_TASKS - 1));
         if (e)
                 return e == ERR_EMPTY ? ERR_OK : e;
         e = tx_all(tx, SQL_SEARCH_NEXT, &rows, INT(domain->now.searched), INT(last));

@@ -44,6 +44,7 @@ struct tx {
         struct hint *hints;
         size_t n_hints, size_hints;
         enum tick_again again;
+        bool full;
 };
 
 #endif

@@ -130,6 +130,11 @@ void tx_tick_again(struct tx *tx, enum tick_again when)
                 tx->again = when;
 }
 
+bool tx_disk_is_full(const struct tx *tx)
+{
+        return tx->full;
+}
+
 struct scope *tx_scope(struct tx *tx)
 {
         return tx->scope;

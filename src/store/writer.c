@@ -94,6 +94,7 @@ static enum batch_end batch_run(struct store *store, struct call **batch, size_t
 {
         int64_t began = store_boot_now(store);
 
+        store->tx.full = store->full;
         if (engine_begin(&store->scope, store->writer))
                 return BATCH_BROKEN;
         for (size_t i = 0; i < *n; i++) {
