@@ -23,11 +23,12 @@ enum { TURNS_MAX = 10000, LEASE = 90, INPUTS_MAX = 500 };
 
 static const struct statement emptying[] = {
         { "tables that are unknown here",
-          "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT IN ('approval', 'audit',"
+          "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT IN ('approval', 'audit', 'cascade',"
           " 'definition', 'deleted_task', 'delivery', 'dependency', 'definition_reference', 'definition_version', 'deleted_tree', 'drain', 'event', 'force_use', 'idempotency',"
           " 'join_point', 'key', 'lane', 'log_line', 'migration', 'name', 'ready', 'run', "
           "'setting',"
-          " 'scheduler_pause', 'secret', 'step', 'task', 'triage', 'webhook', 'workspace')" },
+          " 'scheduler_pause', 'searched', 'secret', 'step', 'task', 'task_text', 'task_text_config', 'task_text_data',"
+          " 'task_text_idx', 'triage', 'webhook', 'workspace')" },
         { "approval", "DELETE FROM approval" },
         { "audit", "DELETE FROM audit" },
         { "its head", "DELETE FROM setting WHERE name = 'audit_head'" },
