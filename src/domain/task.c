@@ -509,7 +509,7 @@ struct page {
         size_t limit;
         int64_t passed; /* what came before was looked at, and it is enough for one page; 0 = not yet */
 };
-enum { ARG_BELOW = 1, ARG_LIMIT = 9, ARG_ABOVE = 15 };
+enum { ARG_BELOW = 1, ARG_PATTERN = 6, ARG_LIMIT = 9, ARG_ABOVE = 15 };
 
 static bool is_over(const struct page *page)
 {
@@ -598,7 +598,7 @@ enum err task_list(struct tx *tx, const struct principal *by, const struct task_
         int64_t below = f->before ? f->before : INT64_MAX;
         struct page page = {
                 .args = { NAME(workspace), NONE(), INT(f->status), INT(f->priority),
-                          INT(f->parent_task_id), INT(f->definition_id), TEXT(search_pattern(arena, f->q)),
+                          INT(f->parent_task_id), INT(f->definition_id), NONE(),
                           TEXT(f->source_conversation_id), INT(f->include_drafts), NONE(),
                           NAME(f->network_channel), TEXT(owner.from), TEXT(owner.to),
                           INT(f->approval_state), NAME(f->owner_ref.p ? owner.from : STR_NONE) },
@@ -611,6 +611,7 @@ enum err task_list(struct tx *tx, const struct principal *by, const struct task_
         if (f->q.n > SEARCH_MAX)
                 return fail_limit(tx_scope(tx), "q", ERR_VALIDATION, SEARCH_MAX, (int64_t)f->q.n,
                                   "bytes of a text to search for");
+        page.args[ARG_PATTERN] = TEXT(search_pattern(arena, f->q));
         e = owned_by_few(tx, workspace, &owner, &few);
         page.statement = list_statement(f, few);
         if (!e)

@@ -65,7 +65,7 @@ def test_every_filter_of_tasks_narrows_and_pages(api):
     assert len(everything) == 13 and draft not in ids(api, "/v1/tasks")
     assert everything[:3] == plain[::-1] and everything[-1] == parent["id"]
     for query, field in (({"owner_ref": "p"}, "owner_ref"), ({"status": "odd"}, "status"),
-                         ({"q": "x" * 1001}, "q"), ({"parent_task_id": "run_1"}, "parent_task_id"), ({"include_drafts": "2"}, "include_drafts")):
+                         ({"q": "x" * 1001}, "q"), ({"q": "x" * 5000}, "q"), ({"parent_task_id": "run_1"}, "parent_task_id"), ({"include_drafts": "2"}, "include_drafts")):
         problem = api.problem("GET", "/v1/tasks?" + urlencode(query), 400, "validation_failed")
         assert problem["field"] == field
 
