@@ -5,6 +5,7 @@
 #include "domain/claim.h"
 #include "domain/dependency.h"
 #include "domain/domain.h"
+#include "domain/review.h"
 #include "domain/sql.h"
 
 enum { CHUNK = 1000 };
@@ -132,6 +133,8 @@ static enum err cancel_task(struct tx *tx, struct task *task, const struct casca
                            root ? 0 : c->from));
         if (!e && task->approval_state == APPROVAL_PENDING)
                 e = approval_close_task(tx, task->id);
+        if (!e && task->review_id)
+                e = review_leave(tx, task);
         task->status = TASK_CANCELED;
         task->closed_at = task->updated_at = tx_now(tx);
         if (!e)
@@ -147,7 +150,7 @@ static enum err cancel_below(struct tx *tx, struct task *task, const struct casc
         struct list children;
         struct task *child;
         /* What has ended is left as it is, what lives below it is not. */
-        enum err e = task->status < TASK_COMPLETED || task->id == c->from ?
+        enum err e = !task_is_closed(task->status) || task->id == c->from ?
                              cancel_task(tx, task, c, events) :
                              ERR_OK;
 

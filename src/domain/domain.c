@@ -18,6 +18,7 @@
 #include "domain/purge.h"
 #include "domain/scheduler.h"
 #include "domain/retention.h"
+#include "domain/review.h"
 #include "domain/sql.h"
 #include "domain/workspace.h"
 
@@ -32,6 +33,7 @@ struct domain *domain_new(const struct world *world)
         d->world = world;
         d->attention = attention_new();
         d->attention_after = ATTENTION_AFTER;
+        d->review_timeout = REVIEW_TIMEOUT;
         d->force_limit = FORCE_LIMIT;
         d->lanes = lane_table_new();
         d->policies = -1;
@@ -313,6 +315,8 @@ enum err domain_tick(struct domain *d, struct tx *tx)
                 e = time_out_runs(tx);
         if (!e)
                 e = expire_approvals(tx);
+        if (!e)
+                e = reviews_tick(tx);
         if (!e)
                 e = drains_settle(tx, &d->daemon);
         if (!e)
