@@ -10,6 +10,7 @@ from flows import define, events_of, noop, reaches, run_of, types_of
 from test_graph import depend
 from test_runs import holder
 from test_sessions import key_of
+from test_streams import frames
 
 deliveries = itertools.count(1)
 
@@ -103,6 +104,19 @@ def test_the_end_of_a_run_and_its_review_are_one_change(api):
     assert api.get("/v1/tasks?status=in_review")["items"][0]["id"] == task["id"]
     changed = [e["payload"] for e in api.get(f"/v1/tasks/{task['id']}/timeline")["items"] if e["type"] == "task.status_changed"]
     assert changed[-1]["to"] == "in_review"
+
+
+def test_the_stream_of_a_reviewed_run_ends_with_the_run_and_that_of_its_task_tells_the_rest(api):
+    run = work(api, review_policy="always")
+    judge(api, open_review(api, run), "approved")
+    path = f"/v1/tasks/{run['task_id']}/runs/{run['id']}/events/stream"
+    told = [f["event"] for f in frames(api, path)]
+    assert told[-2:] == ["run.completed", "stream.end"]
+    ended = [e["sequence"] for e in events_of(api, run) if e["type"] == "run.completed"][0]
+    assert frames(api, path, last=ended).status_code == 204
+    head = task_of(api, run)["latest_sequence"]
+    told = [f["event"] for f in frames(api, f"/v1/tasks/{run['task_id']}/events/stream", stop=head)]
+    assert told.count("run.review_requested") == 1 and told[-1] == "run.review_recorded"
 
 
 def test_a_definition_says_whether_the_runs_of_its_tasks_are_reviewed(api):

@@ -202,7 +202,11 @@ def digest(path):
     db = sqlite3.connect(path)
     total = 0
     for table in STATE_TABLES:
-        for row in db.execute(f"SELECT * FROM {table}"):
+        cursor = db.execute(f"SELECT * FROM {table}")
+        # when a session is next looked for, for a review, is the server's own business
+        kept = [i for i, column in enumerate(cursor.description) if column[0] != "route_at"]
+        for row in cursor:
+            row = tuple(row[i] for i in kept)
             one = hashlib.sha256(repr((table, row)).encode()).digest()
             total += int.from_bytes(one[:16], "big")
     db.close()

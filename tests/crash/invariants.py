@@ -876,7 +876,7 @@ def check_i29(w):
 def _stream_end(chain, session):
     if session["end"] == "stream.end" and session["events"]:
         last = session["events"][-1]["type"]
-        if chain.stream == "run" and TARGET.get(last) not in TERMINAL and not last.startswith("run.review_"):
+        if chain.stream == "run" and TARGET.get(last) not in TERMINAL:
             yield chain.id, f"stream.end after {last}"
 
 
