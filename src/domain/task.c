@@ -680,7 +680,7 @@ enum err task_erase(struct tx *tx, const struct principal *by, const struct task
         static const enum sql rows[] = { SQL_TASK_DELETE_STEPS,          SQL_TASK_DELETE_JOINS,
                                          SQL_TASK_DELETE_LOGS,           SQL_TASK_DELETE_STEP_APPROVALS,
                                          SQL_TASK_DELETE_APPROVALS,      SQL_TASK_DELETE_RUNS,
-                                         SQL_TRIAGE_DROP,                SQL_REVIEW_DROP,
+                                         SQL_TRIAGE_DROP,                SQL_TASK_DELETE_REVIEWS,
                                          SQL_TASK_DELETE };
         enum err e = dependencies_drop(tx, by, task);
 
