@@ -1,7 +1,5 @@
 #include "domain/review.h"
 
-#include <string.h>
-
 #include "domain/attempt.h"
 #include "domain/audit.h"
 #include "domain/domain.h"
@@ -192,7 +190,7 @@ static enum err ask(struct tx *tx, const struct run *run, const struct review_sp
         return e;
 }
 
-/* The task waits for this review: 0 for none; or, with the circuit open, for a person. */
+/* The task waits for this review, or for none (NULL); or, with the circuit open, for a person. */
 static enum err task_waits(struct tx *tx, struct task *task, const struct review *review, bool circuit)
 {
         task->review_id = review ? review->id : 0;
@@ -271,8 +269,8 @@ enum err review_request(struct tx *tx, const struct principal *by, int64_t id,
         e = ask(tx, &run, &spec, "asked", by->actor, &events, out);
         if (!e)
                 e = tx_one(tx, SQL_TASK_GET, &task, INT(run.task_id));
-        /* A task that waits for a judgement of this run waits for this one now. */
-        if (!e && task.review_id && task.last_run_id == id) {
+        /* Where nobody came to a judgement of this run, the task waits for this one now. */
+        if (!e && task.review_circuit_at && task.last_run_id == id) {
                 e = task_waits(tx, &task, out, false);
                 if (!e)
                         e = task_project(tx, &task, RUN_NONE, &events);
@@ -361,6 +359,7 @@ enum err review_bind(struct tx *tx, const struct principal *by, int64_t id, stru
         bool own = !session.p || str_eq(session, by->session_id);
         struct scope *scope = tx_scope(tx);
         struct review other;
+        struct str reviewer;
         struct run run;
         enum err e = review_get(tx, by, id, review);
 
@@ -374,7 +373,8 @@ enum err review_bind(struct tx *tx, const struct principal *by, int64_t id, stru
                 return fail_field(scope, "session_id", ERR_PERMISSION_DENIED,
                                   "only a person gives a review to somebody else's session");
         session = own ? by->session_id : session;
-        if (review_is_own_work(&run, own ? by->actor : STR("human:"), session))
+        reviewer = own ? by->actor : arena_printf(&scope->arena, "agent_session:" STR_FMT, STR_ARG(session));
+        if (review_is_own_work(&run, reviewer, session))
                 return fail(scope, ERR_SELF_APPROVAL, "who did the work does not judge it");
         if (session.p) {
                 e = tx_one(tx, SQL_REVIEW_OF_SESSION, &other, NAME(session), NAME(review->workspace_id));
@@ -385,9 +385,7 @@ enum err review_bind(struct tx *tx, const struct principal *by, int64_t id, stru
                                    fail_field(scope, "session_id", ERR_SESSION_BOUND,
                                               "the session has another review to finish first");
         }
-        return review_give(tx, by, review, &run, session,
-                           own ? by->actor :
-                                 arena_printf(&scope->arena, "agent_session:" STR_FMT, STR_ARG(session)));
+        return review_give(tx, by, review, &run, session, reviewer);
 }
 
 enum err reviews_of_session(struct tx *tx, const struct principal *by, struct str session,

@@ -3,8 +3,8 @@
  * transaction in which the run ends; the task is `in_review` until it is decided (task.review_id), so
  * that its dependents wait.  A rejection makes a continuation run.  Where there can be none, or nobody
  * came to a judgement, the circuit opens (task.review_circuit_at): the task is `blocked` and nothing
- * goes on by itself until a person starts it again or asks for another review.  A review that was
- * asked for by hand of any other ended run changes nothing but that a rejection is followed up.
+ * goes on by itself until somebody starts it again or asks for another review.  Any other review that
+ * is asked for by hand changes nothing but that a rejection is followed up.
  */
 #ifndef BATON_DOMAIN_REVIEW_H
 #define BATON_DOMAIN_REVIEW_H

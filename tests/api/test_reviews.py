@@ -198,6 +198,15 @@ def test_a_review_by_hand_must_fit_the_run_and_leaves_the_task_as_it_is(api):
     assert task_of(api, run)["status"] == "completed"
 
 
+def test_a_second_opinion_does_not_take_the_place_of_the_review_that_the_task_waits_for(api):
+    run = work(api, review_policy="always")
+    first = open_review(api, run)
+    judge(api, ask(api, run, attempt=2)["review"], "approved")
+    assert task_of(api, run)["status"] == "in_review" and task_of(api, run)["review_id"] == first["id"]
+    judge(api, first, "approved")
+    assert task_of(api, run)["status"] == "completed"
+
+
 # ---- sessions (scenarios 63, 67) ----
 
 def test_given_a_session_already_reviewing_when_it_is_given_a_second_review_then_409(api, capability):
