@@ -318,6 +318,16 @@ bool review_is_own_work(const struct run *run, struct str actor, struct str sess
                (!is_human(actor) && str_eq(run->claimed_by, actor));
 }
 
+/* A person may step in wherever something was given to another. */
+static enum err check_given(struct tx *tx, const struct principal *by, const struct review *review)
+{
+        if (review->status != REVIEW_IN_REVIEW || is_human(by->actor) ||
+            (review->session_id.p ? str_eq(review->session_id, by->session_id) :
+                                    str_eq(review->reviewer, by->actor)))
+                return ERR_OK;
+        return fail(tx_scope(tx), ERR_PERMISSION_DENIED, "the review was given to somebody else");
+}
+
 static enum err is_over(struct tx *tx, const struct review *review)
 {
         return fail(tx_scope(tx), ERR_INVALID_TRANSITION, "the review is %s", statuses[review->status]);
@@ -376,6 +386,8 @@ enum err review_bind(struct tx *tx, const struct principal *by, int64_t id, stru
         reviewer = own ? by->actor : arena_printf(&scope->arena, "agent_session:" STR_FMT, STR_ARG(session));
         if (review_is_own_work(&run, reviewer, session))
                 return fail(scope, ERR_SELF_APPROVAL, "who did the work does not judge it");
+        if ((e = check_given(tx, by, review)))
+                return e;
         if (session.p) {
                 e = tx_one(tx, SQL_REVIEW_OF_SESSION, &other, NAME(session), NAME(review->workspace_id));
                 if (!e && other.id == id)
@@ -477,20 +489,12 @@ static bool is_repeat(const struct review *review, const struct principal *by, c
                str_eq(review->review_text, v->review_text);
 }
 
-/* Nobody judges his own work, nor what was given to another; a person may step in. */
 static enum err may_judge(struct tx *tx, const struct principal *by, const struct review *review,
                           const struct run *run)
 {
-        struct scope *scope = tx_scope(tx);
-        bool bound = review->status == REVIEW_IN_REVIEW;
-
-        if (review_is_own_work(run, by->actor, by->session_id))
-                return fail(scope, ERR_SELF_APPROVAL, "who did the work does not judge it");
-        if (bound && !is_human(by->actor) &&
-            !(review->session_id.p ? str_eq(review->session_id, by->session_id) :
-                                     str_eq(review->reviewer, by->actor)))
-                return fail(scope, ERR_PERMISSION_DENIED, "the review was given to somebody else");
-        return ERR_OK;
+        return review_is_own_work(run, by->actor, by->session_id) ?
+                       fail(tx_scope(tx), ERR_SELF_APPROVAL, "who did the work does not judge it") :
+                       check_given(tx, by, review);
 }
 
 /* Why a rejected run has no successor; NULL: it may have one. */

@@ -291,6 +291,7 @@ def test_a_session_takes_a_review_for_itself_alone_and_never_of_its_own_work(api
     api.problem("POST", path, 403, "self_approval_denied", {"session_id": capability + "-w"})
     assert other.post(path, {}, 200)["session_id"] == capability + "-o"
     assert other.post(path, {}, 200)["status"] == "in_review"
+    session_of(api, capability + "-t").problem("POST", path, 403, "permission_denied", {})
     assert types_of(api, run).count("run.review_bound") == 1
 
 
