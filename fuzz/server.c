@@ -25,7 +25,7 @@ static const struct statement emptying[] = {
         { "tables that are unknown here",
           "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT IN ('approval', 'audit', 'cascade',"
           " 'definition', 'deleted_task', 'delivery', 'dependency', 'definition_reference', 'definition_version', 'deleted_tree', 'drain', 'event', 'force_use', 'idempotency',"
-          " 'join_point', 'key', 'lane', 'log_line', 'migration', 'name', 'ready', 'run', "
+          " 'join_point', 'key', 'lane', 'log_line', 'migration', 'name', 'ready', 'review', 'run', "
           "'setting',"
           " 'scheduler_pause', 'searched', 'secret', 'step', 'task', 'task_text', 'task_text_config', 'task_text_data',"
           " 'task_text_idx', 'triage', 'webhook', 'workspace')" },
@@ -51,6 +51,7 @@ static const struct statement emptying[] = {
         { "the administrator's", "UPDATE key SET revoked_at = NULL" },
         { "log_line", "DELETE FROM log_line" },
         { "ready", "DELETE FROM ready" },
+        { "review", "DELETE FROM review" },
         { "run", "DELETE FROM run" },
         { "scheduler_pause", "DELETE FROM scheduler_pause" },
         { "secret", "DELETE FROM secret" },
@@ -136,6 +137,18 @@ static const struct statement invariants[] = {
         { "who waits for an approval has an open one",
           "SELECT count(*) FROM run WHERE status = 4 AND NOT EXISTS (SELECT 1 FROM approval WHERE"
           " run_id = run.id AND status = 0)" },
+        { "a task waits for a review of its newest run, which is open unless the circuit is",
+          "SELECT count(*) FROM task WHERE review_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM review WHERE"
+          " id = review_id AND run_id = last_run_id AND (status < 2) = (review_circuit_at IS NULL))" },
+        { "a task says in review if and only if it waits for one",
+          "SELECT count(*) FROM task WHERE status <> 7 AND (status = 8) <> (review_id IS NOT NULL AND"
+          " review_circuit_at IS NULL)" },
+        { "a session judges one run at a time, and only what is under review is given to one",
+          "SELECT count(*) FROM review WHERE (status = 0 AND session_id IS NOT NULL) OR (status = 1 AND"
+          " reviewer IS NULL)" },
+        { "a rejection has a continuation or says why it has none",
+          "SELECT count(*) FROM review WHERE (status = 2 AND outcome = 2) <> (continuation_run_id IS NOT NULL"
+          " OR no_continuation IS NOT NULL)" },
         { "who sleeps will wake", "SELECT count(*) FROM run WHERE status = 8 AND wake_at IS NULL" },
         { "no step is under way in a run that has ended",
           "SELECT count(*) FROM step JOIN run ON run.id = run_id WHERE step.ended_at IS NULL"

@@ -168,7 +168,7 @@ void dashboards_free(struct dashboards *);
 struct dashboards *api_dashboards(struct api *);
 
 extern const struct route definition_routes[], step_routes[];
-extern const struct route task_routes[], force_routes[], run_routes[], workspace_routes[], key_routes[], approval_routes[], ops_routes[], stream_routes[],
+extern const struct route task_routes[], force_routes[], run_routes[], workspace_routes[], key_routes[], approval_routes[], review_routes[], ops_routes[], stream_routes[],
         secret_routes[], scheduler_routes[], inspect_routes[],
         inbox_routes[], dashboard_routes[], webhook_routes[], audit_routes[];
 

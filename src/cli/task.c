@@ -78,6 +78,7 @@ static enum err create_at(struct cli *cli, const char *path)
         body_text(&body, "definition_id", cli_option(cli, "definition"));
         body_text(&body, "network_channel", cli_option(cli, "channel"));
         body_text(&body, "approval_policy", cli_option(cli, "approval"));
+        body_text(&body, "review_policy", cli_option(cli, "review"));
         body_words(&body, "required_capabilities", cli_option(cli, "capabilities"));
         body_words(&body, "preferred_capabilities", cli_option(cli, "preferred"));
         body_flag(cli, &body, "start", "start");

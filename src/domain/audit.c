@@ -8,7 +8,7 @@
 
 enum { STATE_MAX = 16 << 20, ENTRY_MAX = 1 << 20 };
 
-static const char *const action_names[] = { [0] = "",
+static const char *const action_names[] = { [0] = "", [28 ... 39] = "",
 #define AUDIT(code, number, name) [number] = name,
 #include "domain/audit.def"
 #undef AUDIT

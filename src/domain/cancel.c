@@ -6,6 +6,7 @@
 #include "domain/claim.h"
 #include "domain/dependency.h"
 #include "domain/domain.h"
+#include "domain/review.h"
 #include "domain/sql.h"
 
 enum { CHUNK = 1000 };
@@ -125,6 +126,8 @@ enum err cancel_task(struct tx *tx, struct task *task, const struct cascade *c, 
                            c->detail, c->metadata, first ? 0 : c->task_id));
         if (!e && task->approval_state == APPROVAL_PENDING)
                 e = approval_close_task(tx, task->id);
+        if (!e && task->review_id)
+                e = review_leave(tx, task);
         task->status = TASK_CANCELED;
         task->closed_at = task->updated_at = tx_now(tx);
         if (!e)

@@ -75,7 +75,7 @@ static enum err go_on(struct tx *tx, struct cascade *c, struct cascades *of, str
                 return e;
         events->tree = task.tree_id;
         if (!c->at) {
-                if (!c->direct && task.status >= TASK_COMPLETED)
+                if (!c->direct && task_is_closed(task.status))
                         return ERR_EMPTY;
                 of->left--;
                 c->at = task.id;
@@ -86,7 +86,7 @@ static enum err go_on(struct tx *tx, struct cascade *c, struct cascades *of, str
                         return ERR_OK;
                 c->at = task.id;
                 /* What has ended is left as it is, what lives below it is not. */
-                if (task.status < TASK_COMPLETED)
+                if (!task_is_closed(task.status))
                         e = cancel_task(tx, &task, c, events);
         }
         return e;

@@ -9,6 +9,7 @@
 #include "domain/cascade.h"
 #include "domain/domain.h"
 #include "domain/join.h"
+#include "domain/review.h"
 #include "domain/session.h"
 #include "domain/sql.h"
 
@@ -495,5 +496,7 @@ enum err run_ended(struct tx *tx, struct run *run, struct events *events)
                 if (e || task.last_run_id != run->id)
                         return e;
         }
+        if (task.review_policy && (e = review_of_ended(tx, &task, run, events)))
+                return e;
         return task_project_run(tx, &task, RUN_NONE, events);
 }

@@ -81,7 +81,7 @@ static enum err dependent_follows(struct tx *tx, const struct principal *by,
         if (e)
                 return e;
         events.tree = task.tree_id;
-        if (failed && task.status < TASK_COMPLETED) {
+        if (failed && !task_is_closed(task.status)) {
                 events_add(tx, &events, EVENT_TASK_DEPENDENCY_FAILED, id, 0,
                            edge_payload(tx, prerequisite->id, on_failure, prerequisite->status));
                 if (on_failure == ON_FAILURE_CANCEL)
@@ -102,7 +102,7 @@ enum err dependents_follow(struct tx *tx, const struct task *task, int before,
         size_t n;
         enum err e;
 
-        if (before < TASK_COMPLETED && task->status < TASK_COMPLETED)
+        if (!task_is_closed(before) && !task_is_closed(task->status))
                 return ERR_OK; /* they ask only whether and how it has ended */
         cascades_open(tx, &own);
         e = events_append(tx, events);
@@ -189,7 +189,7 @@ enum err dependency_add(struct tx *tx, const struct principal *by, int64_t id, i
                 return e;
         events.tree = task->tree_id;
         met = dependency_is_met(on.status, on_failure);
-        failed = ended_badly(on.status) && task->status < TASK_COMPLETED;
+        failed = ended_badly(on.status) && !task_is_closed(task->status);
         e = tx_exec(tx, SQL_DEPENDENCY_ADD, INT(id), INT(depends_on), INT(on_failure),
                     INT(tx_now(tx)));
         if (!e)

@@ -19,6 +19,7 @@
 #include "domain/purge.h"
 #include "domain/scheduler.h"
 #include "domain/retention.h"
+#include "domain/review.h"
 #include "domain/search.h"
 #include "domain/sql.h"
 #include "domain/workspace.h"
@@ -34,6 +35,7 @@ struct domain *domain_new(const struct world *world)
         d->world = world;
         d->attention = attention_new();
         d->attention_after = ATTENTION_AFTER;
+        d->review_timeout = REVIEW_TIMEOUT;
         d->force_limit = FORCE_LIMIT;
         d->lanes = lane_table_new();
         d->policies = -1;
@@ -323,7 +325,9 @@ enum err domain_tick(struct domain *d, struct tx *tx)
                 e = drains_settle(tx, &d->daemon);
         if (e || d->now.cascading) /* what was promised comes before what tidies up */
                 return e ? e : cascade_tick(tx, d);
-        e = purge_piece(tx);
+        e = reviews_tick(tx); /* those of a tree that is being canceled end with it */
+        if (!e)
+                e = purge_piece(tx);
         if (!e)
                 e = attention_tick(tx, d);
         if (!e)

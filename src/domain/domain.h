@@ -40,6 +40,7 @@ struct domain {
         int64_t lease_saved;          /* high-water mark in the database */
         struct attention *attention;
         int64_t attention_after;      /* microseconds before a run is marked; 0 = never */
+        int64_t review_timeout;       /* microseconds that a review may take unless it says otherwise */
         int64_t force_limit;          /* of an agent's session, a task and a minute; 0 = forbidden */
         int64_t next_trim;
         struct domain_state now, kept, committed; /* kept: as of domain_kept() */

@@ -329,6 +329,7 @@ enum err run_create(struct tx *tx, struct task *task, const struct run_spec *spe
                 .hold = holds_of(task, spec),
                 .queued_at = tx_now(tx),
                 .wake_at = spec->wake_at > spec->clean_at ? spec->wake_at : spec->clean_at,
+                .review = spec->review,
                 .input = spec->input,
                 .metadata = spec->metadata,
         };

@@ -87,6 +87,7 @@ struct run_spec {
         int64_t parent_step_index, branch_index;
         struct str branch_name, path, locals;
         int64_t definition_id, definition_version;
+        struct str review; /* what follows from a rejection: run.review */
         struct str input, metadata, network_channel; /* the channel: absent = the task's */
         int64_t wake_at; /* held by backoff until then; 0 = at once */
         int64_t clean_at; /* set by run_after(): held at most until then */

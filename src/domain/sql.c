@@ -12,6 +12,7 @@
 #include "domain/join.h"
 #include "domain/lane_record.h"
 #include "domain/log_line.h"
+#include "domain/review.h"
 #include "domain/scheduler.h"
 #include "domain/search.h"
 #include "domain/secret.h"

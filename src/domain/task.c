@@ -15,7 +15,8 @@
 #include "domain/workspace.h"
 
 static const char *const statuses[] = { "draft",       "pending",   "blocked", "ready",
-                                        "in_progress", "completed", "failed",  "canceled", NULL };
+                                        "in_progress", "completed", "failed",  "canceled",
+                                        "in_review",   NULL };
 static const struct alias status_aliases[] = { { "cancelled", TASK_CANCELED },
                                                { "done", TASK_COMPLETED },
                                                { "error", TASK_FAILED },
@@ -60,9 +61,9 @@ static const struct field task_fields[] = {
         { "approval_policy", FIELD_ENUM, BOTH, AT(approval_policy), &approval_policy_names },
         { "approval_state", FIELD_ENUM, BOTH, AT(approval_state), &approval_state_names },
         { "review_policy", FIELD_ENUM, BOTH, AT(review_policy), &review_policy_names },
-        { "review_round", FIELD_INT, FIELD_COLUMN, AT(review_round) },
-        { "last_review_id", FIELD_ID, FIELD_COLUMN, AT(last_review_id), "review" },
-        { "review_circuit_at", FIELD_TIME, FIELD_COLUMN, AT(review_circuit_at) },
+        { "review_round", FIELD_INT, BOTH, AT(review_round) },
+        { "review_id", FIELD_ID, BOTH, AT(review_id), "review" },
+        { "review_circuit_at", FIELD_TIME, BOTH, AT(review_circuit_at) },
         { "owner", FIELD_ACTOR, BOTH, AT(owner) },
         { "network_channel", FIELD_NAME, BOTH, AT(network_channel) },
         { "definition_id", FIELD_ID, BOTH, AT(definition_id), "def" },
@@ -125,16 +126,13 @@ enum task_status task_derive(const struct task *task, int open_run)
                 return idle;
         if (open_run != RUN_NONE && !run_is_terminal(open_run))
                 return TASK_IN_PROGRESS;
+        if (task->review_id)
+                return task->review_circuit_at ? TASK_BLOCKED : TASK_IN_REVIEW;
         if (task->last_run_status == RUN_COMPLETED)
                 return TASK_COMPLETED;
         if (task->last_run_status == RUN_FAILED || task->last_run_status == RUN_TIMED_OUT)
                 return task->attempts >= task->max_attempts ? TASK_FAILED : idle;
         return idle;
-}
-
-static bool is_closed(int status)
-{
-        return status >= TASK_COMPLETED;
 }
 
 int64_t task_holds(const struct task *task, bool root_run)
@@ -152,7 +150,7 @@ enum err task_project(struct tx *tx, struct task *task, int open_run, struct eve
                 return ERR_OK;
         task->status = to;
         task->updated_at = tx_now(tx);
-        task->closed_at = is_closed(to) ? tx_now(tx) : 0;
+        task->closed_at = task_is_closed(to) ? tx_now(tx) : 0;
         events_add(tx, events, EVENT_TASK_STATUS_CHANGED, task->id, 0,
                   payload_change(tx, statuses[from], statuses[to]));
         e = tx_exec(tx, SQL_TASK_PROJECT, INT(task->id), INT(to), OPT(task->last_run_id),
@@ -268,6 +266,7 @@ static struct task task_new(struct tx *tx, const struct principal *by,
                 .approval_policy = spec->approval_policy,
                 .approval_state = spec->approval_policy ? APPROVAL_PENDING :
                                                           APPROVAL_NOT_REQUIRED,
+                .review_policy = spec->review_policy,
                 .max_attempts = spec->max_attempts ? spec->max_attempts : RETRY_ATTEMPTS,
                 .retry = spec->retry,
                 .timeout_seconds = spec->timeout_seconds,
@@ -632,7 +631,8 @@ static const char *const patch_names[] = { "title",           "description",
                                            "required_capabilities", "metadata",
                                            "preferred_capabilities", "owner",
                                            "network_channel", "clear_owner",
-                                           "auto_enqueue_on_ready", "approval_policy" };
+                                           "auto_enqueue_on_ready", "approval_policy",
+                                           "review_policy" };
 
 static struct str changed_names(struct tx *tx, uint64_t given)
 {
@@ -672,6 +672,8 @@ static void patch_apply(struct task *task, const struct task_patch *p)
                 task->network_channel = p->network_channel;
         if (p->given & PATCH_AUTO)
                 task->auto_enqueue_on_ready = p->auto_enqueue_on_ready;
+        if (p->given & PATCH_REVIEW)
+                task->review_policy = p->review_policy;
         /* Another policy begins anew, and so does one that ended in a rejection. */
         if ((p->given & PATCH_APPROVAL) && (p->approval_policy != task->approval_policy ||
                                             task->approval_state == APPROVAL_REJECTED)) {
@@ -725,7 +727,8 @@ static bool same_row(const struct task *a, const struct task *b)
                str_eq(a->preferred_capabilities, b->preferred_capabilities) &&
                str_eq(a->owner, b->owner) && str_eq(a->network_channel, b->network_channel) &&
                a->auto_enqueue_on_ready == b->auto_enqueue_on_ready &&
-               a->approval_policy == b->approval_policy && a->approval_state == b->approval_state;
+               a->approval_policy == b->approval_policy && a->approval_state == b->approval_state &&
+               a->review_policy == b->review_policy;
 }
 
 /* What depends on several fields. */
@@ -776,13 +779,17 @@ enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
                     INT(task.timeout_seconds), NAME(task.required_capabilities),
                     TEXT(task.metadata), INT(task.updated_at),
                     NAME(task.preferred_capabilities), NAME(task.owner),
-                    NAME(task.network_channel), INT(task.auto_enqueue_on_ready));
+                    NAME(task.network_channel), INT(task.auto_enqueue_on_ready),
+                    INT(task.review_policy));
         if (!e)
                 e = search_follow(tx, &before, &task);
         events_add(tx, &events, EVENT_TASK_UPDATED, id, 0, changed_names(tx, patch.given));
         if (!e && (task.approval_policy != before.approval_policy ||
                    task.approval_state != before.approval_state))
                 e = reset_approval(tx, by, &before, &task);
+        if (!e && task.review_policy != before.review_policy)
+                e = task_tell(tx, by, AUDIT_TASK_REVIEW_POLICY, &before,
+                              str_from(review_policies[task.review_policy]));
         if (!e)
                 e = attempt_open(tx, id, &open);
         if (!e && open.status == RUN_QUEUED)
@@ -808,7 +815,8 @@ enum err task_erase(struct tx *tx, const struct principal *by, const struct task
         static const enum sql rows[] = { SQL_TASK_DELETE_STEPS,          SQL_TASK_DELETE_JOINS,
                                          SQL_TASK_DELETE_LOGS,           SQL_TASK_DELETE_STEP_APPROVALS,
                                          SQL_TASK_DELETE_APPROVALS,      SQL_TASK_DELETE_RUNS,
-                                         SQL_TRIAGE_DROP,                SQL_TASK_DELETE };
+                                         SQL_TRIAGE_DROP,                SQL_TASK_DELETE_REVIEWS,
+                                         SQL_TASK_DELETE };
         enum err e = dependencies_drop(tx, by, task);
 
         for (size_t i = 0; !e && i < LENGTH(rows); i++)

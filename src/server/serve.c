@@ -423,6 +423,7 @@ static enum err start(struct scope *scope, struct server *s, const struct option
         s->definitions = definition_cache_new(&system_world);
         hooks_open(&s->hooks, &system_world, &s->store);
         s->hooks.domain->force_limit = o->agent_force_limit;
+        s->hooks.domain->review_timeout = o->review_seconds * US_PER_S;
         s->hooks.domain->attention_after = o->attention_seconds * US_PER_S;
         e = read_vault(scope, s);
         if (!e)

@@ -149,7 +149,7 @@ def child_against(field, races):
     while field.server.rows("SELECT 1 FROM cascade") and time.monotonic() < deadline:
         time.sleep(0.02)
     none(field, "open below a canceled task", "SELECT task.id FROM task JOIN task AS above ON above.id ="
-         " task.parent_task_id WHERE above.status = 7 AND (task.status < 5 OR EXISTS (SELECT 1 FROM run WHERE task_id ="
+         " task.parent_task_id WHERE above.status = 7 AND (task.status NOT IN (5, 6, 7) OR EXISTS (SELECT 1 FROM run WHERE task_id ="
          " task.id AND ended_at IS NULL))")
     born = field.server.rows("SELECT count(*) FROM task WHERE title = 'child'")[0][0]
     if born != won.count(0):

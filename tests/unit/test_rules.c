@@ -40,6 +40,7 @@ static void task_status_follows_from_the_facts(void **state)
                 int64_t last, attempts, max, unmet;
                 int want;
                 const char *why;
+                int64_t review, circuit;
         } rows[] = {
                 { TASK_READY, RUN_NONE, RUN_NONE, 0, 3, 0, TASK_READY, "nothing happened yet" },
                 { TASK_READY, RUN_NONE, RUN_NONE, 0, 3, 1, TASK_BLOCKED, "a dependency is open" },
@@ -54,6 +55,10 @@ static void task_status_follows_from_the_facts(void **state)
                 { TASK_CANCELED, RUN_RUNNING, RUN_NONE, 1, 3, 0, TASK_CANCELED, "sticky" },
                 { TASK_DRAFT, RUN_NONE, RUN_NONE, 0, 3, 0, TASK_DRAFT, "sticky" },
                 { TASK_COMPLETED, RUN_QUEUED, RUN_COMPLETED, 2, 3, 0, TASK_READY, "again" },
+                { TASK_IN_PROGRESS, RUN_NONE, RUN_COMPLETED, 1, 3, 0, TASK_IN_REVIEW, "judged", 1, 0 },
+                { TASK_IN_PROGRESS, RUN_NONE, RUN_FAILED, 3, 3, 1, TASK_IN_REVIEW, "so too", 1, 0 },
+                { TASK_IN_REVIEW, RUN_NONE, RUN_COMPLETED, 1, 3, 0, TASK_BLOCKED, "no judgement", 1, 1 },
+                { TASK_CANCELED, RUN_NONE, RUN_COMPLETED, 1, 3, 0, TASK_CANCELED, "sticky", 1, 0 },
         };
 
         (void)state;
@@ -62,7 +67,9 @@ static void task_status_follows_from_the_facts(void **state)
                                      .last_run_status = rows[i].last,
                                      .attempts = rows[i].attempts,
                                      .max_attempts = rows[i].max,
-                                     .unmet_deps = rows[i].unmet };
+                                     .unmet_deps = rows[i].unmet,
+                                     .review_id = rows[i].review,
+                                     .review_circuit_at = rows[i].circuit };
 
                 if ((int)task_derive(&task, rows[i].open_run) != rows[i].want)
                         _fail(rows[i].why, (int)i); /* prints "why:row" as the place */
