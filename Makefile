@@ -3,7 +3,7 @@ BUILD ?= build
 PYTHON ?= /usr/bin/python3
 
 .PHONY: all setup run serve test crash-test failpoint-test clock-test restart-test faults powercut powercut-fs sim \
-	model-test planted-test stream-test slow-test overload-test campaign cel-conformance bench asan tsan valgrind \
+	model-test planted-test race-test review-test stream-test slow-test overload-test campaign cel-conformance bench asan tsan valgrind \
 	analyze fuzz fuzz-smoke fuzz-build lint openapi-lint format install clean help
 
 all: setup ## build; leaves build/baton
@@ -57,6 +57,13 @@ model-test: all ## random operations, asked of a real server and of a model of t
 
 planted-test: setup ## bugs of one line, planted on purpose: every one must be found; ONLY=word
 	$(PYTHON) tests/planted/run.py $(if $(ONLY),--only "$(ONLY)")
+
+race-test: all ## requests at the same time for what only one can get; N=10000 SEED=… ONLY=word
+	$(PYTHON) tests/race/races.py --baton $(BUILD)/baton --races $(or $(N),10000) $(if $(SEED),--seed $(SEED)) \
+		$(if $(ONLY),--only "$(ONLY)")
+
+review-test: all ## two reviewers race for a verdict; RACES=10000
+	RACES=$(or $(RACES),10000) PYTHON=$(PYTHON) tests/run $(BUILD) tests/api/test_reviews.py
 
 stream-test: all ## event streams at scale; SUBSCRIBERS=5000 DISCONNECTS=10000
 	$(PYTHON) tests/scale/streams.py --baton $(BUILD)/baton --subscribers $(or $(SUBSCRIBERS),5000) \

@@ -17,6 +17,7 @@ import sqlite3
 import statistics
 import subprocess
 import tempfile
+import threading
 import time
 
 TARGETS = {"create_c64": (20000, ">="), "create_c1": (4000, ">="), "create_batch": (35000, ">="),
@@ -25,7 +26,10 @@ TARGETS = {"create_c64": (20000, ">="), "create_c1": (4000, ">="), "create_batch
            "cold_start_ms": (50, "<="), "claim_growth": (1.3, "<="),
            "claim_blocked_p99_ms": (5, "<="), "claim_workspaces": (1.3, "<="), "worker_workspaces": (1.3, "<="), "steps10_effect": (1500, ">="),
            "steps10_control": (5000, ">="), "start_p50_ms": (1, "<="), "start_p99_ms": (5, "<="),
-           "fanout100_ms": (30, "<="), "sandbox_true_ms": (10, "<=")}
+           "fanout100_ms": (30, "<="), "sandbox_true_ms": (10, "<="),
+           "layers": (4000, ">="), "cancel_tree_ms": (300, "<="), "cancel_tree_beat_ms": (10, "<="),
+           "list_status_ms": (5, "<="), "list_priority_ms": (5, "<="), "list_parent_ms": (5, "<="),
+           "search_ms": (50, "<="), "search_short_ms": (50, "<="), "inspect_ms": (2, "<=")}
 
 
 class Server:
@@ -78,6 +82,11 @@ class Server:
         finally:
             database.close()
 
+    def task(self, parent=None, **fields):
+        """A new task with its run, if it is started."""
+        path = f"/v1/tasks/{parent}/children" if parent else "/v1/tasks"
+        return json.loads(self.call("POST", path, json.dumps({"title": "bench", **fields})))
+
     def define(self, name, steps):
         self.call("POST", "/v1/definitions", json.dumps({"name": name, "steps": steps}))
 
@@ -125,6 +134,21 @@ ROUNDS = 3
 def rates(tools, server, mode, *more, **how):
     """The best of some rounds: what shares the machine takes away, and never adds."""
     return max(load(tools, server, mode, *more, **how)["rate"] for _ in range(ROUNDS))
+
+
+class Connection:
+    """One for a thread of its own."""
+
+    def __init__(self, server):
+        self.http = http.client.HTTPConnection("127.0.0.1", server.port)
+        self.head = {"Authorization": "Bearer " + server.key, "Content-Type": "application/json"}
+
+    def post(self, path, body):
+        self.http.request("POST", path, json.dumps(body), self.head)
+        answer = self.http.getresponse()
+        data = answer.read()
+        assert answer.status < 300, (path, answer.status, data[:300])
+        return json.loads(data) if data else None
 
 
 class Hello:
@@ -178,6 +202,12 @@ def batch(n, **fields):
     return json.dumps({"items": [{"title": "bench", "start": True, **fields}] * n})
 
 
+def numbered(first):
+    """A thousand tasks with titles of their own, started."""
+    return json.dumps({"items": [{"title": f"nightly build {n} of service {n % 97}", "start": True}
+                                 for n in range(first, first + 1000)]})
+
+
 def claim(server):
     return b"claim_token" in server.call("POST", "/v1/runs/claim", "{}")
 
@@ -209,6 +239,19 @@ def page_figures(server, tasks, put):
     put("list_ms", get_ms(server, "/v1/tasks"), "ms")
     put("inbox_ms", get_ms(server, "/v1/inbox"), "ms")
     put("inbox_search_ms", get_ms(server, "/v1/inbox?q=nothing"), "ms")
+    parent = server.task()["id"]
+    for _ in range(50):
+        last = server.task(parent, start=True)
+    for name in "status=ready", "priority=medium", "parent_task_id=" + parent:
+        put(f"list_{name.split('=')[0].split('_')[0]}_ms", get_ms(server, "/v1/tasks?" + name), "ms")
+    put("inspect_ms", get_ms(server, f"/v1/runs/{last['run']['id']}/inspect"), "ms")
+    while server.rows("SELECT count(*) FROM (SELECT 1 FROM task WHERE id > (SELECT upto FROM searched)"
+                      " LIMIT 1000)")[0][0] == 1000:
+        time.sleep(0.2)
+    # One of them, none, all, the oldest hundred: the slowest counts.
+    put("search_ms", max(get_ms(server, "/v1/tasks?q=" + q) for q in (
+        "build%20123456%20of", "no%20such%20text", "nightly", "d%2000")), "ms")
+    put("search_short_ms", max(get_ms(server, "/v1/tasks?q=" + q) for q in ("zz", "7")), "ms")
 
 
 def raw(tools, beside, what, seconds):
@@ -284,6 +327,93 @@ def bare_true(n):
     return statistics.median(times)
 
 
+LAYERS, WIDTH, NEEDS = 50, 1000, 3
+
+
+def layer(database):
+    """Lets each task of a layer wait for three of the one before, straight in the file: what made them is not measured."""
+    ids = [n for n, in database.execute("SELECT id FROM task ORDER BY id")]
+    edges = [(ids[at], ids[at - at % WIDTH - WIDTH + (at + 37 * i) % WIDTH])
+             for at in range(WIDTH, len(ids)) for i in range(NEEDS)]
+    database.executemany("INSERT INTO dependency (task_id, depends_on_task_id, on_failure, created_at)"
+                         " VALUES (?, ?, 0, 1)", edges)
+    database.execute("UPDATE task SET status = 2, unmet_deps = ?, dependency_count = ? WHERE id >= ?",
+                     [NEEDS, NEEDS, ids[WIDTH]])
+    database.execute("UPDATE task SET dependent_count = (SELECT count(*) FROM dependency WHERE depends_on_task_id ="
+                     " task.id)")
+    database.commit()
+
+
+def work_off(server, total, done):
+    """Claims and completes a hundred at a time, until all that is to come is done."""
+    connection = Connection(server)
+    while sum(done) < total:
+        claims = connection.post("/v1/runs/claim", {"max": 100, "wait_seconds": 1})
+        items = [{"run_id": c["run"]["id"], "claim_token": c["claim_token"], "result": 1} for c in claims["claims"]] \
+            if claims else []
+        if items:
+            assert all(row["ok"] for row in connection.post("/v1/runs/complete", {"items": items})["items"])
+        done.append(len(items))
+
+
+def layers(baton):
+    """Tasks a second of 50 layers of 1,000 that wait for the layer before and are enqueued when they become ready."""
+    server = Server(baton, "--concurrency", "0")
+    for i in range(LAYERS):
+        server.call("POST", "/v1/tasks/batch", batch(WIDTH, start=i == 0, auto_enqueue_on_ready=True))
+    server.stop()
+    layer(sqlite3.connect(server.data / "baton.db"))
+    server.start(baton, "--concurrency", "0")
+    done = []
+    workers = [threading.Thread(target=work_off, args=(server, LAYERS * WIDTH, done)) for _ in range(2)]
+    began = time.perf_counter()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    took = time.perf_counter() - began
+    assert server.rows("SELECT count(*) FROM task WHERE status = 5") == [(LAYERS * WIDTH,)]
+    server.stop()
+    server.remove()
+    return LAYERS * WIDTH / took
+
+
+def beats(server, claim, times, over):
+    """Heartbeats, one after the other: what a lease-holder waits for the writer."""
+    connection = Connection(server)
+    while not over.is_set():
+        began = time.perf_counter()
+        connection.post(f"/v1/runs/{claim['run']['id']}/heartbeat", {"claim_token": claim["claim_token"]})
+        times.append((time.perf_counter() - began) * 1000)
+
+
+def cancel_figures(baton, put):
+    """A tree of 4,033 tasks with a queued run each is canceled while somebody else works."""
+    server = Server(baton, "--concurrency", "0")
+    server.task(start=True, required_capabilities=["other"])
+    other = json.loads(server.call("POST", "/v1/runs/claim", '{"capabilities": ["other"]}'))["claims"][0]
+    root = server.task()["id"]
+    for _ in range(64):
+        below = server.task(root, start=True)["task"]["id"]
+        for _ in range(62):
+            server.task(below, start=True)
+    times, over = [], threading.Event()
+    holder = threading.Thread(target=beats, args=(server, other, times, over))
+    began = time.perf_counter()
+    server.call("POST", f"/v1/tasks/{root}/cancel", "{}")
+    put("cancel_tree_answer_ms", (time.perf_counter() - began) * 1000, "ms")
+    holder.start()
+    while server.rows("SELECT 1 FROM cascade"):
+        time.sleep(0.005)
+    put("cancel_tree_ms", (time.perf_counter() - began) * 1000, "ms")
+    over.set()
+    holder.join()
+    put("cancel_tree_beat_ms", sorted(times)[int(len(times) * 0.95)], "ms")
+    assert server.rows("SELECT count(*) FROM task WHERE status NOT IN (5, 6, 7)") == [(1,)]
+    server.stop()
+    server.remove()
+
+
 def flow_figures(baton, put):
     delays = [{"action": "delay", "parameters": {"seconds": 0}}] * 10
     put("steps10_effect", max(drained(baton, [{"action": "noop"}] * 10, 4000)
@@ -335,6 +465,8 @@ def main():
     put("rss_idle_mib", idle, "MiB")
 
     flow_figures(baton, put)
+    put("layers", max(layers(baton) for _ in range(ROUNDS)), "tasks/s")
+    cancel_figures(baton, put)
 
     hello = Hello(tools)
     put("hello", rates(tools, hello, "get", connections=64, seconds=seconds), "1/s")
@@ -363,8 +495,8 @@ def main():
     server = Server(baton)
     server.call("POST", "/v1/tasks/batch", batch(1000))
     small = statistics.median(claim_times(server, 200))
-    for _ in range(options.queued // 1000):
-        server.call("POST", "/v1/tasks/batch", batch(1000))
+    for i in range(options.queued // 1000):
+        server.call("POST", "/v1/tasks/batch", numbered(1000 * i))
     time.sleep(1)
     put("claim_growth", statistics.median(claim_times(server, 200)) / small, "x")
     page_figures(server, options.queued // 10, put)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "domain/cascade.h"
 #include "domain/definition.h"
 #include "domain/delivery.h"
 #include "domain/event.h"
@@ -11,6 +12,7 @@
 #include "domain/log_line.h"
 #include "domain/migrations.h"
 #include "domain/scheduler.h"
+#include "domain/search.h"
 #include "domain/sql.h"
 #include "flow/plan.h"
 #include "fuzz.h"
@@ -21,14 +23,18 @@ enum { TURNS_MAX = 10000, LEASE = 90, SERVED_MAX = 500 };
 
 static const struct statement emptying[] = {
         { "tables that are unknown here",
-          "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT IN ('approval', 'audit',"
+          "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT IN ('approval', 'audit', 'cascade',"
           " 'definition', 'deleted_task', 'delivery', 'dependency', 'definition_reference', 'definition_version', 'deleted_tree', 'drain', 'event', 'force_use', 'idempotency',"
-          " 'join_point', 'key', 'lane', 'log_line', 'migration', 'name', 'ready', 'run', "
+          " 'join_point', 'key', 'lane', 'log_line', 'migration', 'name', 'ready', 'review', 'run', "
           "'setting', 'execution_profile',"
-          " 'scheduler_pause', 'secret', 'step', 'task', 'task_input', 'triage', 'webhook', 'workspace')" },
+          " 'scheduler_pause', 'searched', 'secret', 'step', 'task', 'task_input', 'task_text', 'task_text_config', 'task_text_data',"
+          " 'task_text_idx', 'triage', 'webhook', 'workspace')" },
         { "approval", "DELETE FROM approval" },
         { "audit", "DELETE FROM audit" },
         { "its head", "DELETE FROM setting WHERE name = 'audit_head'" },
+        { "cascade", "DELETE FROM cascade" },
+        { "texts", "INSERT INTO task_text (task_text) VALUES ('delete-all')" },
+        { "how many of them", "UPDATE searched SET upto = 0" },
         { "definition", "DELETE FROM definition" },
         { "deleted_task", "DELETE FROM deleted_task" },
         { "delivery", "DELETE FROM delivery" },
@@ -46,6 +52,7 @@ static const struct statement emptying[] = {
         { "the administrator's", "UPDATE key SET revoked_at = NULL" },
         { "log_line", "DELETE FROM log_line" },
         { "ready", "DELETE FROM ready" },
+        { "review", "DELETE FROM review" },
         { "run", "DELETE FROM run" },
         { "scheduler_pause", "DELETE FROM scheduler_pause" },
         { "secret", "DELETE FROM secret" },
@@ -65,6 +72,7 @@ static enum err empty(struct tx *tx, void *arg)
         MUST(!tx_number(tx, SQL_COUNT, &unknown) && unknown == 0);
         for (int i = 1; i < (int)LENGTH(emptying); i++)
                 MUST(!tx_write(tx, SQL_COUNT + i, NULL, NULL, 0));
+        MUST(!cascade_load(tx) && !search_load(tx));
         return scheduler_load(tx);
 }
 
@@ -146,6 +154,18 @@ static const struct statement invariants[] = {
         { "a step took one input at most",
           "SELECT count(*) FROM (SELECT 1 FROM task_input JOIN run ON run.id = run_id WHERE"
           " executor = 1 GROUP BY run_id, step_index HAVING count(*) > 1)" },
+        { "a task waits for a review of its newest run, which is open unless the circuit is",
+          "SELECT count(*) FROM task WHERE review_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM review WHERE"
+          " id = review_id AND run_id = last_run_id AND (status < 2) = (review_circuit_at IS NULL))" },
+        { "a task says in review if and only if it waits for one",
+          "SELECT count(*) FROM task WHERE status <> 7 AND (status = 8) <> (review_id IS NOT NULL AND"
+          " review_circuit_at IS NULL)" },
+        { "a session judges one run at a time, and only what is under review is given to one",
+          "SELECT count(*) FROM review WHERE (status = 0 AND session_id IS NOT NULL) OR (status = 1 AND"
+          " reviewer IS NULL)" },
+        { "a rejection has a continuation or says why it has none",
+          "SELECT count(*) FROM review WHERE (status = 2 AND outcome = 2) <> (continuation_run_id IS NOT NULL"
+          " OR no_continuation IS NOT NULL)" },
         { "who sleeps will wake", "SELECT count(*) FROM run WHERE status = 8 AND wake_at IS NULL" },
         { "no step is under way in a run that has ended",
           "SELECT count(*) FROM step JOIN run ON run.id = run_id WHERE step.ended_at IS NULL"

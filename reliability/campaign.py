@@ -35,6 +35,8 @@ SUITES = {
     "sim": ("sim", {"SEEDS": "{seed}00..{seed}99", "OPS": 5000}),
     "model": ("model-test", {"N": 20000}),
     "planted": ("planted-test", {}),
+    "race": ("race-test", {"N": 10000}),
+    "reviewers": ("review-test", {"RACES": 10000}),
     "network": ("test", {"SUITES": "tests/sandbox/test_network.py tests/api/test_http_request.py"
                                    " tests/api/test_git_remote.py"}),
     "webhooks": ("test", {"SUITES": "tests/api/test_webhooks.py"}),

@@ -38,7 +38,7 @@ struct api {
 };
 
 const struct route *const all_routes[] = { definition_routes, task_routes, force_routes, run_routes, step_routes, workspace_routes,
-                                           key_routes,  approval_routes, ops_routes, scheduler_routes,
+                                           key_routes,  approval_routes, review_routes, ops_routes, scheduler_routes,
                                            stream_routes, secret_routes, inspect_routes, inbox_routes, dashboard_routes, webhook_routes, audit_routes, profile_routes, input_routes, NULL };
 
 struct api *api_new(const struct api_options *options)

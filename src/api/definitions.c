@@ -298,6 +298,7 @@ enum err request_bind_definition(struct request *r, struct tx *tx, struct str na
                 spec->timeout_seconds = d->timeout_seconds;
         if (!spec->retry.p && d->retry.p)
                 spec->retry = str_dup(&r->scope.arena, d->retry);
+        spec->review_policy = d->review_policy;
         e = retry_parse(&r->scope, spec->retry, &retry);
         if (!e && !spec->max_attempts)
                 spec->max_attempts = retry.max_attempts;

@@ -530,19 +530,25 @@ static void content(struct json_out *j, const struct route *r)
         json_end_object(j);
 }
 
+static void answer(struct json_out *j, const struct route *r, const char *status)
+{
+        json_key(j, status);
+        json_begin_object(j);
+        member(j, "description", "done");
+        content(j, r);
+        json_end_object(j);
+}
+
 static void responses(struct json_out *j, const struct route *r)
 {
         bool tells = r->reply || r->text;
 
         json_key(j, "responses");
         json_begin_object(j);
-        if (tells) {
-                json_key(j, r->flags & ROUTE_CREATES ? "201" : "200");
-                json_begin_object(j);
-                member(j, "description", "done");
-                content(j, r);
-                json_end_object(j);
-        }
+        if (tells)
+                answer(j, r, r->flags & ROUTE_CREATES ? "201" : "200");
+        if (r->flags & ROUTE_OR_THERE)
+                answer(j, r, "200");
         if (!tells || (r->flags & ROUTE_OR_EMPTY))
                 member_raw(j, "204",
                            tells ? STR("{\"description\":\"there is nothing to tell\"}") :

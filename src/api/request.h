@@ -18,6 +18,7 @@ enum route_flag {
         ROUTE_OUTCOMES = 128, /* the reply has a row for each item: such a record, or its problem */
         ROUTE_HOLDER = 256,   /* X-Claim-Token says what the body's claim_token does */
         ROUTE_IF_MATCH = 512, /* needs If-Match */
+        ROUTE_OR_THERE = 1024, /* or 200: what it would create is there */
 };
 
 struct request;
@@ -227,7 +228,7 @@ void dashboards_free(struct dashboards *);
 struct dashboards *api_dashboards(struct api *);
 
 extern const struct route definition_routes[], step_routes[];
-extern const struct route task_routes[], force_routes[], run_routes[], workspace_routes[], key_routes[], approval_routes[], ops_routes[], stream_routes[],
+extern const struct route task_routes[], force_routes[], run_routes[], workspace_routes[], key_routes[], approval_routes[], review_routes[], ops_routes[], stream_routes[],
         secret_routes[], scheduler_routes[], inspect_routes[],
         inbox_routes[], dashboard_routes[], webhook_routes[], audit_routes[], profile_routes[], input_routes[];
 

@@ -17,7 +17,7 @@ struct task_body {
         struct str retry, required_capabilities, preferred_capabilities, metadata, definition_id;
         struct str input, owner, network_channel;
         bool auto_enqueue_on_ready, draft;
-        int approval_policy;
+        int approval_policy, review_policy;
         bool start;
         uint64_t given;
         struct fault fault; /* of an item of a batch */
@@ -45,8 +45,9 @@ static const struct field task_body_fields[] = {
         { "auto_enqueue_on_ready", FIELD_BOOL, FIELD_WIRE, AT(auto_enqueue_on_ready) },
         { "draft", FIELD_BOOL, FIELD_WIRE, AT(draft) },
         { "approval_policy", FIELD_ENUM, FIELD_WIRE, AT(approval_policy), &approval_policy_names },
+        { "review_policy", FIELD_ENUM, FIELD_WIRE, AT(review_policy), &review_policy_names },
 };
-enum { GIVEN_PRIORITY = 1 << 4 };
+enum { GIVEN_PRIORITY = 1 << 4, GIVEN_REVIEW_POLICY = 1 << 20 };
 static const struct record task_body = { "TaskCreate", task_body_fields, LENGTH(task_body_fields),
                                          sizeof(struct task_body),
                                          offsetof(struct task_body, given),
@@ -80,6 +81,7 @@ static const struct field patch_fields[] = {
         { "clear_owner", FIELD_BOOL, FIELD_WIRE, AT(clear_owner) },
         { "auto_enqueue_on_ready", FIELD_BOOL, FIELD_WIRE, AT(auto_enqueue_on_ready) },
         { "approval_policy", FIELD_ENUM, FIELD_WIRE, AT(approval_policy), &approval_policy_names },
+        { "review_policy", FIELD_ENUM, FIELD_WIRE, AT(review_policy), &review_policy_names },
         { "id", FIELD_STR, FIXED },
         { "identifier", FIELD_STR, FIXED },
         { "scope", FIELD_STR, FIXED },
@@ -199,6 +201,8 @@ static enum err create(struct request *r, struct tx *tx, const struct task_body 
 
         if (e)
                 return e;
+        if (body->given & GIVEN_REVIEW_POLICY) /* else the definition's, or none */
+                spec.review_policy = body->review_policy;
         return parent ? task_create_child(tx, &r->by, parent, &spec, task, run) :
                         task_create(tx, &r->by, &spec, task, run);
 }
@@ -299,6 +303,7 @@ static enum err list_tasks(struct request *r, struct tx *tx)
         struct task_filter f = q->filter;
         struct list items = { 0 };
         struct task *task;
+        int64_t next = 0;
         enum err e;
 
         if (f.owner_ref.p && !f.owner_kind.p)
@@ -306,12 +311,15 @@ static enum err list_tasks(struct request *r, struct tx *tx)
                                   "owner_ref needs owner_kind");
         f.before = q->page.before;
         f.limit = limit + 1;
-        e = task_list(tx, &r->by, &f, &items);
+        e = task_list(tx, &r->by, &f, &items, &next);
         task = items.items;
         for (size_t i = 0; !e && i < items.n; i++)
                 task[i].input = request_listed(r, task[i].input);
-        return e ? e :
-                   request_reply_list(r, &task_record, items, limit, offsetof(struct task, id));
+        if (!e)
+                e = request_reply_list(r, &task_record, items, limit, offsetof(struct task, id));
+        if (next)
+                r->next_cursor = next;
+        return e;
 }
 
 static enum err get_task(struct request *r, struct tx *tx)

@@ -62,6 +62,7 @@ static const struct cli_option task_run_options[] = {
         { "owner", "KIND:REF", "who owns it: human, pool, agent_session, …", 0 },        \
         { "channel", "NAME", "network channel of its runs", 0 },                         \
         { "approval", "POLICY", "none, or manual: a person approves it before it runs", 0 }, \
+        { "review", "POLICY", "none, on_success, on_failure or always: runs that ended so are judged", 0 }, \
         { "auto-enqueue", NULL, "a run as soon as what it waits for is done", 0 }
 static const struct cli_option task_create_options[] = {
         TASK_OPTIONS,
@@ -144,6 +145,41 @@ static const struct cli_option approvals_list_options[] = {
 };
 static const struct cli_option comment_options[] = {
         { "comment", "TEXT", "kept with the decision", 0 }, { 0 }
+};
+static const struct cli_option reviews_list_options[] = {
+        { "status", "S", "requested, in_review, recorded or canceled", 0 },
+        { "run", "ID", "only those of a run", 0 },
+        { "task", "ID", "only those of a task", 0 },
+        { "session", "ID", "only those given to a session", 0 },
+        PAGE_OPTIONS,
+        { 0 }
+};
+static const struct cli_option reviews_request_options[] = {
+        { "policy", "P", "on_success, on_failure or always (always): how the run must have ended", 0 },
+        { "round", "N", "which round (the run's own)", 0 },
+        { "attempt", "N", "which attempt to judge it in this round (1)", 0 },
+        { "reason", "TEXT", "why; shown to the reviewer", 0 },
+        { "deadline", "SECONDS", "how long it may take", 0 },
+        { 0 }
+};
+static const struct cli_option reviews_bind_options[] = {
+        { "session", "ID", "whose it is to be (the caller's own)", 0 }, { 0 }
+};
+#define VERDICT_OPTIONS                                                            \
+        { "reason", "TEXT", "why", 0 },                                            \
+        { "confidence", "SHARE", "how sure, 0 to 1 (1)", 0 },                      \
+        { "delivery", "ID", "of this verdict: the same one again changes nothing", 0 }, \
+        { "text", "TEXT", "the whole review", 0 }
+static const struct cli_option reviews_approve_options[] = { VERDICT_OPTIONS, { 0 } };
+#define REJECTION_OPTIONS                                                          \
+        VERDICT_OPTIONS,                                                           \
+        { "missing", "TEXT", "what is missing; may be repeated", 0 },              \
+        { "guidance", "TEXT", "what the next run should do", 0 }
+static const struct cli_option reviews_reject_options[] = { REJECTION_OPTIONS, { 0 } };
+static const struct cli_option reviews_submit_options[] = {
+        { "outcome", "O", "approved, rejected, blocked, error, timeout or invalid_output", 0 },
+        REJECTION_OPTIONS,
+        { 0 }
 };
 static const struct cli_option key_create_options[] = {
         { "name", "NAME", "what it is for", 0 },
@@ -368,6 +404,18 @@ static const struct command commands[] = {
         { "approvals approve", "ID", "let a run go on", comment_options, command_approvals_approve,
           1, 1, NULL },
         { "approvals deny", "ID", "refuse", comment_options, command_approvals_deny, 1, 1, NULL },
+        { "reviews list", "", "list reviews", reviews_list_options, command_reviews_list, 0, 0, NULL },
+        { "reviews get", "ID", "show a review", NULL, command_reviews_get, 1, 1, NULL },
+        { "reviews request", "RUN", "ask for a review of a run that has ended", reviews_request_options,
+          command_reviews_request, 1, 1, NULL },
+        { "reviews bind", "ID", "take a review, or give it to a session", reviews_bind_options,
+          command_reviews_bind, 1, 1, NULL },
+        { "reviews approve", "ID --reason TEXT", "the work is good", reviews_approve_options,
+          command_reviews_approve, 1, 1, NULL },
+        { "reviews reject", "ID --reason TEXT --missing TEXT", "something is missing: a run follows that adds it",
+          reviews_reject_options, command_reviews_reject, 1, 1, NULL },
+        { "reviews submit", "ID --outcome O --reason TEXT", "any other verdict", reviews_submit_options,
+          command_reviews_submit, 1, 1, NULL },
         { "key create", "--name NAME --scopes A,B", "create a key; it is shown once",
           key_create_options, command_key_create, 0, 0, NULL },
         { "key list", "", "list keys", page_options, command_key_list, 0, 0, NULL },

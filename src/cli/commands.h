@@ -67,6 +67,14 @@ enum err command_approvals_list(struct cli *);
 enum err command_approvals_approve(struct cli *);
 enum err command_approvals_deny(struct cli *);
 
+enum err command_reviews_list(struct cli *);
+enum err command_reviews_get(struct cli *);
+enum err command_reviews_request(struct cli *);
+enum err command_reviews_bind(struct cli *);
+enum err command_reviews_approve(struct cli *);
+enum err command_reviews_reject(struct cli *);
+enum err command_reviews_submit(struct cli *);
+
 enum err command_key_create(struct cli *);
 enum err command_key_list(struct cli *);
 enum err command_key_revoke(struct cli *);

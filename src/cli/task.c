@@ -66,6 +66,7 @@ static enum err body_task(struct cli *cli, struct body *body)
         body_text(body, "priority", cli_option(cli, "priority"));
         body_text(body, "network_channel", cli_option(cli, "channel"));
         body_text(body, "approval_policy", cli_option(cli, "approval"));
+        body_text(body, "review_policy", cli_option(cli, "review"));
         body_words(body, "required_capabilities", cli_option(cli, "capabilities"));
         body_words(body, "preferred_capabilities", cli_option(cli, "preferred"));
         body_flag(cli, body, "auto_enqueue_on_ready", "auto-enqueue");

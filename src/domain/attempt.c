@@ -3,6 +3,7 @@
 #include "domain/approval.h"
 #include "domain/channel.h"
 #include "domain/retry.h"
+#include "domain/review.h"
 #include "domain/sql.h"
 
 enum err attempt_open(struct tx *tx, int64_t task, struct run *run)
@@ -32,6 +33,8 @@ static enum err attempt_add(struct tx *tx, struct task *task, struct run_spec *s
 {
         enum err e = run_after(tx, task->last_run_id, spec);
 
+        if (!e && task->review_id)
+                e = review_leave(tx, task);
         if (!e)
                 e = run_create(tx, task, spec, events, run);
         if (e)
@@ -47,6 +50,17 @@ static enum err attempt_add(struct tx *tx, struct task *task, struct run_spec *s
         task->attempts = spec->attempt;
         task->last_run_id = run->id;
         return task_project_run(tx, task, RUN_QUEUED, events);
+}
+
+enum err attempt_continue(struct tx *tx, struct task *task, const struct run *run,
+                          struct str review, struct events *events, struct run *next)
+{
+        struct run_spec spec = attempt_spec(task, task->attempts + 1, run->input);
+
+        spec.previous_run_id = run->id;
+        spec.network_channel = run->network_channel;
+        spec.review = review;
+        return attempt_add(tx, task, &spec, 0, events, next);
 }
 
 /* The next attempt of a task without an open run, as it is; key: of the request that asked for it. */
@@ -77,6 +91,7 @@ enum err attempt_again(struct tx *tx, struct task *task, const struct run *run,
                 .input = run->input,
                 .metadata = run->metadata,
                 .network_channel = run->network_channel,
+                .review = run->review,
         };
         enum err e;
 
@@ -314,6 +329,7 @@ static enum err retry(struct tx *tx, const struct principal *by, struct task *ta
         spec.previous_run_id = previous->id;
         spec.network_channel = previous->network_channel;
         spec.metadata = metadata;
+        spec.review = previous->review;
         return new_attempt(tx, by, task, &spec, EVENT_RUN_OPERATOR_RETRY, run);
 }
 

@@ -40,6 +40,11 @@ enum err task_follow(struct tx *, struct task *, struct events *) NODISCARD;
 /* After a root run ended: the retry policy's next attempt, if there is one. */
 enum err attempt_again(struct tx *, struct task *, const struct run *, struct events *) NODISCARD;
 
+/* After a reviewer rejected what the task's newest run, `run`, has done: one more, which is told what is
+ * missing by its member `review`. */
+enum err attempt_continue(struct tx *, struct task *, const struct run *run, struct str review,
+                          struct events *, struct run *next) NODISCARD;
+
 /* The root run of an attempt, to be created; without an input the task's own. */
 struct run_spec attempt_spec(const struct task *, int64_t attempt, struct str input);
 /* The task's open root run; its status is RUN_NONE where there is none. */

@@ -9,7 +9,7 @@
 
 enum { STATE_MAX = 16 << 20, ENTRY_MAX = 1 << 20 };
 
-static const char *const action_names[] = { [0] = "", [28 ... 44] = "",
+static const char *const action_names[] = { [0] = "", [28 ... 39] = "", [42 ... 44] = "",
 #define AUDIT(code, number, name) [number] = name,
 #include "domain/audit.def"
 #undef AUDIT

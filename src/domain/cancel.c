@@ -2,9 +2,11 @@
 
 #include "core/failpoint.h"
 #include "domain/approval.h"
+#include "domain/cascade.h"
 #include "domain/claim.h"
 #include "domain/dependency.h"
 #include "domain/domain.h"
+#include "domain/review.h"
 #include "domain/input.h"
 #include "domain/sql.h"
 
@@ -125,24 +127,21 @@ static enum err end_runs(struct tx *tx, const struct task *task, struct str deta
         return e;
 }
 
-/* What the caller of a cascade said, and where it began. */
-struct cascade {
-        const char *reason;
-        int64_t from;
-        struct str detail, metadata;
-};
-
-static enum err cancel_task(struct tx *tx, struct task *task, const struct cascade *c,
-                            struct events *events)
+enum err cancel_task(struct tx *tx, struct task *task, const struct cascade *c, struct events *events)
 {
-        bool root = task->id == c->from;
+        bool first = task->id == c->task_id;
         int before = task->status;
-        struct told told = { .reason = str_from(root ? c->reason : "parent_cascade"),
+        struct told told = { .reason = str_from(!first    ? "parent_cascade" :
+                                                c->direct ? "direct" :
+                                                            "dependency_failed"),
                              .detail = c->detail,
                              .metadata = c->metadata,
-                             .from_task = root ? 0 : c->from,
+                             .from_task = first ? 0 : c->task_id,
                              .status = str_from(task_status_names.text[TASK_CANCELED]) };
-        enum err e = end_runs(tx, task, c->detail, events, &told.run_ids);
+        enum err e = ERR_OK;
+
+        if (task->last_run_id)
+                e = end_runs(tx, task, c->detail, events, &told.run_ids);
 
         events_add(tx, events, EVENT_TASK_CANCELED, task->id, 0,
                    payload_of(tx, &told_record, &told));
@@ -150,6 +149,8 @@ static enum err cancel_task(struct tx *tx, struct task *task, const struct casca
                 e = approval_close_task(tx, task->id);
         if (!e)
                 e = inputs_cancel(tx, task->id);
+        if (!e && task->review_id)
+                e = review_leave(tx, task);
         task->status = TASK_CANCELED;
         task->closed_at = task->updated_at = tx_now(tx);
         if (!e)
@@ -159,34 +160,13 @@ static enum err cancel_task(struct tx *tx, struct task *task, const struct casca
         return !e && task->dependent_count ? dependents_follow(tx, task, before, events) : e;
 }
 
-static enum err cancel_below(struct tx *tx, struct task *task, const struct cascade *c,
-                             struct events *events)
-{
-        struct list children;
-        struct task *child;
-        /* What has ended is left as it is, what lives below it is not. */
-        enum err e = task->status < TASK_COMPLETED || task->id == c->from ?
-                             cancel_task(tx, task, c, events) :
-                             ERR_OK;
-
-        if (e || !task->child_count)
-                return e;
-        e = tx_all(tx, SQL_TASK_CHILDREN, &children, INT(task->id), INT(-1));
-        child = children.items;
-        for (size_t i = 0; !e && i < children.n; i++) {
-                /* the end of a sibling may have canceled it meanwhile */
-                e = tx_one(tx, SQL_TASK_GET, &child[i], INT(child[i].id));
-                if (!e)
-                        e = cancel_below(tx, &child[i], c, events);
-        }
-        return e;
-}
-
 enum err cancel_tree(struct tx *tx, const struct principal *by, struct task *task,
                      struct str detail, struct str metadata)
 {
-        const struct cascade c = { "direct", task->id, detail, metadata };
-        struct events events = { .by = by, .tree = task->tree_id };
+        const struct cascade c = { .task_id = task->id,
+                                   .direct = true,
+                                   .detail = detail,
+                                   .metadata = metadata };
         struct run open;
         enum err e = tx_one(tx, SQL_RUN_OPEN_ROOT, &open, INT(task->id));
         bool busy = e == ERR_OK;
@@ -198,22 +178,8 @@ enum err cancel_tree(struct tx *tx, const struct principal *by, struct task *tas
         if ((task->status == TASK_COMPLETED || task->status == TASK_FAILED) && !busy)
                 return fail(tx_scope(tx), ERR_INVALID_TRANSITION, "the task is %s",
                             task_status_names.text[task->status]);
-        e = cancel_below(tx, task, &c, &events);
-        return e ? e : events_append(tx, &events);
-}
-
-enum err cancel_dependent(struct tx *tx, const struct principal *by, struct task *task,
-                          int64_t prerequisite)
-{
-        struct events events = { .by = by, .tree = task->tree_id };
-        struct cascade c = { .reason = "dependency_failed", .from = task->id };
-        char id[ID_TEXT_SIZE];
-        enum err e;
-
-        id_print("task", prerequisite, id);
-        c.detail = arena_printf(&tx_scope(tx)->arena, "%s did not complete", id);
-        e = cancel_below(tx, task, &c, &events);
-        return e ? e : events_append(tx, &events);
+        e = cascade_run(tx, by, c);
+        return e ? e : tx_one(tx, SQL_TASK_GET, task, INT(task->id));
 }
 
 enum err run_break_off(struct tx *tx, struct run *run, const struct run_change *change,

@@ -7,8 +7,10 @@
 #include "domain/attempt.h"
 #include "domain/attention.h"
 #include "domain/channel.h"
+#include "domain/cascade.h"
 #include "domain/domain.h"
 #include "domain/join.h"
+#include "domain/review.h"
 #include "domain/session.h"
 #include "domain/sql.h"
 #include "json/json_in.h"
@@ -169,6 +171,8 @@ static enum err check_claim(struct tx *tx, const struct claim_request *request, 
         const struct domain *domain = tx_context(tx);
         const struct lane *lane = lane_get(domain->lanes, run->lane);
         struct str refusal;
+        bool canceled;
+        enum err e;
 
         if (run->status != RUN_QUEUED)
                 return fail(scope, run_is_leased(run->status) ? ERR_LEASE_HELD : ERR_INVALID_TRANSITION,
@@ -179,6 +183,8 @@ static enum err check_claim(struct tx *tx, const struct claim_request *request, 
         if (domain->now.paused)
                 return fail(scope, ERR_INVALID_TRANSITION,
                             "the scheduler is paused: no run is handed out until it is resumed");
+        if ((e = cascade_reaches(tx, run->task_id, &canceled)) || canceled)
+                return e ? e : fail(scope, ERR_INVALID_TRANSITION, "the run is canceled");
         refusal = lane ? lane_refusal(&scope->arena, lane, &request->criteria) : STR("of a lane that is not known");
         return refusal.p ? fail(scope, ERR_PERMISSION_DENIED,
                                 "this run is not for this claimer, but for one " STR_FMT, STR_ARG(refusal)) :
@@ -208,13 +214,35 @@ static enum err claim_this(struct tx *tx, const struct principal *by,
         return e ? e : take(tx, by, request, run, out);
 }
 
+/* Grants what was found.  A run that a cascade is going to cancel ends here instead: *met counts them. */
+static enum err grant_found(struct tx *tx, const struct principal *by, const struct claim_request *request,
+                            const struct candidates *found, struct list *out, int *met)
+{
+        struct scope *scope = tx_scope(tx);
+        size_t n = found->n > (size_t)request->max ? (size_t)request->max : found->n;
+        struct claim *claims = arena_array(&scope->arena, struct claim, n);
+        enum err e = ERR_OK;
+
+        *out = (struct list){ claims, 0 };
+        for (size_t i = 0; !e && i < n; i++) {
+                struct run *run = arena_new(&scope->arena, struct run);
+                bool canceled = false;
+
+                e = run_load(tx, found->items[i].run, run);
+                if (!e)
+                        e = cascade_overtake(tx, run->task_id, &canceled);
+                *met += canceled;
+                if (!e && !canceled)
+                        e = grant(tx, by, request, run, &claims[out->n++]);
+        }
+        return e;
+}
+
 enum err claim_next(struct tx *tx, const struct principal *by, const struct claim_request *request,
                     struct list *out)
 {
-        struct scope *scope = tx_scope(tx);
         const struct domain *domain = tx_context(tx);
-        struct candidates found = { 0 };
-        struct claim *claims;
+        int met = 0, before;
         enum err e;
 
         if (request->run)
@@ -222,24 +250,17 @@ enum err claim_next(struct tx *tx, const struct principal *by, const struct clai
         e = session_is_free(tx, by->workspace, request->criteria.session_id);
         if (!e && domain->now.paused)
                 return ERR_EMPTY;
-        if (!e)
-                e = find_candidates(tx, request, &found);
-        if (e)
-                return e;
-        if (found.n > (size_t)request->max)
-                found.n = (size_t)request->max;
-        if (!found.n)
-                return ERR_EMPTY;
-        claims = arena_array(&scope->arena, struct claim, found.n);
-        for (size_t i = 0; !e && i < found.n; i++) {
-                struct run *run = arena_new(&scope->arena, struct run);
+        *out = (struct list){ 0 };
+        do {
+                struct candidates found = { 0 };
 
-                e = run_load(tx, found.items[i].run, run);
+                before = met;
                 if (!e)
-                        e = grant(tx, by, request, run, &claims[i]);
-        }
-        *out = (struct list){ claims, found.n };
-        return e;
+                        e = find_candidates(tx, request, &found);
+                if (!e && found.n)
+                        e = grant_found(tx, by, request, &found, out, &met);
+        } while (!e && !out->n && met > before && met < CASCADE_TASKS);
+        return e || out->n ? e : ERR_EMPTY;
 }
 
 /* Its holder, who showed the token, says which session works on it: the lease stays as it is. */
@@ -490,5 +511,7 @@ enum err run_ended(struct tx *tx, struct run *run, struct events *events)
                 if (e || task.last_run_id != run->id)
                         return e;
         }
+        if (task.review_policy && (e = review_of_ended(tx, &task, run, events)))
+                return e;
         return task_project_run(tx, &task, RUN_NONE, events);
 }

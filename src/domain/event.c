@@ -8,7 +8,7 @@
 
 static const char *const type_names[] = {
         [0] = "",          [38] = "", [39] = "",
-        [45 ... 59] = "",  [64 ... 99] = "", [103 ... 104] = "",
+        [45 ... 59] = "",  [64 ... 89] = "", [93 ... 99] = "", [103 ... 104] = "",
 #define EVENT(code, number, name) [number] = name,
 #include "domain/event.def"
 #undef EVENT

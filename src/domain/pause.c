@@ -64,7 +64,7 @@ enum err task_pause(struct tx *tx, const struct principal *by, int64_t id, struc
 
         if (!e && !str_trim(reason).n)
                 e = fail_field(tx_scope(tx), "reason", ERR_REASON_REQUIRED, "say why it is paused");
-        if (!e && task->status >= TASK_COMPLETED)
+        if (!e && task_is_closed(task->status))
                 e = fail_diagnosed(tx_scope(tx), "task_run_already_terminal", ERR_INVALID_TRANSITION,
                                    "the task is %s", task_status_names.text[task->status]);
         if (e || task->paused)

@@ -45,7 +45,8 @@ static enum err erase(struct tx *tx, struct expiry *x, enum sql statement, int64
 static enum err erase_run(struct tx *tx, struct expiry *x, int64_t run)
 {
         static const enum sql rows[] = { SQL_RETENTION_RUN_STEPS, SQL_RETENTION_RUN_JOINS,
-                                         SQL_RETENTION_RUN_APPROVALS, SQL_RETENTION_RUN };
+                                         SQL_RETENTION_RUN_APPROVALS, SQL_RETENTION_RUN_REVIEWS,
+                                         SQL_RETENTION_RUN };
         enum err e = ERR_OK;
 
         for (size_t i = 0; !e && i < LENGTH(rows); i++) {

@@ -7,6 +7,7 @@
 #include "core/failpoint.h"
 #include "domain/attention.h"
 #include "domain/claimer.h"
+#include "domain/cascade.h"
 #include "domain/domain.h"
 #include "domain/sql.h"
 
@@ -394,6 +395,7 @@ enum err run_create(struct tx *tx, struct task *task, const struct run_spec *spe
                 .hold = holds_of(task, spec),
                 .queued_at = tx_now(tx),
                 .wake_at = spec->wake_at > spec->clean_at ? spec->wake_at : spec->clean_at,
+                .review = spec->review,
                 .input = spec->input,
                 .metadata = spec->metadata,
         };
@@ -486,6 +488,7 @@ enum err run_list(struct tx *tx, const struct principal *by, const struct run_fi
         enum sql statement = f->of_definition ? SQL_RUN_LIST_DEFINITION :
                              f->task_id       ? SQL_RUN_LIST_TASK :
                              f->parent_run_id ? SQL_RUN_LIST_PARENT :
+                             f->session_id.p  ? SQL_RUN_LIST_SESSION :
                              open             ? SQL_RUN_LIST_OPEN :
                                                 SQL_RUN_LIST;
         int64_t below = f->before ? f->before : INT64_MAX;
@@ -501,6 +504,8 @@ enum err run_list(struct tx *tx, const struct principal *by, const struct run_fi
 static enum err fence_error(struct tx *tx, const struct run *run, const struct fence *fence)
 {
         struct scope *scope = tx_scope(tx);
+        bool canceled;
+        enum err e;
 
         if (!run_has_token(run, fence))
                 return fail(scope, ERR_STALE_TOKEN,
@@ -514,7 +519,8 @@ static enum err fence_error(struct tx *tx, const struct run *run, const struct f
                             run_status_names.text[run->status]);
         if (run->lease_until <= lease_now(tx_context(tx)))
                 return fail(scope, ERR_LEASE_EXPIRED, "the lease has expired; claim the run again");
-        return ERR_OK;
+        e = cascade_reaches(tx, run->task_id, &canceled);
+        return e || !canceled ? e : fail(scope, ERR_INVALID_TRANSITION, "the run is canceled");
 }
 
 enum err run_check_fence(struct tx *tx, const struct run *run, const struct fence *fence)

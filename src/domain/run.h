@@ -87,6 +87,7 @@ struct run_spec {
         int64_t parent_step_index, branch_index;
         struct str branch_name, path, locals;
         int64_t definition_id, definition_version;
+        struct str review; /* what follows from a rejection: run.review */
         struct str input, metadata, network_channel; /* the channel: absent = the task's */
         struct str idempotency_key; /* of the request that asked for the run */
         int64_t wake_at; /* held by backoff until then; 0 = at once */

@@ -2,6 +2,7 @@
 
 #include "domain/approval.h"
 #include "domain/audit.h"
+#include "domain/cascade.h"
 #include "domain/definition.h"
 #include "domain/delivery.h"
 #include "domain/dependency.h"
@@ -13,7 +14,9 @@
 #include "domain/lane_record.h"
 #include "domain/log_line.h"
 #include "domain/profile_record.h"
+#include "domain/review.h"
 #include "domain/scheduler.h"
+#include "domain/search.h"
 #include "domain/secret.h"
 #include "domain/step.h"
 #include "domain/summary.h"

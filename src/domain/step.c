@@ -342,9 +342,10 @@ static enum err leave(struct tx *tx, const struct advance *a, struct run *run, s
 static bool goes_on(struct tx *tx, const struct advance *a, struct run *run, struct events *events,
                     enum err *e)
 {
+        const struct domain *domain = tx_context(tx);
         int64_t changed = 0;
 
-        if (a->move != ADVANCE_GO_ON || a->cancel_children || !a->known || a->known->status != RUN_RUNNING)
+        if (domain->now.cascading || a->move != ADVANCE_GO_ON || a->cancel_children || !a->known || a->known->status != RUN_RUNNING)
                 return false;
         *run = *a->known;
         events->tree = run->tree_id;

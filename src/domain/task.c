@@ -1,5 +1,7 @@
 #include "domain/task.h"
 
+#include <string.h>
+
 #include "domain/approval.h"
 #include "domain/attempt.h"
 #include "domain/cancel.h"
@@ -14,7 +16,8 @@
 #include "domain/workspace.h"
 
 static const char *const statuses[] = { "draft",       "pending",   "blocked", "ready",
-                                        "in_progress", "completed", "failed",  "canceled", NULL };
+                                        "in_progress", "completed", "failed",  "canceled",
+                                        "in_review",   NULL };
 static const struct alias status_aliases[] = { { "cancelled", TASK_CANCELED },
                                                { "done", TASK_COMPLETED },
                                                { "error", TASK_FAILED },
@@ -59,9 +62,9 @@ static const struct field task_fields[] = {
         { "approval_policy", FIELD_ENUM, BOTH, AT(approval_policy), &approval_policy_names },
         { "approval_state", FIELD_ENUM, BOTH, AT(approval_state), &approval_state_names },
         { "review_policy", FIELD_ENUM, BOTH, AT(review_policy), &review_policy_names },
-        { "review_round", FIELD_INT, FIELD_COLUMN, AT(review_round) },
-        { "last_review_id", FIELD_ID, FIELD_COLUMN, AT(last_review_id), "review" },
-        { "review_circuit_at", FIELD_TIME, FIELD_COLUMN, AT(review_circuit_at) },
+        { "review_round", FIELD_INT, BOTH, AT(review_round) },
+        { "review_id", FIELD_ID, BOTH, AT(review_id), "review" },
+        { "review_circuit_at", FIELD_TIME, BOTH, AT(review_circuit_at) },
         { "owner", FIELD_ACTOR, BOTH, AT(owner) },
         { "network_channel", FIELD_NAME, BOTH, AT(network_channel) },
         { "definition_id", FIELD_ID, BOTH, AT(definition_id), "def" },
@@ -137,16 +140,13 @@ enum task_status task_derive(const struct task *task, int open_run)
                 return idle;
         if (open_run != RUN_NONE && !run_is_terminal(open_run))
                 return TASK_IN_PROGRESS;
+        if (task->review_id)
+                return task->review_circuit_at ? TASK_BLOCKED : TASK_IN_REVIEW;
         if (task->last_run_status == RUN_COMPLETED)
                 return TASK_COMPLETED;
         if (task->last_run_status == RUN_FAILED || task->last_run_status == RUN_TIMED_OUT)
                 return task->attempts >= task->max_attempts ? TASK_FAILED : idle;
         return idle;
-}
-
-static bool is_closed(int status)
-{
-        return status >= TASK_COMPLETED;
 }
 
 int64_t task_holds(const struct task *task, bool root_run)
@@ -164,7 +164,7 @@ enum err task_project(struct tx *tx, struct task *task, int open_run, struct eve
                 return ERR_OK;
         task->status = to;
         task->updated_at = tx_now(tx);
-        task->closed_at = is_closed(to) ? tx_now(tx) : 0;
+        task->closed_at = task_is_closed(to) ? tx_now(tx) : 0;
         events_add(tx, events, EVENT_TASK_STATUS_CHANGED, task->id, 0,
                   payload_change(tx, statuses[from], statuses[to]));
         e = tx_exec(tx, SQL_TASK_PROJECT, INT(task->id), INT(to), OPT(task->last_run_id),
@@ -270,6 +270,7 @@ static struct task task_new(struct tx *tx, const struct principal *by,
                 .approval_policy = spec->approval_policy,
                 .approval_state = spec->approval_policy ? APPROVAL_PENDING :
                                                           APPROVAL_NOT_REQUIRED,
+                .review_policy = spec->review_policy,
                 .max_attempts = spec->max_attempts ? spec->max_attempts : RETRY_ATTEMPTS,
                 .retry = spec->retry,
                 .timeout_seconds = spec->timeout_seconds,
@@ -339,6 +340,8 @@ enum err task_create(struct tx *tx, const struct principal *by, const struct tas
                 e = tx_insert(tx, SQL_TASK_ADD, &task);
         if (!e)
                 e = events_append(tx, &events);
+        if (!e)
+                e = search_follow(tx, NULL, &task);
         if (!e && task.approval_policy)
                 e = approval_open_task(tx, &task);
         if (!e && parent)
@@ -453,6 +456,12 @@ enum err task_tree(struct tx *tx, const struct principal *by, int64_t id, int64_
         return e;
 }
 
+enum {
+        SORTED_MAX = 2000,     /* tasks that a page may sort, */
+        CANDIDATES_MAX = 2000, /* candidates of the index of texts that it may look at, */
+        LOOKED_AT_MAX = 10000, /* and tasks, where that index does not help */
+};
+
 /* Owners are stored as kind:ref; all of a kind lie between `kind:` and `kind;`. */
 struct owner_range {
         struct str from, to; /* both included; absent = any */
@@ -471,31 +480,154 @@ static struct owner_range owner_range(struct arena *arena, const struct task_fil
         return (struct owner_range){ one, arena_printf(arena, STR_FMT ";", STR_ARG(f->owner_kind)) };
 }
 
-enum err task_list(struct tx *tx, const struct principal *by, const struct task_filter *f,
-                   struct list *out)
+/* The index that a page is read by, what fits fewest tasks first.  few_owners: of all of that kind. */
+static enum sql list_statement(const struct task_filter *f, bool few_owners)
 {
-        enum sql statement = f->parent_task_id     ? SQL_TASK_LIST_PARENT :
-                             f->approval_state > 0 ? SQL_TASK_LIST_APPROVAL :
-                             f->definition_id      ? SQL_TASK_LIST_DEFINITION :
-                             f->status >= 0        ? SQL_TASK_LIST_STATUS :
-                             f->priority >= 0      ? SQL_TASK_LIST_PRIORITY :
-                                                     SQL_TASK_LIST;
-        struct owner_range owner = owner_range(&tx_scope(tx)->arena, f);
+        return f->parent_task_id           ? SQL_TASK_LIST_PARENT :
+               f->approval_state > 0       ? SQL_TASK_LIST_APPROVAL :
+               f->definition_id            ? SQL_TASK_LIST_DEFINITION :
+               f->source_conversation_id.p ? SQL_TASK_LIST_CONVERSATION :
+               f->owner_ref.p              ? SQL_TASK_LIST_OWNER :
+               f->network_channel.p        ? SQL_TASK_LIST_CHANNEL :
+               few_owners                  ? SQL_TASK_LIST_OWNERS :
+               f->status >= 0              ? SQL_TASK_LIST_STATUS :
+               f->priority >= 0            ? SQL_TASK_LIST_PRIORITY :
+                                             SQL_TASK_LIST;
+}
+
+/* Few tasks have an owner of that kind.  Where they are many, a page of them is soon found. */
+static enum err owned_by_few(struct tx *tx, struct str workspace, const struct owner_range *owner,
+                             bool *few)
+{
+        int64_t n = 0;
+        enum err e = owner->from.p ? tx_number(tx, SQL_TASK_OWNED, &n, NAME(workspace), TEXT(owner->from),
+                                               TEXT(owner->to), INT(SORTED_MAX)) :
+                                     ERR_OK;
+
+        *few = owner->from.p && n < SORTED_MAX;
+        return e;
+}
+
+/* A page on its way. */
+struct page {
+        enum sql statement;
+        struct arg args[16];
+        struct list items;
+        size_t limit;
+        int64_t passed; /* what came before was looked at, and it is enough for one page; 0 = not yet */
+};
+enum { ARG_BELOW = 1, ARG_PATTERN = 6, ARG_LIMIT = 9, ARG_ABOVE = 15 };
+
+static bool is_over(const struct page *page)
+{
+        return page->items.n == page->limit || page->passed;
+}
+
+/* Adds what there is between two ids. */
+static enum err add_between(struct tx *tx, struct page *page, enum sql statement, int64_t above, int64_t below)
+{
+        struct list more;
+        enum err e;
+
+        page->args[ARG_ABOVE] = INT(above);
+        page->args[ARG_BELOW] = INT(below);
+        page->args[ARG_LIMIT] = INT(page->limit - page->items.n);
+        e = tx_rows(tx, statement, &more, page->args, LENGTH(page->args));
+        if (e || !more.n)
+                return e;
+        memcpy((struct task *)page->items.items + page->items.n, more.items, more.n * sizeof(struct task));
+        page->items.n += more.n;
+        return ERR_OK;
+}
+
+/* The same for a text that few of them may have: of a whole workspace a page looks at so many tasks. */
+static enum err look_between(struct tx *tx, struct page *page, int64_t above, int64_t below)
+{
+        const struct arg args[] = { page->args[0], INT(above), INT(below), INT(LOOKED_AT_MAX - 1) };
+        int64_t last = 0;
+        enum err e = page->statement == SQL_TASK_LIST ?
+                             tx_numbers(tx, SQL_TASK_PASSED, &last, 1, args, LENGTH(args)) :
+                             ERR_EMPTY;
+
+        if (e && e != ERR_EMPTY)
+                return e;
+        e = add_between(tx, page, page->statement, last ? last - 1 : above, below);
+        page->passed = last;
+        return e;
+}
+
+/* Candidates of the index one by one, down to *below; *all unless there are too many. */
+static enum err look_at_candidates(struct tx *tx, struct page *page, struct str words, int64_t *below, bool *all)
+{
+        size_t n = SEARCH_CANDIDATES;
+        enum err e = ERR_OK;
+
+        for (int looked = 0; !e && n == SEARCH_CANDIDATES && !is_over(page) && looked < CANDIDATES_MAX;
+             looked += SEARCH_CANDIDATES) {
+                int64_t *ids;
+
+                e = search_candidates(tx, words, *below, &ids, &n);
+                for (size_t i = 0; !e && i < n && !is_over(page); i++) {
+                        *below = ids[i];
+                        e = add_between(tx, page, SQL_TASK_LIST_ONE, ids[i] - 1, ids[i] + 1);
+                }
+        }
+        *all = n < SEARCH_CANDIDATES;
+        return e;
+}
+
+/* The newest tasks, which the index does not know yet; its candidates; and where these are too many for one page,
+ * which then is soon full, the rest as it is. */
+static enum err look_for(struct tx *tx, struct page *page, struct str q, int64_t below)
+{
+        struct str words = STR_NONE;
+        int64_t upto = 0;
+        bool all = false;
+        enum err e = search_upto(tx, &upto);
+
+        if (!e)
+                e = look_between(tx, page, upto, below);
+        if (below > upto)
+                below = upto + 1;
+        if (!e && !is_over(page))
+                e = search_words(tx, q, below, &words);
+        if (!e && words.p)
+                e = look_at_candidates(tx, page, words, &below, &all);
+        return e || all || is_over(page) ? e : look_between(tx, page, 0, below);
+}
+
+enum err task_list(struct tx *tx, const struct principal *by, const struct task_filter *f,
+                   struct list *out, int64_t *next)
+{
+        struct arena *arena = &tx_scope(tx)->arena;
+        struct owner_range owner = owner_range(arena, f);
         struct str workspace = f->scope == TASK_GLOBAL ? STR(SYSTEM_WORKSPACE) : by->workspace;
-        struct task *task;
+        int64_t below = f->before ? f->before : INT64_MAX;
+        struct page page = {
+                .args = { NAME(workspace), NONE(), INT(f->status), INT(f->priority),
+                          INT(f->parent_task_id), INT(f->definition_id), NONE(),
+                          TEXT(f->source_conversation_id), INT(f->include_drafts), NONE(),
+                          NAME(f->network_channel), TEXT(owner.from), TEXT(owner.to),
+                          INT(f->approval_state), NAME(f->owner_ref.p ? owner.from : STR_NONE) },
+                .items = { arena_array(arena, struct task, (size_t)f->limit), 0 },
+                .limit = (size_t)f->limit,
+        };
+        bool few;
         enum err e;
 
         if (f->q.n > SEARCH_MAX)
                 return fail_limit(tx_scope(tx), "q", ERR_VALIDATION, SEARCH_MAX, (int64_t)f->q.n,
                                   "bytes of a text to search for");
-        e = tx_all(tx, statement, out, NAME(workspace), INT(f->before ? f->before : INT64_MAX),
-                   INT(f->status), INT(f->priority), INT(f->parent_task_id), INT(f->definition_id),
-                   TEXT(search_pattern(&tx_scope(tx)->arena, f->q)), TEXT(f->source_conversation_id),
-                   INT(f->include_drafts), INT(f->limit), NAME(f->network_channel),
-                   TEXT(owner.from), TEXT(owner.to), INT(f->approval_state));
-        task = out->items;
+        page.args[ARG_PATTERN] = TEXT(search_pattern(arena, f->q));
+        e = owned_by_few(tx, workspace, &owner, &few);
+        page.statement = list_statement(f, few);
+        if (!e)
+                e = f->q.n ? look_for(tx, &page, f->q, below) :
+                             add_between(tx, &page, page.statement, 0, below);
+        *out = page.items;
+        *next = page.items.n < page.limit ? page.passed : 0;
         for (size_t i = 0; !e && i < out->n; i++)
-                e = task_summarize(tx, &task[i]);
+                e = task_summarize(tx, (struct task *)out->items + i);
         return e;
 }
 
@@ -507,7 +639,8 @@ static const char *const patch_names[] = { "title",           "description",
                                            "required_capabilities", "metadata",
                                            "preferred_capabilities", "owner",
                                            "network_channel", "clear_owner",
-                                           "auto_enqueue_on_ready", "approval_policy" };
+                                           "auto_enqueue_on_ready", "approval_policy",
+                                           "review_policy" };
 
 static struct str updated_payload(struct tx *tx, uint64_t given, enum task_status status)
 {
@@ -547,6 +680,8 @@ static void patch_apply(struct task *task, const struct task_patch *p)
                 task->network_channel = p->network_channel;
         if (p->given & PATCH_AUTO)
                 task->auto_enqueue_on_ready = p->auto_enqueue_on_ready;
+        if (p->given & PATCH_REVIEW)
+                task->review_policy = p->review_policy;
         /* Another policy begins anew, and so does one that ended in a rejection. */
         if ((p->given & PATCH_APPROVAL) && (p->approval_policy != task->approval_policy ||
                                             task->approval_state == APPROVAL_REJECTED)) {
@@ -600,7 +735,8 @@ static bool same_row(const struct task *a, const struct task *b)
                str_eq(a->preferred_capabilities, b->preferred_capabilities) &&
                str_eq(a->owner, b->owner) && str_eq(a->network_channel, b->network_channel) &&
                a->auto_enqueue_on_ready == b->auto_enqueue_on_ready &&
-               a->approval_policy == b->approval_policy && a->approval_state == b->approval_state;
+               a->approval_policy == b->approval_policy && a->approval_state == b->approval_state &&
+               a->review_policy == b->review_policy;
 }
 
 /* What depends on several fields. */
@@ -651,10 +787,16 @@ enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
                     INT(task.timeout_seconds), NAME(task.required_capabilities),
                     TEXT(task.metadata), INT(task.updated_at),
                     NAME(task.preferred_capabilities), NAME(task.owner),
-                    NAME(task.network_channel), INT(task.auto_enqueue_on_ready));
+                    NAME(task.network_channel), INT(task.auto_enqueue_on_ready),
+                    INT(task.review_policy));
+        if (!e)
+                e = search_follow(tx, &before, &task);
         if (!e && (task.approval_policy != before.approval_policy ||
                    task.approval_state != before.approval_state))
                 e = reset_approval(tx, by, &before, &task);
+        if (!e && task.review_policy != before.review_policy)
+                e = task_tell(tx, by, AUDIT_TASK_REVIEW_POLICY, &before,
+                              str_from(review_policies[task.review_policy]));
         if (!e)
                 e = attempt_open(tx, id, &open);
         if (e)
@@ -686,11 +828,14 @@ enum err task_erase(struct tx *tx, const struct principal *by, const struct task
                                          SQL_TASK_DELETE_APPROVALS,      SQL_TASK_DELETE_RUNS,
                                          SQL_TRIAGE_DROP,                SQL_PROFILE_DROP,
                                          SQL_TRIAGE_DROP,                SQL_TASK_DELETE_INPUTS,
+                                         SQL_TRIAGE_DROP,                SQL_TASK_DELETE_REVIEWS,
                                          SQL_TASK_DELETE };
         enum err e = dependencies_drop(tx, by, task);
 
         for (size_t i = 0; !e && i < LENGTH(rows); i++)
                 e = tx_exec(tx, rows[i], INT(task->id));
+        if (!e)
+                e = search_follow(tx, task, NULL);
         if (!e && task->parent_task_id)
                 e = tx_exec(tx, SQL_TASK_CHILD_COUNT, INT(task->parent_task_id), INT(-1));
         return e;

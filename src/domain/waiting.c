@@ -67,6 +67,7 @@ enum err waiting_claim(struct tx *tx, const struct principal *by, struct claim_c
         bool gone = c->gone;
         enum err e = gone ? ERR_EMPTY : claim_next(tx, by, &c->request, out);
 
+        c->call.keep = e == ERR_EMPTY; /* it may have met runs of a canceled tree, and ended them */
         if (e == ERR_EMPTY && !gone)
                 c->call.parked = clock->boot(clock->ctx) < c->wait_until;
         else if (c->woken_by && (e || !took_from(out, c->woken_by)))

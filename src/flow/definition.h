@@ -7,6 +7,7 @@
 #define BATON_FLOW_DEFINITION_H
 
 #include "domain/retry.h"
+#include "domain/task.h"
 #include "flow/action.h"
 #include "flow/problem.h"
 #include "flow/template.h"
@@ -67,6 +68,7 @@ struct definition {
         struct value input_schema; /* null = anything */
         int64_t timeout_seconds;   /* of a whole run; 0 = none */
         struct str retry;          /* JSON, or absent = the defaults */
+        int review_policy;         /* of its tasks: enum review_policy */
         struct step_list steps;
         struct value document; /* normalised, as stored and shown (`spec`) */
         void *entry;           /* where the cache keeps it */

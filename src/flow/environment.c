@@ -198,6 +198,8 @@ static struct value run_value(struct scope *scope, const struct run *run)
         value_put(v, STR("kind"), value_text(str_from(run_kind_names.text[run->kind])));
         value_put(v, STR("attempt"), value_int(run->attempt));
         value_put(v, STR("epoch"), value_int(run->epoch));
+        if (run->review.p)
+                value_put(v, STR("review"), value_from_text(scope, run->review));
         return v;
 }
 

@@ -429,6 +429,7 @@ static enum err start(struct scope *scope, struct server *s, const struct option
         s->definitions = definition_cache_new(&system_world);
         hooks_open(&s->hooks, &system_world, &s->store);
         s->hooks.domain->force_limit = o->agent_force_limit;
+        s->hooks.domain->review_timeout = o->review_seconds * US_PER_S;
         s->hooks.domain->attention_after = o->attention_seconds * US_PER_S;
         e = profile_refusals(scope, str_from(o->profile_refuse), &s->hooks.domain->profile_refuses);
         if (!e)

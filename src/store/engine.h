@@ -43,6 +43,8 @@ struct tx {
         size_t writes; /* writing statements since the call began */
         struct hint *hints;
         size_t n_hints, size_hints;
+        enum tick_again again;
+        bool full;
 };
 
 #endif

@@ -113,6 +113,17 @@ void tx_hint(struct tx *tx, enum hint_kind kind, int64_t key, int64_t value)
         tx->hints[tx->n_hints++] = (struct hint){ kind, key, value };
 }
 
+void tx_tick_again(struct tx *tx, enum tick_again when)
+{
+        if (when > tx->again)
+                tx->again = when;
+}
+
+bool tx_disk_is_full(const struct tx *tx)
+{
+        return tx->full;
+}
+
 struct scope *tx_scope(struct tx *tx)
 {
         return tx->scope;

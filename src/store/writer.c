@@ -29,6 +29,7 @@ struct batch {
 void writer_forget(struct store *store)
 {
         store->tx.n_hints = 0;
+        store->tx.again = TICK_IN_TIME;
         names_forget(store->names, 0);
         if (store->options.rolled_back)
                 store->options.rolled_back(store->options.hooks, true);
@@ -141,6 +142,7 @@ static enum batch_end batch_run(struct store *store, struct batch *b, int64_t no
         int64_t began = store_boot_now(store);
 
         b->offered = 0;
+        store->tx.full = store->full;
         if (engine_begin(&store->scope, store->writer))
                 return BATCH_BROKEN;
         for (size_t i = 0; i < b->n || batch_join(store, b); i++) {
@@ -328,6 +330,9 @@ static void batch_serve(struct store *store, struct batch *b)
                 store->options.committed(store->options.hooks, store->tx.hints,
                                          store->tx.n_hints);
         store->tx.n_hints = 0;
+        if (store->options.tick && store->tx.again > store->again)
+                store->again = store->tx.again;
+        store->tx.again = TICK_IN_TIME;
 }
 
 /*
@@ -400,12 +405,23 @@ static void tick_done(struct call *call)
 
 /* ---- turns ---- */
 
+/* It shall come now although its time has not.  Under the lock. */
+static bool tick_again(const struct store *store)
+{
+        return store->again == TICK_AT_ONCE || (store->again == TICK_WHEN_IDLE && !store->n_queued);
+}
+
 static bool tick_due(struct store *store)
 {
         int64_t now = store_boot_now(store);
+        bool again;
 
-        if (!store->options.tick || now < store->next_tick)
+        pthread_mutex_lock(&store->lock);
+        again = tick_again(store);
+        pthread_mutex_unlock(&store->lock);
+        if (!store->options.tick || (now < store->next_tick && !again))
                 return false;
+        store->again = TICK_IN_TIME;
         store->next_tick = now + store->options.tick_ms * US_PER_MS;
         return true;
 }
@@ -467,7 +483,7 @@ static bool writer_wait(struct store *store)
         bool go_on;
 
         pthread_mutex_lock(&store->lock);
-        while (!store->n_queued && !store->stopping && !store->wake && left > 0) {
+        while (!store->n_queued && !store->stopping && !store->wake && !tick_again(store) && left > 0) {
                 struct timespec until;
                 int64_t ns;
 

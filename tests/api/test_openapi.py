@@ -184,6 +184,18 @@ def walk_tasks(api):
     api.get("/v1/dashboard")
 
 
+def walk_reviews(api, run):
+    review = api.post(run + "/reviews", {"reason": "look"})["review"]
+    assert not api.post(run + "/reviews", {}, 200)["created"]
+    path = "/v1/reviews/" + review["id"]
+    api.get(run + "/reviews?status=requested&limit=1")
+    api.get("/v1/reviews?task_id=" + review["task_id"])
+    api.get(path)
+    api.post(path + "/bind", {}, 200)
+    api.post(path + "/verdict", {"outcome": "rejected", "confidence": 1, "reason": "no", "delivery_id": "one",
+                                 "missing_work": ["tests"], "next_round_guidance": "test it"}, 200)
+
+
 def walk_claims(api):
     def claimed(**fields):
         made = api.started(required_capabilities=["walk"])["run"]
@@ -202,6 +214,7 @@ def walk_claims(api):
     sent = api.post(f"/v1/tasks/{claim['task']['id']}/inputs", {"message": "go"})
     api.post(f"{path}/inputs/{sent['id']}/consume", token, 200)
     api.post(path + "/complete", {**token, "result": {"n": 1}}, 200)
+    walk_reviews(api, path)
     other = claimed()
     done = api.post("/v1/runs/complete", {"items": [{"run_id": other["run"]["id"], "claim_token": other["claim_token"]},
                                                     {"run_id": other["run"]["id"], "claim_token": "wrong"}]}, 200)
