@@ -251,6 +251,19 @@ def test_an_agent_of_the_same_name_is_no_reviewer_and_who_knows_more_comes_first
     bound(api, open_review(api, claim["run"]), capability + "-4")
 
 
+def test_a_review_is_given_to_whom_the_profile_of_the_task_allows_and_prefers(api, capability):
+    worker = session_of(api, capability + "-1", agent_name="coder")
+    for i, (agent, *capabilities) in enumerate([("tester",), ("critic", "law"), ("novice", "law"), ("judge", "law")], 2):
+        session_of(api, f"{capability}-{i}", agent_name=agent, capabilities=capabilities)
+    task = api.task(review_policy="always")
+    api.request("PUT", f"/v1/tasks/{task['id']}/execution-profile", {"review": {
+        "allowed_agent_names": ["judge", "novice", "tester"], "preferred_agent_names": ["judge"], "required_capabilities": ["law"]}}, 200)
+    api.post(f"/v1/tasks/{task['id']}/start")
+    claim = worker.claim()[0]
+    end(worker, claim)
+    bound(api, open_review(api, claim["run"]), capability + "-5")
+
+
 def test_given_only_the_original_workers_session_is_available_then_blocked_is_recorded_with_the_no_route_delivery(api, capability):
     worker = session_of(api, capability)
     run = work(api, by=worker, review_policy="always")
