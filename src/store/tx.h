@@ -90,7 +90,7 @@ void tx_hint(struct tx *, enum hint_kind, int64_t key, int64_t value);
 bool tx_disk_is_full(const struct tx *);
 
 /* The tick has more to do than it can at once: it comes again without waiting for its time, as soon as
- * the batch is committed or as soon as no call waits.  Dropped with a rollback of the batch. */
+ * the batch is committed or as soon as no call has come for 20 ms.  Dropped with a rollback of the batch. */
 enum tick_again { TICK_IN_TIME, TICK_WHEN_IDLE, TICK_AT_ONCE };
 void tx_tick_again(struct tx *, enum tick_again);
 

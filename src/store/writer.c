@@ -17,6 +17,7 @@ enum {
 #define BATCH_US (20 * US_PER_MS) /* a batch that took longer goes on after its commit */
 #define IDLE_CHECKPOINT_US (500 * US_PER_MS)
 #define MEND_EVERY_US (250 * US_PER_MS)
+#define REST_US (20 * US_PER_MS) /* without a call: the writer is idle, not between two batches */
 
 /* ---- a batch ---- */
 
@@ -405,21 +406,26 @@ static void tick_done(struct call *call)
 
 /* ---- turns ---- */
 
-/* It shall come now although its time has not.  Under the lock. */
-static bool tick_again(const struct store *store)
+/* When the next one comes, boot clock.  Under the lock. */
+static int64_t tick_time(const struct store *store)
 {
-        return store->again == TICK_AT_ONCE || (store->again == TICK_WHEN_IDLE && !store->n_queued);
+        int64_t rested = store->last_served + REST_US;
+
+        if (store->again == TICK_AT_ONCE)
+                return 0;
+        return store->again == TICK_WHEN_IDLE && !store->n_queued && rested < store->next_tick ?
+                       rested :
+                       store->next_tick;
 }
 
 static bool tick_due(struct store *store)
 {
-        int64_t now = store_boot_now(store);
-        bool again;
+        int64_t now = store_boot_now(store), due;
 
         pthread_mutex_lock(&store->lock);
-        again = tick_again(store);
+        due = tick_time(store);
         pthread_mutex_unlock(&store->lock);
-        if (!store->options.tick || (now < store->next_tick && !again))
+        if (!store->options.tick || now < due)
                 return false;
         store->again = TICK_IN_TIME;
         store->next_tick = now + store->options.tick_ms * US_PER_MS;
@@ -479,11 +485,12 @@ bool writer_turn(struct store *store)
 /* Waits until there is something to do; false when it is time to stop. */
 static bool writer_wait(struct store *store)
 {
-        int64_t left = store->next_tick - store_boot_now(store);
+        int64_t left;
         bool go_on;
 
         pthread_mutex_lock(&store->lock);
-        while (!store->n_queued && !store->stopping && !store->wake && !tick_again(store) && left > 0) {
+        left = tick_time(store) - store_boot_now(store);
+        while (!store->n_queued && !store->stopping && !store->wake && left > 0) {
                 struct timespec until;
                 int64_t ns;
 
@@ -492,7 +499,7 @@ static bool writer_wait(struct store *store)
                 until.tv_sec += left / US_PER_S + ns / 1000000000;
                 until.tv_nsec = ns % 1000000000;
                 pthread_cond_timedwait(&store->writer_ready, &store->lock, &until);
-                left = store->next_tick - store_boot_now(store);
+                left = tick_time(store) - store_boot_now(store);
         }
         store->wake = false;
         go_on = !store->stopping || store->n_queued;
