@@ -137,8 +137,9 @@ class Sequence:
 
     def step(self, op):
         """One operation on both sides; what they say differently is a Disagreement."""
-        status, body = self.ask(op)
-        answer = self.model.apply(op)
+        request = self.request_of(op)  # what names and tokens stand for may have changed since it was asked first
+        status, body = self.ask(op, request)
+        answer = self.model.apply({**op, "request": request[1:]} if "key" in op else op)
         self.answers.append((status, body))
         if (status, body.get("code")) != (answer.status, answer.code):
             raise Disagreement(f"answered {status} {body.get('code') or ''}{': ' if body.get('detail') else ''}"
@@ -154,11 +155,14 @@ class Sequence:
         if said := differ(what, expected, seen):
             raise Disagreement(said)
 
-    def ask(self, op):
+    def request_of(self, op):
         method, path = ROUTES[op["do"]]
         path = path.format(on=self.id_of(op.get("on")), to=self.id_of(op.get("to")))
         path += "".join(f"&{k}={self.id_of(v) if k == 'parent_task_id' else v}" for k, v in op.get("where", {}).items())
-        body, extra = self.body_of(op), self.space if ACTORS[op["by"]].here else ""
+        return method, path, self.body_of(op)
+
+    def ask(self, op, request):
+        (method, path, body), extra = request, self.space if ACTORS[op["by"]].here else ""
         if "key" in op:
             extra += f"Idempotency-Key: {op['key']}\r\n"
         status, text = self.server.actors[op["by"]].ask(method, path, body, extra)

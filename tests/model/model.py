@@ -222,7 +222,7 @@ class Model:
         if "key" not in op:
             return getattr(self, op["do"])(op)
         place = op["by"], op["do"], op["key"]
-        asked = {k: v for k, v in op.items() if k not in ("as", "key")}
+        asked = op.get("request") or {k: v for k, v in op.items() if k not in ("as", "key")}
         if place in self.kept:
             before, first, answer = self.kept[place]
             if before != asked:
@@ -307,6 +307,13 @@ class Model:
     def end(self, run, status, kind=None, error=None):
         run.status, run.failure_kind, run.error = status, kind, error
         self.tell(run.task, "run." + status)
+
+    def cascade(self, root):
+        """What waits for a task of a tree is canceled when that tree is, the last that heard of it first."""
+        self.doomed = [root]
+        while self.doomed:
+            self.cancel_tree(self.doomed.pop())
+        self.doomed = None
 
     def cancel_tree(self, root):
         for task in self.subtree(root):
@@ -503,7 +510,7 @@ class Model:
         if task.status in ("completed", "failed"):
             raise Refused(409, "invalid_transition")
         if task.status != "canceled":
-            self.cancel_tree(task)
+            self.cascade(task)
         return Answer(200)
 
     def pause(self, op):
@@ -582,7 +589,7 @@ class Model:
         self.hear_of(task, other, doomed)
         self.settle(task)
         if doomed:
-            self.cancel_tree(task)
+            self.cascade(task)
         return Answer(201)
 
     def reaches(self, task, goal):
