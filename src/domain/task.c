@@ -686,7 +686,10 @@ static void patch_apply(struct task *task, const struct task_patch *p)
         if ((p->given & PATCH_APPROVAL) && (p->approval_policy != task->approval_policy ||
                                             task->approval_state == APPROVAL_REJECTED)) {
                 task->approval_policy = p->approval_policy;
-                task->approval_state = p->approval_policy ? APPROVAL_PENDING : APPROVAL_NOT_REQUIRED;
+                /* Nobody is asked about a canceled task. */
+                task->approval_state = p->approval_policy && task->status != TASK_CANCELED ?
+                                               APPROVAL_PENDING :
+                                               APPROVAL_NOT_REQUIRED;
         }
 }
 
@@ -717,8 +720,7 @@ static enum err reset_approval(struct tx *tx, const struct principal *by, const 
         if (!e)
                 e = tx_exec(tx, SQL_TASK_APPROVAL, INT(task->id), INT(task->approval_policy),
                             INT(task->approval_state), INT(task->updated_at));
-        /* Nobody is asked about a canceled task. */
-        if (!e && task->approval_policy && task->status != TASK_CANCELED)
+        if (!e && task->approval_state == APPROVAL_PENDING)
                 e = approval_open_task(tx, task);
         return e ? e :
                    task_tell(tx, by, AUDIT_TASK_APPROVAL_POLICY, before,

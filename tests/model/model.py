@@ -338,8 +338,9 @@ class Model:
     def set_policy(self, task, policy):
         self.void_approval(task)
         task.approval_policy = policy
-        task.approval_state = "pending" if policy == "manual" else "not_required"
-        if policy == "manual" and task.status != "canceled":
+        asked = policy == "manual" and task.status != "canceled"
+        task.approval_state = "pending" if asked else "not_required"
+        if asked:
             self.asked.append(Approval(task, sum(a.task is task for a in self.asked), task.created_by))
 
     # ---- tasks ----
