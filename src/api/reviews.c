@@ -1,5 +1,5 @@
 #include "api/request.h"
-#include "domain/review.h"
+#include "domain/verdict.h"
 
 /* ---- bodies ---- */
 
@@ -173,7 +173,7 @@ static enum err post_verdict(struct request *r, struct tx *tx)
         enum err e = request_id(r, 0, "review", "review", &id);
 
         if (!e)
-                e = review_submit(tx, &r->by, id, r->body, out);
+                e = verdict_submit(tx, &r->by, id, r->body, out);
         if (e)
                 return e;
         if (out->continuation_run)

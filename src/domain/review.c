@@ -1,7 +1,5 @@
 #include "domain/review.h"
 
-#include "domain/attempt.h"
-#include "domain/audit.h"
 #include "domain/cascade.h"
 #include "domain/domain.h"
 #include "domain/sql.h"
@@ -50,71 +48,26 @@ static const struct field review_fields[] = {
 const struct record review_record = { "Review", review_fields, LENGTH(review_fields),
                                       sizeof(struct review), -1 };
 
-/* A JSON object with the review's id, to be gone on with. */
-struct writing {
-        struct buf text;
-        struct json_out j;
+/* What events say of one. */
+#define REVIEW_ID { "review_id", FIELD_ID, FIELD_WIRE, AT(id), "review" }
+static const struct field requested_fields[] = {
+        REVIEW_ID,
+        { "policy", FIELD_ENUM, FIELD_WIRE, AT(policy), &review_policy_names },
+        { "review_round", FIELD_INT, FIELD_WIRE, AT(review_round) },
+        { "attempt", FIELD_INT, FIELD_WIRE, AT(attempt) },
+        { "reason", FIELD_STR, FIELD_WIRE, AT(reason) },
 };
-
-static struct json_out *write_begin(struct writing *w, const struct review *review)
-{
-        *w = (struct writing){ .text = BUF_INIT(1 << 20) };
-        w->j.out = &w->text;
-        json_begin_object(&w->j);
-        json_key(&w->j, "review_id");
-        json_put_id(&w->j, "review", review->id);
-        return &w->j;
-}
-
-static void write_text(struct json_out *j, const char *key, struct str text)
-{
-        if (!text.p)
-                return;
-        json_key(j, key);
-        json_put_str(j, text);
-}
-
-static void write_number(struct json_out *j, const char *key, int64_t number)
-{
-        json_key(j, key);
-        json_put_int(j, number);
-}
-
-static void write_run(struct json_out *j, const char *key, int64_t run)
-{
-        json_key(j, key);
-        json_put_id(j, "run", run);
-}
-
-static struct str write_end(struct tx *tx, struct writing *w)
-{
-        struct str copy;
-
-        json_end_object(&w->j);
-        copy = str_dup(&tx_scope(tx)->arena, buf_view(&w->text));
-        buf_done(&w->text);
-        return copy;
-}
+static const struct record requested_record = { "ReviewAsked", requested_fields, LENGTH(requested_fields),
+                                                sizeof(struct review), -1 };
+static const struct field bound_fields[] = {
+        REVIEW_ID,
+        { "session_id", FIELD_STR, FIELD_WIRE, AT(session_id) },
+        { "reviewer", FIELD_STR, FIELD_WIRE, AT(reviewer) },
+};
+static const struct record bound_record = { "ReviewBound", bound_fields, LENGTH(bound_fields),
+                                            sizeof(struct review), -1 };
 
 /* ---- asking ---- */
-
-/* What a continuation run is told; its round is the one after that of the rejected run. */
-static struct str continuation_text(struct tx *tx, const struct review *review)
-{
-        struct writing w;
-        struct json_out *j = write_begin(&w, review);
-
-        write_run(j, "reviewed_run_id", review->run_id);
-        write_number(j, "review_round", review->review_round + 1);
-        write_text(j, "outcome", str_from(outcomes[review->outcome]));
-        write_text(j, "continuation_reason", review->verdict_reason);
-        if (review->missing_work.p) {
-                json_key(j, "missing_work");
-                json_put_raw(j, review->missing_work);
-        }
-        write_text(j, "next_round_guidance", review->next_round_guidance);
-        return write_end(tx, &w);
-}
 
 static enum err round_of(struct tx *tx, const struct run *run, int64_t *round)
 {
@@ -155,18 +108,14 @@ static bool policy_covers(int policy, int run_status)
 static void tell_requested(struct tx *tx, const struct review *review, const char *reason,
                            struct events *events)
 {
-        struct writing w;
-        struct json_out *j = write_begin(&w, review);
+        struct review told = *review;
 
-        write_text(j, "policy", str_from(review_policy_names.text[review->policy]));
-        write_number(j, "review_round", review->review_round);
-        write_number(j, "attempt", review->attempt);
-        write_text(j, "reason", str_from(reason));
+        told.reason = str_from(reason);
         events_add(tx, events, EVENT_RUN_REVIEW_REQUESTED, review->task_id, review->run_id,
-                   write_end(tx, &w));
+                   payload_of(tx, &requested_record, &told));
 }
 
-static enum err ask(struct tx *tx, const struct run *run, const struct review_spec *spec,
+enum err review_ask(struct tx *tx, const struct run *run, const struct review_spec *spec,
                     const char *why, struct str by, struct events *events, struct review *out)
 {
         struct domain *domain = tx_context(tx);
@@ -191,8 +140,7 @@ static enum err ask(struct tx *tx, const struct run *run, const struct review_sp
         return e;
 }
 
-/* The task waits for this review, or for none (NULL); or, with the circuit open, for a person. */
-static enum err task_waits(struct tx *tx, struct task *task, const struct review *review, bool circuit)
+enum err review_await(struct tx *tx, struct task *task, const struct review *review, bool circuit)
 {
         task->review_id = review ? review->id : 0;
         task->review_round = review ? review->review_round : task->review_round;
@@ -205,7 +153,7 @@ enum err review_leave(struct tx *tx, struct task *task)
 {
         enum err e = tx_exec(tx, SQL_REVIEW_CANCEL, INT(task->id), INT(tx_now(tx)));
 
-        return e ? e : task_waits(tx, task, NULL, false);
+        return e ? e : review_await(tx, task, NULL, false);
 }
 
 enum err review_of_ended(struct tx *tx, struct task *task, const struct run *run, struct events *events)
@@ -221,8 +169,8 @@ enum err review_of_ended(struct tx *tx, struct task *task, const struct run *run
                 return ERR_OK;
         e = round_of(tx, run, &spec.review_round);
         if (!e)
-                e = ask(tx, run, &spec, "policy", domain->daemon.actor, events, &review);
-        return e ? e : task_waits(tx, task, &review, false);
+                e = review_ask(tx, run, &spec, "policy", domain->daemon.actor, events, &review);
+        return e ? e : review_await(tx, task, &review, false);
 }
 
 static enum err may_ask(struct tx *tx, const struct run *run, const struct review_spec *spec)
@@ -267,12 +215,12 @@ enum err review_request(struct tx *tx, const struct principal *by, int64_t id,
                 return e;
         *created = true;
         events.tree = run.tree_id;
-        e = ask(tx, &run, &spec, "asked", by->actor, &events, out);
+        e = review_ask(tx, &run, &spec, "asked", by->actor, &events, out);
         if (!e)
                 e = tx_one(tx, SQL_TASK_GET, &task, INT(run.task_id));
         /* Where nobody came to a judgement of this run, the task waits for this one now. */
         if (!e && task.review_circuit_at && task.last_run_id == id) {
-                e = task_waits(tx, &task, out, false);
+                e = review_await(tx, &task, out, false);
                 if (!e)
                         e = task_project(tx, &task, RUN_NONE, &events);
         }
@@ -319,8 +267,7 @@ bool review_is_own_work(const struct run *run, struct str actor, struct str sess
                (!is_human(actor) && str_eq(run->claimed_by, actor));
 }
 
-/* A person may step in wherever something was given to another. */
-static enum err check_given(struct tx *tx, const struct principal *by, const struct review *review)
+enum err review_check_given(struct tx *tx, const struct principal *by, const struct review *review)
 {
         if (review->status != REVIEW_IN_REVIEW || is_human(by->actor) ||
             (review->session_id.p ? str_eq(review->session_id, by->session_id) :
@@ -329,18 +276,18 @@ static enum err check_given(struct tx *tx, const struct principal *by, const str
         return fail(tx_scope(tx), ERR_PERMISSION_DENIED, "the review was given to somebody else");
 }
 
-static bool is_open(const struct review *review)
+bool review_is_open(const struct review *review)
 {
         return review->status == REVIEW_REQUESTED || review->status == REVIEW_IN_REVIEW;
 }
 
 /* What a cascade is going to cancel with its task is as good as canceled. */
-static enum err check_open(struct tx *tx, const struct review *review)
+enum err review_check_open(struct tx *tx, const struct review *review)
 {
         int status = review->status;
         bool reached = false;
         struct task task;
-        enum err e = is_open(review) ? cascade_reaches(tx, review->task_id, &reached) : ERR_OK;
+        enum err e = review_is_open(review) ? cascade_reaches(tx, review->task_id, &reached) : ERR_OK;
 
         if (!e && reached)
                 e = tx_one(tx, SQL_TASK_GET, &task, INT(review->task_id));
@@ -355,8 +302,6 @@ enum err review_give(struct tx *tx, const struct principal *by, struct review *r
                      const struct run *run, struct str session, struct str reviewer)
 {
         struct events events = { .by = by, .tree = run->tree_id };
-        struct writing w;
-        struct json_out *j;
         enum err e;
 
         review->status = REVIEW_IN_REVIEW;
@@ -368,11 +313,8 @@ enum err review_give(struct tx *tx, const struct principal *by, struct review *r
                     INT(review->started_at));
         if (e)
                 return e;
-        j = write_begin(&w, review);
-        write_text(j, "session_id", session);
-        write_text(j, "reviewer", reviewer);
         events_add(tx, &events, EVENT_RUN_REVIEW_BOUND, review->task_id, review->run_id,
-                   write_end(tx, &w));
+                   payload_of(tx, &bound_record, review));
         return events_append(tx, &events);
 }
 
@@ -387,7 +329,7 @@ enum err review_bind(struct tx *tx, const struct principal *by, int64_t id, stru
         enum err e = review_get(tx, by, id, review);
 
         if (!e)
-                e = check_open(tx, review);
+                e = review_check_open(tx, review);
         if (!e)
                 e = run_load(tx, review->run_id, &run);
         if (e)
@@ -399,7 +341,7 @@ enum err review_bind(struct tx *tx, const struct principal *by, int64_t id, stru
         reviewer = own ? by->actor : arena_printf(&scope->arena, "agent_session:" STR_FMT, STR_ARG(session));
         if (review_is_own_work(&run, reviewer, session))
                 return fail(scope, ERR_SELF_APPROVAL, "who did the work does not judge it");
-        if ((e = check_given(tx, by, review)))
+        if ((e = review_check_given(tx, by, review)))
                 return e;
         if (session.p) {
                 e = tx_one(tx, SQL_REVIEW_OF_SESSION, &other, NAME(session), NAME(review->workspace_id));
@@ -435,282 +377,4 @@ enum err reviews_of_session(struct tx *tx, const struct principal *by, struct st
                         e = events_append(tx, &events);
         }
         return e;
-}
-
-/* ---- verdicts ---- */
-
-static enum err check_missing_work(struct scope *scope, struct str text, size_t *n)
-{
-        json_t *list, *item;
-        size_t i;
-        enum err e = json_parse(scope, text, &list);
-
-        if (e)
-                return e;
-        if (!json_is_array(list))
-                e = fail_field(scope, "missing_work", ERR_VALIDATION, "missing_work must be a list of texts");
-        *n = json_array_size(list);
-        json_array_foreach(list, i, item)
-                if (!e && (!json_is_string(item) || !str_trim(json_view(item)).n))
-                        e = fail_field(scope, "missing_work", ERR_VALIDATION,
-                                       "missing_work must be a list of texts that are not blank");
-        json_decref(list);
-        return e;
-}
-
-static bool is_share(struct scope *scope, struct str text)
-{
-        json_t *number;
-        bool ok;
-
-        if (json_parse(scope, text, &number))
-                return false;
-        ok = json_is_number(number) && json_number_value(number) >= 0 && json_number_value(number) <= 1;
-        json_decref(number);
-        return ok;
-}
-
-static enum err check(struct scope *scope, const struct verdict *v)
-{
-        size_t missing = 0;
-        enum err e = v->missing_work.p ? check_missing_work(scope, v->missing_work, &missing) : ERR_OK;
-
-        if (e)
-                return e;
-        if (!is_share(scope, v->confidence))
-                return fail_field(scope, "confidence", ERR_VALIDATION, "confidence must be a number from 0 to 1");
-        if (!str_trim(v->reason).n)
-                return fail_field(scope, "reason", ERR_VALIDATION, "say why");
-        if (!str_trim(v->delivery_id).n)
-                return fail_field(scope, "delivery_id", ERR_VALIDATION, "delivery_id must not be blank");
-        if (v->outcome == VERDICT_APPROVED && missing)
-                return fail_field(scope, "missing_work", ERR_VALIDATION,
-                                  "what is approved misses nothing");
-        if (v->outcome == VERDICT_REJECTED && !missing && !str_trim(v->next_round_guidance).n)
-                return fail_field(scope, "missing_work", ERR_VALIDATION,
-                                  "a rejection says what is missing: missing_work or next_round_guidance");
-        return ERR_OK;
-}
-
-static bool is_repeat(const struct review *review, const struct principal *by, const struct verdict *v)
-{
-        return str_eq(review->delivery_id, v->delivery_id) && str_eq(review->reviewer, by->actor) &&
-               review->outcome == v->outcome && str_eq(review->confidence, v->confidence) &&
-               str_eq(review->verdict_reason, v->reason) &&
-               str_eq(review->missing_work, v->missing_work) &&
-               str_eq(review->next_round_guidance, v->next_round_guidance) &&
-               str_eq(review->review_text, v->review_text);
-}
-
-static enum err may_judge(struct tx *tx, const struct principal *by, const struct review *review,
-                          const struct run *run)
-{
-        return review_is_own_work(run, by->actor, by->session_id) ?
-                       fail(tx_scope(tx), ERR_SELF_APPROVAL, "who did the work does not judge it") :
-                       check_given(tx, by, review);
-}
-
-/* Why a rejected run has no successor; NULL: it may have one. */
-static enum err no_continuation(struct tx *tx, const struct task *task, const struct review *review,
-                                const char **why)
-{
-        struct run open;
-        int64_t ended = 0;
-        bool canceled = false, reached = false;
-        enum err e = attempt_open(tx, task->id, &open);
-
-        if (!e)
-                e = task_look_above(tx, task, &canceled);
-        if (!e)
-                e = cascade_reaches(tx, task->id, &reached);
-        if (!e)
-                e = tx_number(tx, SQL_REVIEW_RAPID, &ended, INT(task->id), INT(tx_now(tx) - REVIEW_RAPID));
-        *why = canceled || reached                      ? "task_canceled" :
-               open.status != RUN_NONE                  ? "open_run" :
-               task->last_run_id != review->run_id      ? "newer_run" :
-               task->attempts >= task->max_attempts     ? "attempts_exhausted" :
-               review->review_round >= REVIEW_ROUNDS_MAX ? "rounds_exhausted" :
-               ended >= REVIEW_RAPID_RUNS               ? "rapid_ends" :
-                                                          NULL;
-        return e;
-}
-
-static enum err continue_task(struct tx *tx, struct task *task, const struct run *run,
-                              struct review *review, struct events *events)
-{
-        struct run next;
-        const char *why;
-        enum err e = no_continuation(tx, task, review, &why);
-
-        if (e)
-                return e;
-        if (why) {
-                review->no_continuation = str_from(why);
-                return ERR_OK;
-        }
-        e = attempt_continue(tx, task, run, continuation_text(tx, review), events, &next);
-        if (!e)
-                review->continuation_run_id = next.id;
-        return e;
-}
-
-/* Once more, by somebody else; *asked is false when that was the last time. */
-static enum err ask_again(struct tx *tx, struct task *task, const struct run *run,
-                          const struct review *review, struct events *events, bool *asked)
-{
-        struct domain *domain = tx_context(tx);
-        const struct review_spec spec = { .policy = review->policy,
-                                          .review_round = review->review_round,
-                                          .attempt = review->attempt + 1 };
-        struct review next;
-        enum err e;
-
-        *asked = false;
-        if (review->outcome == VERDICT_BLOCKED || spec.attempt > REVIEW_ATTEMPTS_MAX)
-                return ERR_OK;
-        e = tx_one(tx, SQL_REVIEW_FIND, &next, INT(run->id), INT(spec.review_round), INT(spec.attempt));
-        if (e == ERR_EMPTY)
-                e = ask(tx, run, &spec, outcomes[review->outcome], domain->daemon.actor, events, &next);
-        if (e || !is_open(&next))
-                return e;
-        *asked = true;
-        return task_waits(tx, task, &next, false);
-}
-
-/* What follows: for the task, if it waits for this review; a rejection is followed up in any case. */
-static enum err conclude(struct tx *tx, struct review *review, const struct run *run,
-                         struct events *events, bool *circuit)
-{
-        struct task task;
-        bool asked = false;
-        enum err e = tx_one(tx, SQL_TASK_GET, &task, INT(review->task_id));
-
-        *circuit = false;
-        if (!e && review->outcome == VERDICT_REJECTED)
-                e = continue_task(tx, &task, run, review, events);
-        if (e || review->continuation_run_id || task.review_id != review->id)
-                return e;
-        if (review->outcome == VERDICT_APPROVED)
-                e = task_waits(tx, &task, NULL, false);
-        else if (review->outcome != VERDICT_REJECTED)
-                e = ask_again(tx, &task, run, review, events, &asked);
-        if (!e && !asked && review->outcome != VERDICT_APPROVED) {
-                *circuit = true;
-                e = task_waits(tx, &task, review, true);
-        }
-        return e ? e : task_project(tx, &task, RUN_NONE, events);
-}
-
-static struct str recorded_payload(struct tx *tx, const struct review *review, bool circuit)
-{
-        struct writing w;
-        struct json_out *j = write_begin(&w, review);
-
-        write_text(j, "outcome", str_from(outcomes[review->outcome]));
-        json_key(j, "confidence");
-        json_put_raw(j, review->confidence);
-        write_text(j, "delivery_id", review->delivery_id);
-        write_number(j, "review_round", review->review_round);
-        if (review->continuation_run_id)
-                write_run(j, "continuation_run_id", review->continuation_run_id);
-        write_text(j, "no_continuation", review->no_continuation);
-        json_key(j, "circuit_opened");
-        json_put_bool(j, circuit);
-        return write_end(tx, &w);
-}
-
-enum err review_record_verdict(struct tx *tx, const struct principal *by, struct review *review,
-                               const struct verdict *v)
-{
-        struct audit_change change = { .action = AUDIT_REVIEW_RECORDED,
-                                       .resource = audit_id(tx, "review", review->id),
-                                       .workspace = review->workspace_id,
-                                       .detail = str_from(outcomes[v->outcome]),
-                                       .before = audit_digest(tx, &review_record, review) };
-        struct events events = { .by = by };
-        int64_t changed = 0;
-        bool circuit = false;
-        struct run run;
-        enum err e = run_load(tx, review->run_id, &run);
-
-        if (e)
-                return e;
-        events.tree = run.tree_id;
-        review->status = REVIEW_RECORDED;
-        review->reviewer = by->actor;
-        review->route_at = 0;
-        review->recorded_at = tx_now(tx);
-        review->outcome = v->outcome;
-        review->confidence = v->confidence;
-        review->verdict_reason = v->reason;
-        review->delivery_id = v->delivery_id;
-        review->missing_work = v->missing_work;
-        review->next_round_guidance = v->next_round_guidance;
-        review->review_text = v->review_text;
-        e = tx_exec_changed(tx, SQL_REVIEW_RECORD, &changed, INT(review->id), NAME(review->reviewer),
-                            INT(review->recorded_at), INT(review->outcome), TEXT(review->confidence),
-                            TEXT(review->verdict_reason), TEXT(review->delivery_id),
-                            TEXT(review->missing_work), TEXT(review->next_round_guidance),
-                            TEXT(review->review_text));
-        if (!e && !changed)
-                e = fail(tx_scope(tx), ERR_CONFLICT, "the review has another verdict already");
-        if (!e)
-                e = conclude(tx, review, &run, &events, &circuit);
-        if (!e && review->outcome == VERDICT_REJECTED)
-                e = tx_exec(tx, SQL_REVIEW_FOLLOWED, INT(review->id), OPT(review->continuation_run_id),
-                            TEXT(review->no_continuation));
-        if (e)
-                return e;
-        events_add(tx, &events, EVENT_RUN_REVIEW_RECORDED, review->task_id, review->run_id,
-                   recorded_payload(tx, review, circuit));
-        e = events_append(tx, &events);
-        change.after = audit_digest(tx, &review_record, review);
-        return e ? e : audit_append(tx, by, &change);
-}
-
-/* What followed, read from the rows: a delivery that is repeated is told the same. */
-static enum err judged(struct tx *tx, struct judged *out)
-{
-        struct review *review = out->review;
-        struct task task;
-        enum err e = tx_one(tx, SQL_TASK_GET, &task, INT(review->task_id));
-
-        if (e)
-                return e;
-        out->circuit_opened = task.review_circuit_at && task.review_id == review->id;
-        if (!review->continuation_run_id)
-                return ERR_OK;
-        out->continuation_run = arena_new(&tx_scope(tx)->arena, struct run);
-        return run_load(tx, review->continuation_run_id, out->continuation_run);
-}
-
-enum err review_submit(struct tx *tx, const struct principal *by, int64_t id, const struct verdict *v,
-                       struct judged *out)
-{
-        struct scope *scope = tx_scope(tx);
-        struct review *review = arena_new(&scope->arena, struct review);
-        struct run run;
-        enum err e = review_get(tx, by, id, review);
-
-        *out = (struct judged){ .review = review };
-        if (!e)
-                e = check(scope, v);
-        if (!e && v->run_id && v->run_id != review->run_id)
-                e = fail_field(scope, "run_id", ERR_VALIDATION, "the review is another run's");
-        if (e)
-                return e;
-        if (review->status == REVIEW_RECORDED) {
-                if (!is_repeat(review, by, v))
-                        return fail(scope, ERR_CONFLICT, "the review has another verdict already: %s",
-                                    outcomes[review->outcome]);
-        } else {
-                e = check_open(tx, review);
-                if (!e)
-                        e = run_load(tx, review->run_id, &run);
-                if (!e)
-                        e = may_judge(tx, by, review, &run);
-                if (!e)
-                        e = review_record_verdict(tx, by, review, v);
-        }
-        return e ? e : judged(tx, out);
 }

@@ -66,6 +66,13 @@ enum err review_of_ended(struct tx *, struct task *, const struct run *, struct 
 /* The task goes on without the verdict that it waited for: its open reviews are canceled. */
 enum err review_leave(struct tx *, struct task *) NODISCARD;
 
+/* One more review of a run that has ended, as `spec` says in full; why: policy, asked, or how the attempt
+ * before it ended. */
+enum err review_ask(struct tx *, const struct run *, const struct review_spec *, const char *why,
+                    struct str by, struct events *, struct review *) NODISCARD;
+/* The task waits for this review, or for none (NULL); or, with the circuit open, for a person. */
+enum err review_await(struct tx *, struct task *, const struct review *, bool circuit) NODISCARD;
+
 /* The rejection that a run with a `review` follows. */
 enum err review_of_continuation(struct tx *, const struct run *, int64_t *review) NODISCARD;
 enum err review_get(struct tx *, const struct principal *, int64_t id, struct review *) NODISCARD;
@@ -82,29 +89,16 @@ enum err review_list(struct tx *, const struct principal *, const struct review_
  * has one at a time: ERR_SESSION_BOUND. */
 enum err review_bind(struct tx *, const struct principal *, int64_t id, struct str session,
                      struct review *) NODISCARD;
+bool review_is_open(const struct review *);
+/* ERR_INVALID_TRANSITION unless it is, and stays so. */
+enum err review_check_open(struct tx *, const struct review *) NODISCARD;
+/* ERR_PERMISSION_DENIED when it was given to somebody else; a person may step in anywhere. */
+enum err review_check_given(struct tx *, const struct principal *, const struct review *) NODISCARD;
 /* Done in that session, or by that actor, who is no human. */
 bool review_is_own_work(const struct run *, struct str actor, struct str session);
 /* Binds an open review that was read in this transaction; adds run.review_bound. */
 enum err review_give(struct tx *, const struct principal *by, struct review *, const struct run *,
                      struct str session, struct str reviewer) NODISCARD;
-
-struct verdict {
-        int64_t run_id; /* the review's, or 0 */
-        int outcome;
-        struct str confidence, reason, delivery_id, missing_work, next_round_guidance, review_text;
-};
-struct judged {
-        struct review *review;
-        struct run *continuation_run; /* NULL where there is none */
-        bool circuit_opened;
-};
-/* Records it, always, with what follows.  The same delivery again is answered as the first time, another
- * verdict is ERR_CONFLICT. */
-enum err review_submit(struct tx *, const struct principal *, int64_t id, const struct verdict *,
-                       struct judged *) NODISCARD;
-/* The same for one that was read in this transaction and is open, unchecked. */
-enum err review_record_verdict(struct tx *, const struct principal *, struct review *,
-                               const struct verdict *) NODISCARD;
 
 /* Reviews whose time is over, and those that wait for a session; in bounded pieces. */
 enum err reviews_tick(struct tx *) NODISCARD;

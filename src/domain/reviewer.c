@@ -3,8 +3,8 @@
 #include "domain/domain.h"
 #include "domain/key.h"
 #include "domain/profile.h"
-#include "domain/review.h"
 #include "domain/sql.h"
+#include "domain/verdict.h"
 
 /* A piece: each look at a review reads the keys of sessions. */
 enum { OVERDUE_ROWS = 100, ROUTE_ROWS = 20 };
@@ -27,7 +27,7 @@ static enum err end(struct tx *tx, struct review *review, int outcome, const cha
                                          .reason = str_from(why),
                                          .delivery_id = delivery(tx, who, review) };
 
-        return review_record_verdict(tx, &((struct domain *)tx_context(tx))->daemon, review, &verdict);
+        return verdict_record(tx, &((struct domain *)tx_context(tx))->daemon, review, &verdict);
 }
 
 static enum err expire(struct tx *tx)
