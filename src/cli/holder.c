@@ -33,6 +33,7 @@ static enum err show_claims(struct cli *cli, const char *path, struct str body)
 static enum err claim_at(struct cli *cli, const char *path, const char *token)
 {
         struct body body;
+        struct str text;
         enum err e = connect_server(cli);
 
         if (e)
@@ -49,11 +50,8 @@ static enum err claim_at(struct cli *cli, const char *path, const char *token)
                 e = body_int(cli, &body, "wait_seconds", "wait");
         if (!e)
                 e = body_int(cli, &body, "max", "max");
-        if (e) {
-                buf_done(&body.text);
-                return e;
-        }
-        return show_claims(cli, path, body_end(cli, &body));
+        text = body_end(cli, &body);
+        return e ? e : show_claims(cli, path, text);
 }
 
 static const char *token(struct cli *cli)

@@ -39,6 +39,7 @@ enum err command_reviews_get(struct cli *cli)
 enum err command_reviews_request(struct cli *cli)
 {
         struct body body;
+        struct str text;
         enum err e = connect_server(cli);
 
         if (e)
@@ -51,12 +52,9 @@ enum err command_reviews_request(struct cli *cli)
                 e = body_int(cli, &body, "attempt", "attempt");
         if (!e)
                 e = body_int(cli, &body, "deadline_seconds", "deadline");
-        if (e) {
-                buf_done(&body.text);
-                return e;
-        }
-        return show_post(cli, path_of(cli, "/v1/runs/", cli->args[0], "/reviews"), body_end(cli, &body),
-                         "review");
+        text = body_end(cli, &body);
+        return e ? e :
+                   show_post(cli, path_of(cli, "/v1/runs/", cli->args[0], "/reviews"), text, "review");
 }
 
 enum err command_reviews_bind(struct cli *cli)

@@ -82,6 +82,7 @@ static enum err create_at(struct cli *cli, const char *path)
         const char *title = cli_option(cli, "title");
         struct inputs inputs;
         struct body body;
+        struct str text;
         enum err e = inputs_read(cli, false, &inputs);
 
         if (!e && !title)
@@ -100,11 +101,8 @@ static enum err create_at(struct cli *cli, const char *path)
                 json_key(&body.j, "input");
                 json_print(&body.j, inputs.values);
         }
-        if (e) {
-                buf_done(&body.text);
-                return e;
-        }
-        return show_post(cli, path, body_end(cli, &body), "task");
+        text = body_end(cli, &body);
+        return e ? e : show_post(cli, path, text, "task");
 }
 
 enum err command_task_create(struct cli *cli)
