@@ -4,6 +4,7 @@ import os
 import pathlib
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 
@@ -34,6 +35,14 @@ def wait_until(check, seconds=10, every=0.02):
         time.sleep(every)
 
 
+def number_of(id):
+    """An id such as task_0c5q8v2k7m1xa as the database has it."""
+    value = 0
+    for digit in id.split("_")[1]:
+        value = value * 32 + "0123456789abcdefghjkmnpqrstvwxyz".index(digit)
+    return value
+
+
 class Server:
     def __init__(self, data, *options, program=(BATON,)):
         self.data = pathlib.Path(data)
@@ -41,6 +50,17 @@ class Server:
         self.options = options
         self.process = None
         self.start()
+
+    def rows(self, query, *arguments):
+        """Of its database, whether it runs or not."""
+        db = sqlite3.connect(f"file:{self.data}/baton.db?mode=ro", uri=True, timeout=20)
+        try:
+            return db.execute(query, arguments).fetchall()
+        finally:
+            db.close()
+
+    def count(self, what, *arguments):
+        return self.rows("SELECT count(*) FROM " + what, *arguments)[0][0]
 
     def start(self, ready=True):
         listen = self.data / "listen"

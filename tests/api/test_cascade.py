@@ -24,16 +24,8 @@ def grow(server, n):
     db.close()
 
 
-def count(server, what):
-    db = sqlite3.connect(f"file:{server.data}/baton.db?mode=ro", uri=True, timeout=20)
-    try:
-        return db.execute("SELECT count(*) FROM " + what).fetchone()[0]
-    finally:
-        db.close()
-
-
 def open_tasks(server):
-    return count(server, "task WHERE status IN (0, 1, 2, 3, 4, 8)")
+    return server.count("task WHERE status IN (0, 1, 2, 3, 4, 8)")
 
 
 class Tree:
@@ -60,7 +52,7 @@ class Tree:
     def all_ends(self):
         wait_until(lambda: open_tasks(self.server) == 0, 20)
         for what in ("run WHERE ended_at IS NULL", "ready", "cascade"):
-            assert count(self.server, what) == 0, what
+            assert self.server.count(what) == 0, what
         last = self.api.get(f"/v1/tasks/{self.last['id']}/timeline?descending=1&limit=1")["items"][0]
         assert last["type"] == "task.canceled"
         assert last["payload"] | {"reason": "parent_cascade", "detail": "not wanted", "status": "canceled",
@@ -83,8 +75,8 @@ def test_a_cancel_holds_for_the_whole_tree_before_it_has_come_to_every_task(tree
     assert tree.api.claim(max=100) == []
     assert open_tasks(tree.server) > 0, "too fast for this test: let the tree be larger"
     tree.all_ends()
-    assert count(tree.server, "event WHERE type = 11") == 1, "only what was held before"
-    assert count(tree.server, "event WHERE type = 3") == LEAVES + 3
+    assert tree.server.count("event WHERE type = 11") == 1, "only what was held before"
+    assert tree.server.count("event WHERE type = 3") == LEAVES + 3
 
 
 def test_a_review_below_a_canceled_task_is_no_longer_judged_and_ends_with_its_task(tree):
@@ -108,7 +100,7 @@ def test_a_review_below_a_canceled_task_is_no_longer_judged_and_ends_with_its_ta
 def test_a_cancel_goes_on_after_the_server_was_killed(tree):
     tree.cancel()
     tree.server.kill()
-    assert count(tree.server, "cascade") == 1 and open_tasks(tree.server) > 0
+    assert tree.server.count("cascade") == 1 and open_tasks(tree.server) > 0
     tree.server.start()
     tree.api = Client(tree.server)
     tree.all_ends()

@@ -2,7 +2,6 @@
 import itertools
 import pathlib
 import socket
-import sqlite3
 import struct
 import threading
 import time
@@ -30,12 +29,13 @@ def keyed(api, method, path, body=None, key="k", **options):
 
 
 def stored(server, *without):
-    """All rows that requests make, by table; the index of texts follows in its own time."""
-    with sqlite3.connect(f"file:{server.data}/baton.db?mode=ro", uri=True) as db:
-        tables = {name for name, in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'"
-                                              " AND name NOT LIKE 'task\\_text%' ESCAPE '\\'")}
-        return {t: sorted(map(repr, db.execute(f"SELECT * FROM {t}")))
-                for t in tables - {"idempotency", "setting", "delivery", "searched", *without}}
+    """All rows that requests make, by table; not what the tick does in its own time: the index of texts, and when a
+    review is next offered to a session."""
+    tables = {name for name, in server.rows("SELECT name FROM sqlite_schema WHERE type = 'table'"
+                                            " AND name NOT LIKE 'task\\_text%' ESCAPE '\\'")}
+    columns = {t: ", ".join(name for name, in server.rows("SELECT name FROM pragma_table_info(?)", t) if name != "route_at")
+               for t in tables - {"idempotency", "setting", "delivery", "searched", *without}}
+    return {t: sorted(map(repr, server.rows(f"SELECT {names} FROM {t}"))) for t, names in columns.items()}
 
 
 # ---- a request for every route: path and body ----

@@ -178,10 +178,9 @@ def statements():
     ("RUN_LIST_SESSION", "run_of_session (workspace_id=? AND session_id=? AND id>? AND id<?)"),
 ])
 def test_a_page_is_read_by_an_index_from_its_cursor_on(server, name, index):
-    db = sqlite3.connect(f"file:{server.data}/baton.db?mode=ro", uri=True)
     text = statements()[name]
     numbers = [1] * max(int(n) for n in re.findall(r"\?(\d+)", text))
-    plan = [row[3] for row in db.execute("EXPLAIN QUERY PLAN " + text, numbers)]
+    plan = [row[3] for row in server.rows("EXPLAIN QUERY PLAN " + text, *numbers)]
     assert any(step.endswith(index) for step in plan), plan
     assert not any(step.startswith("SCAN") for step in plan), plan
     # The children of one run are few, and so are the tasks of a kind of owners: they are sorted.

@@ -10,14 +10,6 @@ from conftest import SLOW, Client, wait_until
 HAY = 1500
 
 
-def rows(server, query):
-    db = sqlite3.connect(f"file:{server.data}/baton.db?mode=ro", uri=True, timeout=20)
-    try:
-        return db.execute(query).fetchall()
-    finally:
-        db.close()
-
-
 def found(api, q, **filters):
     """Titles, newest first, over all pages."""
     titles, cursor = [], ""
@@ -36,7 +28,7 @@ def hay(api, n=HAY, **fields):
 
 
 def index_is_made(server):
-    wait_until(lambda: rows(server, "SELECT count(*) < 256 FROM task WHERE id > (SELECT upto FROM searched)") == [(1,)], 20)
+    wait_until(lambda: server.rows("SELECT count(*) < 256 FROM task WHERE id > (SELECT upto FROM searched)") == [(1,)], 20)
 
 
 @pytest.fixture
@@ -48,7 +40,7 @@ def field(own_server):
     made = [api.task(title=title, **fields) for title, fields in needles.items()]
     hay(api)
     index_is_made(own_server)
-    assert rows(own_server, "SELECT upto FROM searched")[0][0] > 0
+    assert own_server.rows("SELECT upto FROM searched")[0][0] > 0
     return api, made
 
 
@@ -80,7 +72,7 @@ def test_the_index_follows_changes_and_deletions(field):
     api.request("PATCH", "/v1/tasks/" + made[0]["id"], {"title": "Äpfel"}, 200)
     assert found(api, "kirsch") == [] and found(api, "äpfel") == ["Äpfel"]
     for word in ("birnen", "ticket", "kirsch"):  # nothing of them is left behind
-        assert rows(api.server, f"SELECT rowid FROM task_text WHERE task_text MATCH '\"{word[:3]}\" \"{word[3:]}\"'") == []
+        assert api.server.rows(f"SELECT rowid FROM task_text WHERE task_text MATCH '\"{word[:3]}\" \"{word[3:]}\"'") == []
 
 
 def test_a_task_with_an_old_id_is_found(field):
