@@ -1,6 +1,5 @@
 #include "cli/reply.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "json/json_in.h"

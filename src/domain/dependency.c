@@ -1,7 +1,5 @@
 #include "domain/dependency.h"
 
-#include <string.h>
-
 #include "core/failpoint.h"
 #include "domain/attempt.h"
 #include "domain/cascade.h"
@@ -33,7 +31,8 @@ static bool ended_badly(int status)
         return status == TASK_FAILED || status == TASK_CANCELED;
 }
 
-bool dependency_is_met(int status, int on_failure)
+/* Completed; or ended badly where that does not matter. */
+static bool is_met(int status, int on_failure)
 {
         return status == TASK_COMPLETED || (on_failure == ON_FAILURE_PROCEED && ended_badly(status));
 }
@@ -44,7 +43,7 @@ enum err dependencies_of(struct tx *tx, int64_t task, struct list *out)
         struct dependency *d = out->items;
 
         for (size_t i = 0; !e && i < out->n; i++)
-                d[i].met = dependency_is_met(d[i].status, d[i].on_failure);
+                d[i].met = is_met(d[i].status, d[i].on_failure);
         return e;
 }
 
@@ -113,8 +112,7 @@ enum err dependents_follow(struct tx *tx, const struct task *task, int before,
                 e = tx_number_rows(tx, SQL_DEPENDENTS, &rows, &n, 2, args, LENGTH(args));
         for (size_t i = 0; !e && i < n; i++) {
                 int on_failure = (int)rows[2 * i + 1];
-                int64_t delta = dependency_is_met(before, on_failure) -
-                                dependency_is_met(task->status, on_failure);
+                int64_t delta = is_met(before, on_failure) - is_met(task->status, on_failure);
 
                 if (delta || failed)
                         e = dependent_follows(tx, events->by, task, rows[2 * i], on_failure, delta,
@@ -193,7 +191,7 @@ enum err dependency_add(struct tx *tx, const struct principal *by, int64_t id, i
         if (e)
                 return e;
         events.tree = task->tree_id;
-        met = dependency_is_met(on.status, on_failure);
+        met = is_met(on.status, on_failure);
         failed = ended_badly(on.status) && !task_is_closed(task->status);
         e = tx_exec(tx, SQL_DEPENDENCY_ADD, INT(id), INT(depends_on), INT(on_failure),
                     INT(tx_now(tx)));
@@ -221,7 +219,7 @@ static enum err edge_gone(struct tx *tx, const struct principal *by, int64_t id,
 {
         struct events events = { .by = by };
         enum err e = tx_one(tx, SQL_TASK_UNMET, task, INT(id),
-                            INT(-!dependency_is_met(on->status, on_failure)), INT(-1));
+                            INT(-!is_met(on->status, on_failure)), INT(-1));
 
         if (e)
                 return e;

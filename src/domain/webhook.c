@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <sodium.h>
-#include <string.h>
 
 #include "domain/audit.h"
 #include "domain/domain.h"

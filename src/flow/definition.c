@@ -1,5 +1,6 @@
 #include "flow/definition.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "flow/schema.h"

@@ -12,7 +12,8 @@ void forget_output(const struct progress *p, int64_t index)
         p->outputs[index].known = false;
 }
 
-struct value output_of(struct scope *scope, const struct progress *p, int64_t index)
+/* A step's output, parsed once. */
+static struct value output_of(struct scope *scope, const struct progress *p, int64_t index)
 {
         if (!p->outputs[index].known)
                 remember_output(p, index, value_from_text(scope, p->steps[index].output));

@@ -1,8 +1,5 @@
 #include "store/writer.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 #include "core/failpoint.h"
 #include "core/log.h"
 #include "store/migrate.h"
