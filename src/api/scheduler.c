@@ -1,6 +1,6 @@
-#include "domain/scheduler.h"
 #include "api/request.h"
 #include "domain/run.h"
+#include "domain/scheduler.h"
 #include "domain/workspace.h"
 
 /* It is the whole server's: who is bound to one workspace sees its numbers and moves nothing. */

@@ -6,8 +6,8 @@
 #include "domain/claim.h"
 #include "domain/dependency.h"
 #include "domain/domain.h"
-#include "domain/review.h"
 #include "domain/input.h"
+#include "domain/review.h"
 #include "domain/sql.h"
 
 enum { CHUNK = 1000 };

@@ -6,8 +6,8 @@
 
 #include "core/failpoint.h"
 #include "domain/attention.h"
-#include "domain/claimer.h"
 #include "domain/cascade.h"
+#include "domain/claimer.h"
 #include "domain/domain.h"
 #include "domain/sql.h"
 

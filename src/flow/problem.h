@@ -2,8 +2,8 @@
 #ifndef BATON_FLOW_PROBLEM_H
 #define BATON_FLOW_PROBLEM_H
 
-#include "core/record.h"
 #include "core/buf.h"
+#include "core/record.h"
 #include "core/scope.h"
 
 enum { PROBLEMS_MAX = 100 };
