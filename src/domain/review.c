@@ -286,12 +286,12 @@ enum err review_check_open(struct tx *tx, const struct review *review)
 {
         int status = review->status;
         bool reached = false;
-        struct task task;
+        struct task task = { 0 };
         enum err e = review_is_open(review) ? cascade_reaches(tx, review->task_id, &reached) : ERR_OK;
 
         if (!e && reached)
                 e = tx_one(tx, SQL_TASK_GET, &task, INT(review->task_id));
-        if (!e && reached && task.review_id)
+        if (task.review_id)
                 status = REVIEW_CANCELED;
         return e || status == REVIEW_REQUESTED || status == REVIEW_IN_REVIEW ?
                        e :

@@ -155,7 +155,7 @@ static enum err route(struct tx *tx, struct review *review)
 
 enum err reviews_tick(struct tx *tx)
 {
-        struct list rows;
+        struct list rows = { 0 };
         struct review *review;
         enum err e = expire(tx);
 

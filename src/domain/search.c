@@ -186,7 +186,7 @@ enum err search_words(struct tx *tx, struct str q, int64_t below, struct str *wo
 {
         struct arena *arena = &tx_scope(tx)->arena;
         struct str groups[SEARCH_GROUPS];
-        struct rarity all[SEARCH_GROUPS];
+        struct rarity all[SEARCH_GROUPS] = { 0 };
         size_t n = search_groups(arena, q, groups);
         enum err e = ERR_OK;
 
@@ -227,11 +227,11 @@ static struct str text_of(struct arena *arena, struct str title, struct str iden
         return finish(arena, &out);
 }
 
-enum err search_follow(struct tx *tx, const struct task *before, const struct task *after)
+enum err search_follow(struct tx *tx, int64_t id, const struct task *before,
+                       const struct task *after)
 {
         const struct domain *domain = tx_context(tx);
         struct arena *arena = &tx_scope(tx)->arena;
-        int64_t id = after ? after->id : before->id;
         struct str was = STR_NONE, is = STR_NONE;
         struct letters letters;
         enum err e = ERR_OK;

@@ -36,7 +36,8 @@ enum err search_upto(struct tx *, int64_t *id) NODISCARD;
 enum err search_candidates(struct tx *, struct str words, int64_t below, int64_t **ids, size_t *n) NODISCARD;
 
 /* The title or identifier was another one (before), or the task is new (NULL) or gone (after NULL). */
-enum err search_follow(struct tx *, const struct task *before, const struct task *after) NODISCARD;
+enum err search_follow(struct tx *, int64_t id, const struct task *before,
+                       const struct task *after) NODISCARD;
 
 enum err search_load(struct tx *) NODISCARD;
 /* The next tasks, if there are enough of them. */

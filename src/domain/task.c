@@ -341,7 +341,7 @@ enum err task_create(struct tx *tx, const struct principal *by, const struct tas
         if (!e)
                 e = events_append(tx, &events);
         if (!e)
-                e = search_follow(tx, NULL, &task);
+                e = search_follow(tx, task.id, NULL, &task);
         if (!e && task.approval_policy)
                 e = approval_open_task(tx, &task);
         if (!e && parent)
@@ -792,7 +792,7 @@ enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
                     NAME(task.network_channel), INT(task.auto_enqueue_on_ready),
                     INT(task.review_policy));
         if (!e)
-                e = search_follow(tx, &before, &task);
+                e = search_follow(tx, task.id, &before, &task);
         if (!e && (task.approval_policy != before.approval_policy ||
                    task.approval_state != before.approval_state))
                 e = reset_approval(tx, by, &before, &task);
@@ -837,7 +837,7 @@ enum err task_erase(struct tx *tx, const struct principal *by, const struct task
         for (size_t i = 0; !e && i < LENGTH(rows); i++)
                 e = tx_exec(tx, rows[i], INT(task->id));
         if (!e)
-                e = search_follow(tx, task, NULL);
+                e = search_follow(tx, task->id, task, NULL);
         if (!e && task->parent_task_id)
                 e = tx_exec(tx, SQL_TASK_CHILD_COUNT, INT(task->parent_task_id), INT(-1));
         return e;
