@@ -142,6 +142,27 @@ MUTANTS = [
     Mutant("a run that is given back forgets what holds it", [
         Edit("src/domain/claim.c", "back.hold = task_holds(&task, run->kind == RUN_ROOT);", "back.hold = 0;"),
     ], ["model", "sim"]),
+    Mutant("a task that is in review lets those go that wait for it", [
+        Edit("src/domain/dependency.c", "        return status == TASK_COMPLETED ||",
+             "        return status == TASK_COMPLETED || status == TASK_IN_REVIEW ||"),
+        Edit("src/domain/dependency.c", "if (!task_is_closed(before) && !task_is_closed(task->status))",
+             "if (!task_is_closed(before) && !task_is_closed(task->status) && task->status != TASK_IN_REVIEW)"),
+    ], ["model"]),
+    Mutant("a second verdict of a review takes the place of the first", [
+        Edit("src/domain/verdict.c", "        if (review->status == REVIEW_RECORDED) {\n",
+             "        if (review->status == REVIEW_RECORDED && is_repeat(review, by, v)) {\n"),
+        Edit("src/domain/review.c", "return e || status == REVIEW_REQUESTED || status == REVIEW_IN_REVIEW ?",
+             "return e || status != REVIEW_CANCELED ?"),
+        Edit("src/domain/review_sql.def", "\" route_at = NULL WHERE id = ?1 AND status < 2\")\nSQL(REVIEW_FOLLOWED",
+             "\" route_at = NULL WHERE id = ?1 AND status < 3\")\nSQL(REVIEW_FOLLOWED"),
+    ], ["model"]),
+    Mutant("a continuation does not know its round of review", [
+        Edit("src/domain/verdict.c", "        told.review_round++; /* of the run that follows */\n", ""),
+    ], ["model"]),
+    Mutant("a new attempt leaves the review of the one before open", [
+        Edit("src/domain/review.c", "        enum err e = tx_exec(tx, SQL_REVIEW_CANCEL, INT(task->id), INT(tx_now(tx)));\n",
+             "        enum err e = ERR_OK;\n"),
+    ], ["model"]),
     Mutant("a failure that may be passed is not", [
         Edit("src/domain/dependency.c", "(on_failure == ON_FAILURE_PROCEED && ended_badly(status))",
              "(on_failure == ON_FAILURE_PROCEED && status == TASK_CANCELED)"),
