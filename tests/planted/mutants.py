@@ -85,10 +85,14 @@ MUTANTS = [
              "        if (!out->list || !out->list->n)\n"),
     ], ["sim"]),
     Mutant("events are numbered beside the transaction", [
-        Edit("src/domain/event.c", "                e = events_head(tx, events->tree, &head);\n",
+        Edit("src/domain/event.c",
+             "                e = tx_numbers(tx, SQL_EVENT_NEWEST, newest, LENGTH(newest), ARGS(INT(events->tree)));\n",
              "                { static int64_t tree, next; e = tree == events->tree ? ERR_OK : events_head(tx,"
-             " events->tree, &next); tree = events->tree; head = next; next += (int64_t)events->n; }\n"),
+             " events->tree, &next); tree = events->tree; newest[0] = next; next += (int64_t)events->n; }\n"),
     ], ["sim", "faults"]),
+    Mutant("an event is older than its cause when the clock is set back", [
+        Edit("src/domain/event.c", "        if (when < newest[1])\n                when = newest[1];\n", ""),
+    ], ["sim"]),
     Mutant("a stream subscribes after it has read", [
         Edit("src/api/streams.c", "        hub_subscribe(api_options(s->api)->hub, &feed->subscription);\n"
              "        feed_read(feed);\n",
