@@ -169,9 +169,11 @@ static void review_requested(struct sim *s, const struct stored_event *e)
                                    .next_of_task = t->reviews };
         t->reviews = v;
         map_put(&s->reviews, v->id, v);
-        s->judged[s->n_judged < LENGTH(s->judged) ? s->n_judged++ : (size_t)roll(&s->w, LENGTH(s->judged))] = v->id;
+        s->judged[s->n_judged < LENGTH(s->judged) ? s->n_judged++ :
+                                                    (size_t)roll(&s->w, LENGTH(s->judged))] = v->id;
         if (!run_is_terminal(r->status) || r->kind != RUN_ROOT)
-                violation(s, "I7: a review of run %lld, which is %s", (long long)r->id, run_status_names.text[r->status]);
+                violation(s, "I7: a review of run %lld, which is %s", (long long)r->id,
+                          run_status_names.text[r->status]);
         /* One that was asked for by hand is waited for where nobody came to a judgement. */
         if (says(e, "\"reason\":\"asked\"") && !(t->circuit && t->last_run == r->id))
                 return;
@@ -196,7 +198,8 @@ static void review_recorded(struct sim *s, const struct stored_event *e)
                 struct run_fact *r = run_of(s, next);
 
                 if (t->open_root != r || r->attempt != v->run->attempt + 1 || r->row.previous != v->run->id)
-                        violation(s, "I7: run %lld does not continue run %lld", (long long)next, (long long)v->run->id);
+                        violation(s, "I7: run %lld does not continue run %lld", (long long)next,
+                                  (long long)v->run->id);
                 r->round = v->round + 1;
                 reached(s, CONTINUED);
                 if (r->round > 2)

@@ -179,11 +179,12 @@ static enum err run_bind(struct op *op, struct tx *tx)
 
 static enum err run_judge(struct op *op, struct tx *tx)
 {
+        bool rejects = op->outcome == VERDICT_REJECTED;
         const struct verdict verdict = { .outcome = op->outcome,
                                          .confidence = STR("1"),
                                          .reason = STR("it is so"),
                                          .delivery_id = str_from(op->title),
-                                         .missing_work = op->outcome == VERDICT_REJECTED ? STR("[\"all\"]") : STR_NONE };
+                                         .missing_work = rejects ? STR("[\"all\"]") : STR_NONE };
         struct judged judged;
 
         return verdict_submit(tx, op->by, op->id, &verdict, &judged);
@@ -1253,7 +1254,8 @@ static bool fill_profile(struct op *op)
 
 static bool fill_review(struct op *op)
 {
-        static const int outcomes[] = { VERDICT_APPROVED, VERDICT_REJECTED, VERDICT_REJECTED, VERDICT_BLOCKED, VERDICT_ERROR };
+        static const int outcomes[] = { VERDICT_APPROVED, VERDICT_REJECTED, VERDICT_REJECTED, VERDICT_BLOCKED,
+                                        VERDICT_ERROR };
         struct sim *s = op->sim;
 
         if (!s->n_judged)

@@ -103,7 +103,8 @@ static const char *const texts[STATEMENTS] = {
         [RUN] = "SELECT task_id, tree_id, kind, executor, coalesce(parent_run_id, 0),"
                 " parent_step_index, branch_index, attempt, status, epoch, recoveries, hold,"
                 " coalesce(lease_until, 0), coalesce(wake_at, 0), coalesce(session_id, 0),"
-                " coalesce(ended_at, 0), coalesce(previous_run_id, 0), claim_token_hash IS NOT NULL, EXISTS (SELECT 1 FROM ready WHERE"
+                " coalesce(ended_at, 0), coalesce(previous_run_id, 0), claim_token_hash IS NOT NULL,"
+                " EXISTS (SELECT 1 FROM ready WHERE"
                 " lane = run.lane AND queued_at = run.queued_at AND run = run.id), result"
                 " FROM run WHERE id = ?1",
         [TASK] = "SELECT status, attempts, max_attempts, coalesce(last_run_id, 0),"
