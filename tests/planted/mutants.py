@@ -42,10 +42,10 @@ MUTANTS = [
     Mutant("an answer leaves before its commit", [
         Edit("src/store/writer.c", "return engine_commit(&store->scope, store->writer) ? BATCH_BROKEN : BATCH_DONE;",
              "return BATCH_DONE;"),
-        Edit("src/store/writer.c", "        batch_finish(store, batch, n);\n        failpoint_pass",
-             "        batch_finish(store, batch, n);\n"
+        Edit("src/store/writer.c", "                call_finish(store, b->calls[i]);\n        failpoint_pass",
+             "                call_finish(store, b->calls[i]);\n"
              "        if (engine_commit(&store->scope, store->writer))\n"
-             "                batch_fail(store, batch, 0);\n        failpoint_pass"),
+             "                broke(store, ERR_UNAVAILABLE, \"commit_failed\");\n        failpoint_pass"),
     ], ["powercut", "sim"]),
     Mutant("a refused commit is acknowledged", [
         Edit("src/store/writer.c", "return engine_commit(&store->scope, store->writer) ? BATCH_BROKEN : BATCH_DONE;",

@@ -84,9 +84,11 @@ static const struct question {
         { "I19: a run of a task that is blocked is held by nothing",
           "SELECT r.id FROM run r JOIN task t ON t.id = r.task_id WHERE r.ended_at IS NULL AND r.status = 0 AND"
           " r.kind = 0 AND (t.unmet_deps > 0) <> (r.hold & 1 <> 0)" },
+        /* One that had failed before is ready again by a higher max_attempts, and nothing can be started there. */
         { "I24: a task below a canceled one goes on, and no cancel is under way",
           "SELECT t.id FROM task t JOIN task p ON p.id = t.parent_task_id WHERE p.status = 7 AND t.status NOT IN"
-          " (5, 6, 7) AND NOT EXISTS (SELECT 1 FROM cascade)" },
+          " (5, 6, 7) AND (t.last_run_id IS NULL OR t.status IN (4, 8) OR EXISTS (SELECT 1 FROM run r WHERE"
+          " r.task_id = t.id AND r.ended_at IS NULL)) AND NOT EXISTS (SELECT 1 FROM cascade)" },
         { "I24: a canceled task waits for a review", "SELECT id FROM task WHERE status = 7 AND review_id > 0" },
         { "I22: a task waits for a review that is over",
           "SELECT t.id FROM task t WHERE review_id > 0 AND review_circuit_at IS NULL AND NOT EXISTS (SELECT 1 FROM"
