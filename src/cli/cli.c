@@ -292,8 +292,8 @@ static const struct cli_option release_options[] = {
         "Up to 50 runs, each on its own. The tokens of their holders are void afterwards.\n" \
         "Exit status with several: 0 all were done, 1 one was refused."
 #define INSPECT_NOTES                                                                          \
-        "Next action: recovery_required, stranded, claim_available, running, waiting_for_session\n" \
-        "or terminal. Takes the id of a task or of a run."
+        "Next action: recovery_required, stranded, awaiting_review, claim_available, running,\n"   \
+        "waiting_for_session or terminal. Takes the id of a task or of a run."
 
 static const struct command commands[] = {
         { "serve", "[options]", "run the server", NULL, NULL, 0, 0, NULL },
@@ -781,13 +781,13 @@ static int check_arguments(struct cli *cli)
                 return 0;
         }
         if (cli->n_args < c->min) {
-                fprintf(stderr, "baton: baton %s needs %s\nSee baton %s --help.\n", c->words,
+                fprintf(stderr, "baton: %s needs %s\nSee baton %s --help.\n", c->words,
                         c->arguments, c->words);
                 return 2;
         }
         if (cli->n_args > c->max) {
                 fprintf(stderr,
-                        "baton: baton %s does not take \"" STR_FMT "\"\nSee baton %s --help.\n",
+                        "baton: %s does not take \"" STR_FMT "\"\nSee baton %s --help.\n",
                         c->words, STR_ARG(text_clean(&cli->scope, str_from(cli->args[c->max]))),
                         c->words);
                 return 2;

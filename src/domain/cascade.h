@@ -41,7 +41,9 @@ void cascade_add(struct tx *, const struct principal *, struct cascade);
 /* All three for a single one. */
 enum err cascade_run(struct tx *, const struct principal *, struct cascade) NODISCARD;
 
-/* Whether a cascade that is under way is going to cancel the task. */
+/* The cascade that is under way and going to cancel the task; for readers too.  ERR_EMPTY: none. */
+enum err cascade_find(struct tx *, int64_t task, struct cascade *) NODISCARD;
+/* Whether there is one: costs nothing while none is under way. */
 enum err cascade_reaches(struct tx *, int64_t task, bool *) NODISCARD;
 /* The same, and then the task is canceled here and now. */
 enum err cascade_overtake(struct tx *, int64_t task, bool *) NODISCARD;

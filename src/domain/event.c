@@ -48,14 +48,14 @@ void events_add(struct tx *tx, struct events *events, enum event_type type, int6
 
 /* 1, 2, 4 or 8 rows, numbered from `first`. */
 static enum err add_rows(struct tx *tx, const struct events *events, const struct event_row *rows,
-                         size_t n, int64_t first)
+                         size_t n, int64_t first, int64_t when)
 {
         static const enum sql statements[] = { [1] = SQL_EVENT_ADD,
                                                [2] = SQL_EVENT_ADD_2,
                                                [4] = SQL_EVENT_ADD_4,
                                                [8] = SQL_EVENT_ADD_8 };
         struct arg args[4 + 8 * 5] = { INT(events->tree), NAME(events->by->actor),
-                                       NAME(events->by->origin), INT(tx_now(tx)) };
+                                       NAME(events->by->origin), INT(when) };
         struct arg *at = args + 4;
 
         for (size_t i = 0; i < n; i++) {
@@ -70,24 +70,29 @@ static enum err add_rows(struct tx *tx, const struct events *events, const struc
 
 enum err events_append(struct tx *tx, struct events *events)
 {
-        int64_t head = 0, last;
+        int64_t newest[2] = { 0 }, last, when = tx_now(tx);
         enum err e = ERR_OK;
 
         if (!events->n)
                 return ERR_OK;
         if (!events->new_tree)
-                e = events_head(tx, events->tree, &head);
+                e = tx_numbers(tx, SQL_EVENT_NEWEST, newest, LENGTH(newest), ARGS(INT(events->tree)));
+        if (e == ERR_EMPTY)
+                e = ERR_OK;
+        /* A clock that is set back does not make what follows older than its cause. */
+        if (when < newest[1])
+                when = newest[1];
         if (!e)
                 e = failpoint(tx_scope(tx), FAILPOINT_EVENTS_NUMBERED);
         events->new_tree = false;
-        events->last = last = head + (int64_t)events->n;
+        events->last = last = newest[0] + (int64_t)events->n;
         for (size_t i = 0; !e && i < events->n;) {
                 size_t n = events->n - i >= 8 ? 8 :
                            events->n - i >= 4 ? 4 :
                            events->n - i >= 2 ? 2 :
                                                 1;
 
-                e = add_rows(tx, events, &events->rows[i], n, last - (int64_t)(events->n - 1 - i));
+                e = add_rows(tx, events, &events->rows[i], n, last - (int64_t)(events->n - 1 - i), when);
                 i += n;
         }
         if (!e)

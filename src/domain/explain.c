@@ -1,5 +1,6 @@
 #include "domain/explain.h"
 
+#include "domain/cascade.h"
 #include "domain/claimer.h"
 #include "domain/dependency.h"
 #include "domain/domain.h"
@@ -148,6 +149,19 @@ static enum err explain_queued(struct tx *tx, const struct run *run, struct list
         return explain_claimer(tx, run, reasons);
 }
 
+/* ERR_EMPTY: nothing is going to cancel it. */
+static enum err explain_cascade(struct tx *tx, const struct run *run, struct list *reasons)
+{
+        struct cascade c;
+        enum err e = cascade_find(tx, run->task_id, &c);
+
+        if (e)
+                return e;
+        say(reasons, "canceling", STR("the cancel of a task above it is under way and will end it"), 0);
+        name_task(tx, reasons, c.task_id);
+        return ERR_OK;
+}
+
 enum err run_explain(struct tx *tx, const struct principal *by, int64_t id, struct explanation *out)
 {
         struct arena *arena = &tx_scope(tx)->arena;
@@ -158,6 +172,9 @@ enum err run_explain(struct tx *tx, const struct principal *by, int64_t id, stru
                 return e;
         *out = (struct explanation){ .status = run.status,
                                      .reasons = { arena_array(arena, struct reason, 8 + DEPENDENCIES_MAX), 0 } };
+        e = run_is_terminal(run.status) ? ERR_EMPTY : explain_cascade(tx, &run, &out->reasons);
+        if (e != ERR_EMPTY)
+                return e;
         if (run.status == RUN_QUEUED)
                 return explain_queued(tx, &run, &out->reasons);
         if (run_is_terminal(run.status))

@@ -202,6 +202,8 @@ const char *run_next_action(const struct run_facts *f, unsigned found)
                 return "recovery_required";
         if (found)
                 return "stranded";
+        if (f->judged)
+                return "awaiting_review";
         if (r ? run_is_terminal(r->status) : f->closed)
                 return "terminal";
         if (r && run_is_leased(r->status))
@@ -256,7 +258,7 @@ static enum err find_later(struct tx *tx, const struct task *task, const struct 
         int64_t later;
         enum err e;
 
-        *found = task->status == TASK_CANCELED;
+        *found = task->status == TASK_CANCELED || task->status == TASK_IN_REVIEW;
         if (*found || task->last_run_id == run->id)
                 return ERR_OK;
         e = tx_number(tx, SQL_RUN_LATER, &later, INT(task->id), INT(run->id));
@@ -270,6 +272,7 @@ static enum err gather(struct tx *tx, const struct task *task, struct run_facts 
         const struct run *run = f->run;
 
         f->closed = task->closed_at != 0;
+        f->judged = run && task->review_id && task->last_run_id == run->id;
         f->now = tx_now(tx);
         f->lease_now = lease_now(tx_context(tx));
         if (!run)

@@ -41,7 +41,8 @@ enum err task_view(struct tx *, const struct task *, const struct list *events,
 struct run_facts {
         const struct run *run; /* a row; NULL: the task has no run */
         bool closed;           /* the task is */
-        bool superseded;       /* tried again since, or its task canceled */
+        bool judged;           /* its task waits for a review of it, or for a person to go on */
+        bool superseded;       /* tried again since, or its task canceled or in review */
         bool holder_gone;      /* every key of who holds it is revoked or expired */
         bool claimer;          /* an eligible one exists */
         bool paused;           /* the scheduler is: nothing is handed out */

@@ -73,6 +73,8 @@ def test_a_cancel_holds_for_the_whole_tree_before_it_has_come_to_every_task(tree
                                ("POST", f"/v1/runs/{tree.held['run']['id']}/complete", body)):
         tree.api.problem(method, path, 409, "invalid_transition", body)
     assert tree.api.claim(max=100) == []
+    [reason] = tree.api.get(f"/v1/runs/{run['id']}/explain")["reasons"]
+    assert (reason["code"], reason["resource"]) == ("canceling", tree.root["id"])
     assert open_tasks(tree.server) > 0, "too fast for this test: let the tree be larger"
     tree.all_ends()
     assert tree.server.count("event WHERE type = 11") == 1, "only what was held before"

@@ -106,6 +106,17 @@ def test_the_end_of_a_run_and_its_review_are_one_change(api):
     assert changed[-1]["to"] == "in_review"
 
 
+def test_inspect_says_that_a_task_waits_for_a_review_or_for_a_person_to_go_on(api):
+    run = work(api, review_policy="always")
+    seen = [api.get(path + "/inspect") for path in (f"/v1/tasks/{run['task_id']}", f"/v1/runs/{run['id']}")]
+    assert [(s["next_action"], s["diagnostics"]) for s in seen] == [("awaiting_review", [])] * 2
+    judge(api, open_review(api, run), "blocked")
+    assert api.get(f"/v1/tasks/{run['task_id']}/inspect")["next_action"] == "awaiting_review"
+    again = api.post(f"/v1/tasks/{run['task_id']}/start")["run"]
+    assert api.get(f"/v1/runs/{run['id']}/inspect")["next_action"] == "terminal"
+    assert api.get(f"/v1/runs/{again['id']}/inspect")["next_action"] == "waiting_for_session"
+
+
 def test_the_stream_of_a_reviewed_run_ends_with_the_run_and_that_of_its_task_tells_the_rest(api):
     run = work(api, review_policy="always")
     judge(api, open_review(api, run), "approved")

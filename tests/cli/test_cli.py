@@ -88,7 +88,7 @@ def test_every_command_has_help(cli):
     (["runs", "list", "--limt", "3"], "did you mean --limit?"),
     (["runs", "list", "--limit"], "--limit needs a value: N"),
     (["runs", "list", "x"], 'does not take "x"'),
-    (["runs", "get"], "needs ID"),
+    (["runs", "get"], "baton: runs get needs ID"),
     (["runs", "logs", "x", "--follow=1"], "--follow takes no value"),
     (["runs", "list", "-o", "xml"], "table, json or jsonl"),
     (["task", "create"], "a task needs a --title"),

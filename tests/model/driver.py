@@ -7,7 +7,7 @@ import socket
 from model import ACTORS, Model
 
 TASKS, RUNS = "/v1/tasks?include_drafts=1&limit=500", "/v1/runs?limit=500"
-APPROVALS = "/v1/approvals?limit=500"
+APPROVALS, REVIEWS = "/v1/approvals?limit=500", "/v1/reviews?limit=500"
 
 # operation: method and path; {on} and {to} are ids
 ROUTES = {
@@ -17,6 +17,8 @@ ROUTES = {
     "claim": ("POST", "/v1/runs/claim"), "claim_run": ("POST", "/v1/runs/{on}/claim"),
     "run_start": ("POST", "/v1/runs/{on}/start"), "run_cancel": ("POST", "/v1/runs/{on}/cancel"),
     "run_retry": ("POST", "/v1/runs/{on}/retry"), "decide": ("POST", "/v1/approvals/{on}/decide"),
+    "ask": ("POST", "/v1/runs/{on}/reviews"), "bind": ("POST", "/v1/reviews/{on}/bind"),
+    "verdict": ("POST", "/v1/reviews/{on}/verdict"),
     "send": ("POST", "/v1/tasks/{on}/inputs"), "consume": ("POST", "/v1/runs/{on}/inputs/{to}/consume"),
     "profile": ("PUT", "/v1/tasks/{on}/execution-profile"), "unprofile": ("DELETE", "/v1/tasks/{on}/execution-profile"),
     "batch": ("POST", "/v1/tasks/batch"), "list": ("GET", "/v1/tasks?limit=500"),
@@ -28,7 +30,8 @@ ROUTES = {
 
 
 # An id of the kind that such a name has, and that nothing has.
-NOBODY = {"/": "run_0000000000001", "!": "appr_0000000000001", "?": "input_0000000000001", "": "task_0000000000001"}
+NOBODY = {"~": "review_0000000000001", "/": "run_0000000000001", "!": "appr_0000000000001",
+          "?": "input_0000000000001", "": "task_0000000000001"}
 
 
 class Disagreement(Exception):
@@ -105,7 +108,9 @@ REFS = {(a.kind, a.ref): name for name, a in ACTORS.items()}
 
 
 def actor_name(shown):
-    return shown and REFS.get((shown["kind"], shown["ref"]), json.dumps(shown))
+    if not shown or shown["kind"] == "daemon":
+        return None
+    return REFS.get((shown["kind"], shown["ref"]), json.dumps(shown))
 
 
 def differ(what, expected, seen):
@@ -128,7 +133,7 @@ class Sequence:
         self.ids, self.names, self.tokens, self.answers = {}, {}, {}, []
         self.read = {}       # root: events read so far
         self.bodies = {}     # path: the last answer, and what it says
-        self.approvals = []
+        self.approvals, self.reviews = [], []
 
     def run(self, ops):
         for number, op in enumerate(ops):
@@ -201,7 +206,7 @@ class Sequence:
                 self.tokens[f"{self.run_name(claim['run'])}@{claim['run']['epoch']}"] = claim["claim_token"]
             shown = [c["run"] for c in body["claims"]]
         else:
-            shown = [r for r in [body.get("run", body)] if r.get("id", "").startswith("run_")]
+            shown = [r for r in [body.get("run", body.get("continuation_run", body))] if r.get("id", "").startswith("run_")]
         if answer.runs or "items" not in body:
             self.agree("the answer's runs", list(answer.runs), [self.run_name(r) for r in shown])
         if answer.existing is not None:
@@ -218,19 +223,18 @@ class Sequence:
     def look(self):
         """Tasks and runs; the events of trees in which something happened; approvals when they changed."""
         grown = [root for root, events in self.model.events.items() if len(events) != self.read.get(root, 0)]
-        approvals = self.model.approvals()
+        changed = [path for path, before, now in (
+            (APPROVALS, self.approvals, self.model.approvals()), (REVIEWS, self.reviews, self.model.judged())) if before != now]
         paths = [TASKS, RUNS] + [f"/v1/tasks/{self.id_of(root)}/timeline?limit=500&after_sequence={self.read.get(root, 0)}"
-                                 for root in grown]
-        if approvals != self.approvals:
-            paths.append(APPROVALS)
+                                 for root in grown] + changed
         bodies = self.get(paths)
         for root, body in zip(grown, bodies[2:]):
             self.look_at_events(root, json.loads(body)["items"])
-        runs = self.said(RUNS, bodies[1], self.run_record)  # before the tasks, which name them
+        runs = self.said(RUNS, bodies[1], self.run_record)  # before the tasks and reviews, which name them
+        for path, body in zip(changed, bodies[2 + len(grown):]):
+            (self.look_at_approvals if path == APPROVALS else self.look_at_reviews)(body)
         self.agree("task", self.model.tasks(), self.said(TASKS, bodies[0], self.task_record))
         self.agree("run", self.model.runs(), runs)
-        if approvals != self.approvals:
-            self.look_at_approvals(bodies[-1])
 
     def get(self, paths):
         extra = self.space
@@ -267,6 +271,15 @@ class Sequence:
         self.agree("approvals", [list(a) for a in expected], [list(a) for a in seen])
         self.approvals = expected
 
+    def look_at_reviews(self, body):
+        expected, items = self.model.judged(), json.loads(body)["items"]
+        for r in items:
+            self.name(f"{self.names.get(r['run_id'], '?')}~{r['review_round']}.{r['attempt']}", r["id"])
+        seen = [(self.names[r["id"]], r["status"], actor_name(r["requested_by"]), actor_name(r.get("reviewer")),
+                 r.get("outcome"), self.names.get(r.get("continuation_run_id")), r.get("no_continuation")) for r in items]
+        self.agree("reviews", [list(r) for r in expected], sorted(list(r) for r in seen))
+        self.reviews = expected
+
     def finish(self):
         """What is not read after each operation; and that nobody from elsewhere sees it."""
         self.look_at_approvals(self.get([APPROVALS])[0])
@@ -298,6 +311,8 @@ class Sequence:
             "priority": t["priority"],
             "max_attempts": t["max_attempts"], "auto_enqueue_on_ready": t["auto_enqueue_on_ready"],
             "approval_policy": t["approval_policy"], "approval_state": t["approval_state"], "owner": t.get("owner"),
+            "review_policy": t["review_policy"], "review_id": self.names.get(t.get("review_id"), t.get("review_id")),
+            "review_round": t.get("review_round", 0), "review_circuit_at": "review_circuit_at" in t,
             "network_channel": t.get("network_channel"), "required_capabilities": t.get("required_capabilities", []),
             "preferred_capabilities": t.get("preferred_capabilities", []), "created_by": actor_name(t["created_by"]),
             "parent_task_id": self.names.get(t.get("parent_task_id")), "depth": t["depth"],

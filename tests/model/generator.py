@@ -1,11 +1,13 @@
 """Random sequences of operations: what is likely to be allowed most of the time, anything else now and then."""
-from model import ACTORS, ENDED, HOLDERS, LEASED, PRIORITIES
+from model import ACTORS, CLAIM, ENDED, HOLDERS, LEASED, PRIORITIES, SCOPES
 
 NAMES = ("a", "b", "c")
 OWNERS = [{"kind": "pool", "ref": "painters"}, {"kind": "pool", "ref": "smiths"}, {"kind": "human", "ref": "ann"},
           {"kind": "agent_session", "ref": "s-1"}]
 CHANNELS = ("red", "blue")
 KINDS = ("failed", "failed", "transient", "timed_out", "worker_lost", "policy", "budget", "no_provider")
+OUTCOMES = ("approved", "rejected", "rejected", "rejected", "blocked", "error", "timeout", "invalid_output")
+POLICIES = ("none", "on_success", "on_failure", "always", "always")
 WRONG = [{"title": " "}, {"max_attempts": 0}, {"max_attempts": 11}, {"priority": "huge"}, {"color": 1}]
 RETRIES = [{"delay_ms": 0}, {"delay_ms": 0, "max_attempts": 2}, {"delay_ms": 3600000, "max_delay_ms": 3600000}]
 
@@ -14,7 +16,7 @@ EVEN = {"create": 10, "child": 5, "patch": 5, "publish": 2, "start": 9, "approve
         "resume": 2, "retry": 3, "delete": 3, "depend": 9, "undepend": 2, "enqueue": 5, "claim": 14, "claim_run": 3,
         "run_start": 5, "heartbeat": 1, "complete": 10, "fail": 7, "release": 3, "run_cancel": 3, "run_retry": 2,
         "decide": 2, "batch": 1, "list": 2, "complete_many": 2, "heartbeat_many": 1, "send": 3,
-        "consume": 3, "profile": 3, "unprofile": 1}
+        "consume": 3, "profile": 3, "unprofile": 1, "ask": 2, "bind": 2, "verdict": 4}
 ABOUT = [
     {},
     {"depend": 25, "complete": 15, "fail": 10, "delete": 5},
@@ -22,6 +24,7 @@ ABOUT = [
     {"approve": 8, "reject": 4, "patch": 12, "publish": 5},
     {"claim": 25, "claim_run": 8, "release": 8, "heartbeat": 4},
     {"retry": 8, "fail": 15, "run_retry": 6, "run_cancel": 6},
+    {"verdict": 25, "bind": 6, "ask": 6, "start": 16, "claim": 25, "complete": 25, "fail": 12, "create": 6},
 ]
 
 
@@ -31,6 +34,7 @@ class Generator:
         weights = {**EVEN, **dice.choice(ABOUT)}
         self.verbs, self.weights = list(weights), list(weights.values())
         self.manual, self.linked = dice.random() < .5, dice.random() < .7
+        self.reviewed = .6 if weights["verdict"] > EVEN["verdict"] else .25
         self.keyed, self.pressed, self.missed = [], None, False
 
     def begin(self):
@@ -50,7 +54,28 @@ class Generator:
         if kind < .06:
             self.pressed = {"do": "child", "on": f"b{6 + n}"}
             return [first] + [quiet("child", i, on=f"b{i - 1}") for i in range(1, 7 + n)]
-        return []
+        return list(self.judged()) if kind < .16 else []
+
+    def judged(self):
+        """A task that is done and judged several times over."""
+        round, body = 1, {"title": "x", "max_attempts": self.dice.choice((3, 4)), "review_policy": "always", "start": True}
+        yield {"do": "create", "by": "ann", "as": "b0", "body": body}
+        for attempt in range(1, self.dice.randrange(3, 6)):
+            run = f"b0/{attempt}"
+            yield {"do": "claim", "by": "bot", "body": {}}
+            yield {"do": "complete", "by": "bot", "on": run, "token": f"{run}@1", "body": {}}
+            if again := self.chance(.2):
+                yield {"do": "start", "by": "ann", "on": "b0", "body": {}}
+            else:
+                yield {"do": "verdict", "by": "ann", "on": f"{run}~{round}.1", "body": self.says("rejected")}
+            round = 1 if again else round + 1
+        if self.chance(.3):
+            yield {"do": "ask", "by": "ann", "on": "b0/1", "body": {"attempt": 2}}
+            yield {"do": "verdict", "by": "ann", "on": "b0/1~1.2", "body": self.says("rejected")}
+
+    def says(self, outcome):
+        return {"outcome": outcome, "confidence": 1, "reason": "r", "delivery_id": "d",
+                **({"missing_work": ["more"]} if (outcome == "rejected") != self.chance(.04) else {})}
 
     def chance(self, part):
         return self.dice.random() < part
@@ -66,7 +91,8 @@ class Generator:
         for _ in range(6):
             self.missed = False
             verb = "create" if number < 2 else self.dice.choices(self.verbs, self.weights)[0]
-            op = {"do": verb, "by": self.dice.choices(list(ACTORS), (40, 30, 20, 1, 2))[0], "body": {}}
+            often = 20 if SCOPES.get(verb) == CLAIM else 1
+            op = {"do": verb, "by": self.dice.choices(list(ACTORS), (40, 30, often, 1, 2))[0], "body": {}}
             getattr(self, verb)(op, model)
             if not self.missed or self.chance(.1):
                 break  # what nothing is fit for is asked for seldom
@@ -159,9 +185,10 @@ class Generator:
         body = op["body"]
         body["title"] = "x"
         for name, part, values in (
-                ("priority", .3, PRIORITIES), ("max_attempts", .5, (1, 2, 2, 3)), ("auto_enqueue_on_ready", .35, (True,)),
+                ("priority", .3, PRIORITIES), ("max_attempts", .5, (1, 1, 2, 3)), ("auto_enqueue_on_ready", .35, (True,)),
                 ("start", .35, (True,)), ("draft", .12, (True,)), ("network_channel", .12, CHANNELS), ("owner", .1, OWNERS),
-                ("retry", .25, RETRIES), ("approval_policy", .4 * self.manual, ("manual", "manual", "none"))):
+                ("retry", .25, RETRIES), ("review_policy", self.reviewed, POLICIES),
+                ("approval_policy", .4 * self.manual, ("manual", "manual", "none"))):
             if self.chance(part):
                 body[name] = self.dice.choice(values)
         for name in "required_capabilities", "preferred_capabilities":
@@ -325,6 +352,30 @@ class Generator:
         op["body"]["error"] = "no"
         if self.chance(.5):
             op["body"]["kind"] = self.dice.choice(KINDS)
+
+    def ask(self, op, model):
+        run = self.run(model, lambda r: r.status in ENDED)
+        op["on"] = run.name if run else "t0/1"
+        for name, part, values in (
+                ("policy", .3, POLICIES), ("review_round", .2, (1, 2, 3)), ("attempt", .5, (1, 2, 2, 3))):
+            if self.chance(part):
+                op["body"][name] = self.dice.choice(values)
+
+    def review(self, op, model, fits):
+        fitting = [name for name, r in model.reviews.items() if fits(r) or self.chance(.1)]
+        self.missed |= not fitting
+        op["on"] = self.some(fitting, "t0/1~1.1")
+
+    def bind(self, op, model):
+        self.review(op, model, lambda r: r.status == "requested" or self.chance(.3))
+
+    def verdict(self, op, model):
+        self.review(op, model, lambda r: r.open)
+        review = model.reviews.get(op["on"])
+        if review and review.said and self.chance(.6):
+            op.update(by=review.reviewer, body=dict(review.said))
+            return
+        op["body"] = self.says(self.dice.choice(OUTCOMES))
 
     def run_cancel(self, op, model):
         run = self.run(model, lambda r: r.status in ("queued", *LEASED))

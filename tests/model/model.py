@@ -1,9 +1,10 @@
 """What Baton must answer and show: the task domain as a value, without I/O.
 
 An operation is a dict {"do", "by", …}.  Things have names instead of ids: a task that of the operation which made it, a
-run that of its task with its attempt ("t3/1"), a claim token that of its run with the epoch ("t3/1@2").  What does not
+run that of its task with its attempt ("t3/1"), a claim token that of its run with the epoch ("t3/1@2"), a review that of
+its run with its round and how often it was asked for in that ("t3/1~1.1").  What does not
 exist (any more) has a name as well; asking for it is a 404.  `Model.apply()` gives the answer's status, code and what
-it hands out; `tasks()`, `runs()`, `approvals()` and `events` are what everybody must see afterwards.
+it hands out; `tasks()`, `runs()`, `approvals()`, `judged()` and `events` are what everybody must see afterwards.
 
 Time does not pass here: leases do not end, and a delay before a next attempt is none or for ever.
 """
@@ -14,6 +15,7 @@ LEVELS, CHILDREN, DEPENDENCIES = 8, 64, 32
 PRIORITIES = ("low", "medium", "high", "urgent")
 OPEN, LEASED = ("queued", "claimed", "starting", "running"), ("claimed", "starting", "running")
 ENDED = ("completed", "failed", "canceled")
+ROUNDS, JUDGEMENTS, RAPID = 3, 2, 3  # of rejections; of tries to judge by itself; of runs that end while no time passes
 RETRIED = ("failed", "transient", "timed_out", "worker_lost")
 IMMUTABLE = ("identifier", "scope", "parent_task_id", "created_by")
 
@@ -32,15 +34,30 @@ READ, WRITE, APPROVE, CLAIM = "tasks:read", "tasks:write", "tasks:approve", "run
 ACTORS = {
     "ann": Actor("human", "ann", (READ, WRITE, APPROVE, CLAIM)),
     "bot": Actor("agent_session", "bot", (READ, WRITE, APPROVE, CLAIM)),
-    "pat": Actor("agent_session", "pat", (READ, WRITE, CLAIM), session="s-pat", agent="painters", capabilities=("a", "b")),
+    # Whom the server would give a review some time later, if it might write.
+    "pat": Actor("agent_session", "pat", (READ, CLAIM), session="s-pat", agent="painters", capabilities=("a", "b")),
     "eve": Actor("human", "eve", (READ,)),
     "tom": Actor("human", "tom", (READ, WRITE, APPROVE, CLAIM), here=False),
 }
 
 
+STATUS = {
+    400: ("validation_failed", "unknown_field", "immutable_field"), 401: ("autonomy_session_required",),
+    403: ("permission_denied", "self_approval_denied", "foreign_run"), 404: ("not_found",),
+    409: ("invalid_transition", "graph_limit_exceeded", "cycle_detected", "already_decided", "conflict", "active_lease_exists",
+          "lease_already_held", "stale_claim_token", "no_active_lease"),
+    422: ("idempotency_mismatch", "reason_required")}
+
+
 class Refused(Exception):
-    def __init__(self, status, code):
-        self.status, self.code = status, code
+    def __init__(self, code):
+        self.code = code
+        self.status = next(status for status, codes in STATUS.items() if code in codes)
+
+
+def refuse(code, when):
+    if when:
+        raise Refused(code)
 
 
 class Answer(NamedTuple):
@@ -63,6 +80,7 @@ class Run:
     preferred: list
     previous: str = None
     backoff: bool = False
+    round: int = 1           # of review
     status: str = "queued"
     epoch: int = 0
     claimed_by: str = None
@@ -73,10 +91,7 @@ class Run:
     error: str = None
     result: object = None
 
-    @property
-    def name(self):
-        return f"{self.task.name}/{self.attempt}"
-
+    name = property(lambda self: f"{self.task.name}/{self.attempt}")
     def follow(self):
         """Queued, it is what its task is by now; its channel may be its own."""
         self.priority, self.required, self.preferred = self.task.priority, self.task.required, self.task.preferred
@@ -99,6 +114,10 @@ class Task:
     required_capabilities: list = field(default_factory=list)
     preferred_capabilities: list = field(default_factory=list)
     retry: dict = None
+    review_policy: str = "none"
+    review: object = None    # the one that it waits for
+    review_round: int = 0
+    circuit: bool = False    # nobody came to a judgement that it can go on with
     profile: dict = None     # {"worker", "participants"}
     metadata: object = None
     status: str = "ready"
@@ -111,13 +130,12 @@ class Task:
         """What the blocks of its profile say under that name: a set each."""
         return [set(block.get(name, ())) for block in (self.profile or {}).values()]
 
-    @property
-    def required(self):
-        return sorted(set(self.required_capabilities).union(*self.profiled("required_capabilities")))
+    def wanted(self, name):
+        """Capabilities: its own and its profile's."""
+        return sorted(set(getattr(self, name)).union(*self.profiled(name)))
 
-    @property
-    def preferred(self):
-        return sorted(set(self.preferred_capabilities).union(*self.profiled("preferred_capabilities")))
+    required = property(lambda self: self.wanted("required_capabilities"))
+    preferred = property(lambda self: self.wanted("preferred_capabilities"))
 
     def line(self):
         """Itself and its ancestors, nearest first."""
@@ -126,44 +144,20 @@ class Task:
             yield at
             at = at.parent
 
-    @property
-    def root(self):
-        return list(self.line())[-1]
-
-    @property
-    def depth(self):
-        return len(list(self.line()))
-
-    @property
-    def open_run(self):
-        return next((r for r in self.runs if r.status in OPEN), None)
-
-    @property
-    def attempts(self):
-        return max((r.attempt for r in self.runs), default=0)
-
-    @property
-    def spent(self):
-        return self.attempts + 1 > self.max_attempts
-
-    @property
-    def paused_by(self):
-        return next((t for t in self.line() if t.paused), None)
-
-    @property
-    def below_canceled(self):
-        return any(t.status == "canceled" for t in self.line())
+    root = property(lambda self: list(self.line())[-1])
+    depth = property(lambda self: len(list(self.line())))
+    open_run = property(lambda self: next((r for r in self.runs if r.status in OPEN), None))
+    attempts = property(lambda self: max((r.attempt for r in self.runs), default=0))
+    spent = property(lambda self: self.attempts + 1 > self.max_attempts)
+    paused_by = property(lambda self: next((t for t in self.line() if t.paused), None))
+    below_canceled = property(lambda self: any(t.status == "canceled" for t in self.line()))
 
     def met(self, other):
         return other.status == "completed" or (self.needs[other] == "proceed" and other.status in ("failed", "canceled"))
 
-    @property
-    def unmet(self):
-        return sum(not self.met(other) for other in self.needs)
-
-    @property
-    def blocked(self):
-        return self.unmet > 0 or (self.approval_policy == "manual" and self.approval_state != "approved")
+    unmet = property(lambda self: sum(not self.met(other) for other in self.needs))
+    unapproved = property(lambda self: self.approval_policy == "manual" and self.approval_state != "approved")
+    blocked = property(lambda self: self.unmet > 0 or self.unapproved)
 
     def derived(self):
         """The status that the rows tell; a canceled run tells nothing."""
@@ -173,6 +167,8 @@ class Task:
             return "in_progress"
         waits = "blocked" if self.blocked else "ready"
         last = max((r for r in self.runs if r.status in ("completed", "failed")), key=lambda r: r.attempt, default=None)
+        if self.review and not self.open_run:
+            return "blocked" if self.circuit else "in_review"
         if self.open_run or not last:
             return waits
         return "completed" if last.status == "completed" else "failed" if self.spent else waits
@@ -190,15 +186,31 @@ class Approval:
     decided_by: str = None
 
 
+@dataclass
+class Review:
+    run: Run
+    round: int
+    attempt: int
+    asked_by: str = None     # None: the task's policy, or nobody's judgement of the one before
+    status: str = "requested"
+    reviewer: str = None
+    said: dict = None        # the verdict
+    next: str = None         # the run that continues what was rejected
+    no_continuation: str = None
+
+    name = property(lambda self: f"{self.run.name}~{self.round}.{self.attempt}")
+    open = property(lambda self: self.status in ("requested", "in_review"))
+
 class Model:
     def __init__(self):
         self.all = {}          # name: Task
         self.asked = []        # approvals, oldest first
+        self.reviews = {}      # name: Review
         self.sent = {}         # inputs: [task, status, the run that took it]
         self.events = {}       # name of a root: [(name of a task, type)]
         self.kept = {}         # (actor, operation, key): (what was asked, the number of the operation, its answer)
         self.doomed = None     # while tasks are canceled that waited for one that ended badly: those that are left
-        self.clock = 0         # orders what is born
+        self.clock = iter(range(10 ** 9))  # orders what is born
         self.done = 0          # operations
 
     # ---- asking ----
@@ -213,8 +225,7 @@ class Model:
 
     def may(self, op):
         """What is looked at before anything is looked up: the key's scopes, the body's shape."""
-        if SCOPES.get(op["do"], WRITE) not in ACTORS[op["by"]].scopes:
-            raise Refused(403, "permission_denied")
+        refuse("permission_denied", SCOPES.get(op["do"], WRITE) not in ACTORS[op["by"]].scopes)
         self.check_shape(op.get("body", {}), op["do"] == "patch")
 
     def once(self, op, number):
@@ -225,8 +236,7 @@ class Model:
         asked = op.get("request") or {k: v for k, v in op.items() if k not in ("as", "key")}
         if place in self.kept:
             before, first, answer = self.kept[place]
-            if before != asked:
-                raise Refused(422, "idempotency_mismatch")
+            refuse("idempotency_mismatch", before != asked)
             return answer._replace(replayed=first)
         answer = getattr(self, op["do"])(op)
         if answer.status != 204 or op["do"] != "claim":
@@ -235,22 +245,16 @@ class Model:
 
     def find(self, op, name=None):
         task = self.all.get(name or op["on"])
-        if not task or not ACTORS[op["by"]].here:
-            raise Refused(404, "not_found")
+        refuse("not_found", not task or not ACTORS[op["by"]].here)
         return task
 
     def find_run(self, op):
         task, _, attempt = op["on"].partition("/")
-        for run in self.find(op, task).runs:
-            if str(run.attempt) == attempt:
-                return run
-        raise Refused(404, "not_found")
+        run = next((r for r in self.find(op, task).runs if str(r.attempt) == attempt), None)
+        refuse("not_found", not run)
+        return run
 
     # ---- what every change does ----
-
-    def tick(self):
-        self.clock += 1
-        return self.clock
 
     def tell(self, task, *types):
         self.events[task.root.name] += [(task.name, type) for type in types]
@@ -284,10 +288,7 @@ class Model:
             self.hear_of(other, task, own)
             self.settle(other)
         if own is not self.doomed:
-            self.doomed = own
-            while own:
-                self.cancel_tree(own.pop())
-            self.doomed = None
+            self.cascade(own)
 
     def hear_of(self, task, other, doomed):
         """What a task that has not ended is told of one that it waits for and that ended badly."""
@@ -296,10 +297,12 @@ class Model:
             if task.needs[other] == "cancel":
                 doomed.append(task)
 
-    def queue(self, task, previous=None, channel=None, backoff=False):
-        now = self.tick()
+    def queue(self, task, previous=None, channel=None, backoff=False, round=None):
+        now = next(self.clock)
+        self.leave_review(task)
         run = Run(task, task.attempts + 1, now, task.priority, channel or task.network_channel,
-                  task.required, task.preferred, previous and previous.name, backoff)
+                  task.required, task.preferred, previous and previous.name, backoff,
+                  round or (previous.round if previous else 1))
         task.runs.append(run)
         self.tell(task, "run.queued")
         return run
@@ -308,11 +311,11 @@ class Model:
         run.status, run.failure_kind, run.error = status, kind, error
         self.tell(run.task, "run." + status)
 
-    def cascade(self, root):
+    def cascade(self, doomed):
         """What waits for a task of a tree is canceled when that tree is, the last that heard of it first."""
-        self.doomed = [root]
-        while self.doomed:
-            self.cancel_tree(self.doomed.pop())
+        self.doomed = doomed
+        while doomed:
+            self.cancel_tree(doomed.pop())
         self.doomed = None
 
     def cancel_tree(self, root):
@@ -324,6 +327,7 @@ class Model:
             task.status = "canceled"
             self.tell(task, "task.canceled")
             self.void_approval(task)
+            self.leave_review(task)
             for sent in self.inputs(task):
                 sent[1] = "canceled" if sent[1] == "pending" else sent[1]
             self.follow(task)
@@ -350,26 +354,22 @@ class Model:
 
     def child(self, op):
         parent = self.find(op)
-        if parent.below_canceled:
-            raise Refused(409, "invalid_transition")
-        if parent.depth >= LEVELS or len(parent.children) >= CHILDREN:
-            raise Refused(409, "graph_limit_exceeded")
+        refuse("invalid_transition", parent.below_canceled)
+        refuse("graph_limit_exceeded", parent.depth >= LEVELS or len(parent.children) >= CHILDREN)
         return self.made(op, parent)
 
     def check_shape(self, body, patch):
         for name, value in body.items():
-            if name == "color" or (patch and name in ("start", "draft")):
-                raise Refused(400, "unknown_field")
-            if patch and name in IMMUTABLE:
-                raise Refused(400, "immutable_field")
+            refuse("unknown_field", name == "color" or (patch and name in ("start", "draft")))
+            refuse("immutable_field", patch and name in IMMUTABLE)
             if (name == "max_attempts" and not 1 <= value <= 10) or (name == "priority" and value not in PRIORITIES):
-                raise Refused(400, "validation_failed")
+                raise Refused("validation_failed")
 
     def made(self, op, parent):
         body = {k: v for k, v in op["body"].items() if k not in ("start", "draft", "approval_policy")}
         if (op["body"].get("draft") and op["body"].get("start")) or not op["body"]["title"].strip():
-            raise Refused(400, "validation_failed")
-        task = Task(op["as"], self.tick(), op["by"], parent, **body)
+            raise Refused("validation_failed")
+        task = Task(op["as"], next(self.clock), op["by"], parent, **body)
         self.all[task.name] = task
         if parent:
             self.tell(parent, "task.child_created")
@@ -385,8 +385,7 @@ class Model:
 
     def patch(self, op):
         task, body = self.find(op), dict(op["body"])
-        if not body or not body.get("title", "x").strip():
-            raise Refused(400, "validation_failed")
+        refuse("validation_failed", not body or not body.get("title", "x").strip())
         policy, changed = body.pop("approval_policy", task.approval_policy), False
         if policy != task.approval_policy or ("approval_policy" in op["body"] and task.approval_state == "rejected"):
             self.set_policy(task, policy)
@@ -406,35 +405,22 @@ class Model:
         return Answer(200)
 
     def profile(self, op):
-        task = self.unclaimed(op)
-        lists = [set(b["allowed_agent_names"]) for b in op["body"].values() if "allowed_agent_names" in b]
-        if lists and not set.intersection(*lists):
-            raise Refused(400, "validation_failed")
-        return self.profile_is(task, op["body"], "task.execution_profile_updated", 200)
-
-    def unprofile(self, op):
-        task = self.unclaimed(op)
-        if task.profile is None:
-            raise Refused(404, "not_found")
-        return self.profile_is(task, None, "task.execution_profile_deleted", 204)
-
-    def unclaimed(self, op):
-        task = self.find(op)
-        if task.open_run and task.open_run.status in LEASED:
-            raise Refused(409, "invalid_transition")
-        return task
-
-    def profile_is(self, task, profile, told, status):
+        task, profile = self.find(op), op.get("body")  # None: it is to have none
+        refuse("invalid_transition", task.open_run and task.open_run.status in LEASED)
+        refuse("not_found", profile is None and task.profile is None)
+        lists = [set(b["allowed_agent_names"]) for b in (profile or {}).values() if "allowed_agent_names" in b]
+        refuse("validation_failed", lists and not set.intersection(*lists))
         task.profile = profile
         if task.open_run:
             task.open_run.follow()
-        self.tell(task, told)
-        return Answer(status)
+        self.tell(task, "task.execution_profile_" + ("deleted" if profile is None else "updated"))
+        return Answer(204 if profile is None else 200)
+
+    unprofile = profile
 
     def publish(self, op):
         task = self.find(op)
-        if task.status != "draft" or task.blocked or task.below_canceled:
-            raise Refused(409, "invalid_transition")
+        refuse("invalid_transition", task.status != "draft" or task.blocked or task.below_canceled)
         self.tell(task, "task.published")
         run = self.queue(task)
         task.status = "pending"
@@ -443,8 +429,7 @@ class Model:
 
     def new_run(self, task, previous=None, channel=None):
         """A further attempt, if one is allowed; somebody asked for it, after a previous one or not."""
-        if task.status == "draft" or not self.may_queue(task):
-            raise Refused(409, "invalid_transition")
+        refuse("invalid_transition", task.status == "draft" or not self.may_queue(task))
         run = self.queue(task, previous, previous.channel if previous else channel)
         if previous:
             self.tell(task, "run.operator_retry")
@@ -453,8 +438,7 @@ class Model:
 
     def start(self, op):
         task = self.find(op)
-        if task.blocked:
-            raise Refused(409, "invalid_transition")
+        refuse("invalid_transition", task.blocked)
         return Answer(201, runs=(self.new_run(task, channel=op["body"].get("network_channel")).name,), existing=False)
 
     def enqueue(self, op):
@@ -463,8 +447,7 @@ class Model:
     def retry(self, op):
         task = self.find(op)
         last = task.runs[-1] if task.runs else None
-        if not last or last.status not in ("failed", "canceled"):
-            raise Refused(409, "invalid_transition")
+        refuse("invalid_transition", not last or last.status not in ("failed", "canceled"))
         return Answer(201, runs=(self.new_run(task, last).name,))
 
     def approve(self, op):
@@ -484,23 +467,17 @@ class Model:
         task, _, number = op["on"].partition("!")
         task = self.find(op, task)
         approval = next((a for a in self.asked if a.task is task and str(a.number) == number), None)
-        if not approval:
-            raise Refused(404, "not_found")
-        if approval.status != "pending":
-            raise Refused(409, "already_decided")
-        if op["body"]["decision"] == "approve":
-            self.approve({"by": op["by"], "on": task.name})
-        else:
-            self.reject({"by": op["by"], "on": task.name})
+        refuse("not_found", not approval)
+        refuse("already_decided", approval.status != "pending")
+        (self.approve if op["body"]["decision"] == "approve" else self.reject)({"by": op["by"], "on": task.name})
         return Answer(200)
 
     def decided(self, op, task, state):
         approval = self.pending(task)
-        if not approval:
-            decided = task.approval_state in ("approved", "rejected")
-            raise Refused(409, "already_decided" if decided else "invalid_transition")
+        refuse("already_decided", not approval and task.approval_state in ("approved", "rejected"))
+        refuse("invalid_transition", not approval)
         if state == "approved" and approval.asked_by == op["by"] and ACTORS[op["by"]].kind != "human":
-            raise Refused(403, "self_approval_denied")
+            raise Refused("self_approval_denied")
         approval.status, approval.decided_by = {"approved": "approved", "rejected": "denied"}[state], op["by"]
         task.approval_state = state
         self.tell(task, "task." + state)
@@ -508,18 +485,15 @@ class Model:
 
     def cancel(self, op):
         task = self.find(op)
-        if task.status in ("completed", "failed"):
-            raise Refused(409, "invalid_transition")
+        refuse("invalid_transition", task.status in ("completed", "failed"))
         if task.status != "canceled":
-            self.cascade(task)
+            self.cascade([task])
         return Answer(200)
 
     def pause(self, op):
         task, reason = self.find(op), op["body"].get("reason")
-        if not reason:
-            raise Refused(422, "reason_required")
-        if task.status in ENDED:
-            raise Refused(409, "invalid_transition")
+        refuse("reason_required", not reason)
+        refuse("invalid_transition", task.status in ENDED)
         if not task.paused:
             task.paused = {"by": op["by"], "reason": reason}
             self.tell(task, "task.paused")
@@ -534,8 +508,7 @@ class Model:
 
     def delete(self, op):
         task = self.find(op)
-        if task.children or task.open_run:
-            raise Refused(400, "validation_failed")
+        refuse("validation_failed", task.children or task.open_run)
         waiting = self.dependents(task)
         del self.all[task.name]
         if task.parent:
@@ -543,6 +516,7 @@ class Model:
         else:
             del self.events[task.name]
         self.asked = [a for a in self.asked if a.task is not task]
+        self.reviews = {name: r for name, r in self.reviews.items() if r.run.task is not task}
         for other in waiting:
             del other.needs[task]
             self.tell(other, "task.dependency_removed")
@@ -575,22 +549,18 @@ class Model:
 
     def depend(self, op):
         task, how = self.find(op), op["body"].get("on_failure", "block")
-        if op["to"] == op["on"]:
-            raise Refused(400, "validation_failed")
+        refuse("validation_failed", op["to"] == op["on"])
         other = self.find(op, op["to"])
-        if other in task.needs:
-            raise Refused(400, "validation_failed")
-        if len(task.needs) >= DEPENDENCIES:
-            raise Refused(409, "graph_limit_exceeded")
-        if self.reaches(other, task):
-            raise Refused(409, "cycle_detected")
+        refuse("validation_failed", other in task.needs)
+        refuse("graph_limit_exceeded", len(task.needs) >= DEPENDENCIES)
+        refuse("cycle_detected", self.reaches(other, task))
         task.needs[other] = how
         self.tell(task, "task.dependency_added")
         doomed = []
         self.hear_of(task, other, doomed)
         self.settle(task)
         if doomed:
-            self.cascade(task)
+            self.cascade([task])
         return Answer(201)
 
     def reaches(self, task, goal):
@@ -607,8 +577,7 @@ class Model:
     def undepend(self, op):
         task = self.find(op)
         other = self.find(op, op["to"])
-        if other not in task.needs:
-            raise Refused(404, "not_found")
+        refuse("not_found", other not in task.needs)
         del task.needs[other]
         self.tell(task, "task.dependency_removed")
         self.settle(task)
@@ -620,10 +589,9 @@ class Model:
         """What the claimer has: its key, which the body may only narrow."""
         actor, body = ACTORS[op["by"]], op["body"]
         for mine, asked in (actor.session, "session_id"), (actor.agent, "agent_name"):
-            if mine and body.get(asked, mine) != mine:
-                raise Refused(403, "permission_denied")
+            refuse("permission_denied", mine and body.get(asked, mine) != mine)
         if actor.capabilities is not None and not set(body.get("capabilities", ())) <= set(actor.capabilities):
-            raise Refused(403, "permission_denied")
+            raise Refused("permission_denied")
         return {"session": body.get("session_id", actor.session), "agent": body.get("agent_name", actor.agent),
                 "capabilities": set(body.get("capabilities", actor.capabilities or ())),
                 "least": PRIORITIES.index(body.get("priority_min", "low")), "channel": body.get("channel")}
@@ -644,10 +612,11 @@ class Model:
         """Whether something holds the run, whoever asks for it."""
         return run.backoff or run.task.status != "ready" or bool(run.task.paused_by)
 
+    def is_busy(self, session):
+        return any(r.session == session and r.status in LEASED for t in self.all.values() for r in t.runs)
+
     def check_session(self, op, has):
-        if has["session"] and ACTORS[op["by"]].here and any(r.session == has["session"] and r.status in LEASED
-                                  for t in self.all.values() for r in t.runs):
-            raise Refused(409, "active_lease_exists")
+        refuse("active_lease_exists", has["session"] and ACTORS[op["by"]].here and self.is_busy(has["session"]))
 
     def take(self, run, op, has):
         run.epoch += 1
@@ -669,11 +638,9 @@ class Model:
         has, run = self.criteria(op), self.find_run(op)
         self.check_session(op, has)
         if run.status != "queued":
-            raise Refused(409, "lease_already_held" if run.status in LEASED else "invalid_transition")
-        if self.waits(run):
-            raise Refused(409, "invalid_transition")
-        if not self.fits(run, has):
-            raise Refused(403, "permission_denied")
+            raise Refused("lease_already_held" if run.status in LEASED else "invalid_transition")
+        refuse("invalid_transition", self.waits(run))
+        refuse("permission_denied", not self.fits(run, has))
         return Answer(200, runs=(self.take(run, op, has),))
 
     # ---- what a holder does ----
@@ -684,27 +651,21 @@ class Model:
         if actor.session and run.session == actor.session:
             return run.token
         if actor.session:
-            holds = any(r.session == actor.session and r.status in LEASED for t in self.all.values() for r in t.runs)
-            raise Refused(*((403, "foreign_run") if holds else (409, "no_active_lease")))
-        if actor.kind == "agent_session":
-            raise Refused(401, "autonomy_session_required")
+            raise Refused("foreign_run" if self.is_busy(actor.session) else "no_active_lease")
+        refuse("autonomy_session_required", actor.kind == "agent_session")
 
     def held(self, op, repeats=None):
         """The run, if the token is its present one and is in the hands that it was given to."""
         run = self.find_run(op)
         token = self.unshown(op, run) if op["token"] is None else op["token"]
-        if not run.token or token != run.token:
-            raise Refused(409, "stale_claim_token")
-        if run.claimed_by != op["by"]:
-            raise Refused(403, "foreign_run")
-        if run.status not in LEASED and not (repeats and repeats(run)):
-            raise Refused(409, "invalid_transition")
+        refuse("stale_claim_token", not run.token or token != run.token)
+        refuse("foreign_run", run.claimed_by != op["by"])
+        refuse("invalid_transition", run.status not in LEASED and not (repeats and repeats(run)))
         return run
 
     def run_start(self, op):
         run = self.held(op)
-        if run.status != "claimed":
-            raise Refused(409, "invalid_transition")
+        refuse("invalid_transition", run.status != "claimed")
         run.status, run.started = "running", True
         self.tell(run.task, "run.starting", "run.started")
         self.settle(run.task)
@@ -715,18 +676,15 @@ class Model:
 
     def send(self, op):
         task = self.find(op)
-        if task.status == "canceled":
-            raise Refused(409, "invalid_transition")
+        refuse("invalid_transition", task.status == "canceled")
         self.sent[op["as"]] = [task, "pending", None]
         self.tell(task, "task.input_received")
         return Answer(201)
 
     def consume(self, op):
         run, sent = self.held(op), self.sent.get(op["to"])
-        if not sent or sent[0] is not run.task:
-            raise Refused(404, "not_found")
-        if sent[2] not in (None, run.name):
-            raise Refused(409, "conflict")
+        refuse("not_found", not sent or sent[0] is not run.task)
+        refuse("conflict", sent[2] not in (None, run.name))
         if not sent[2]:
             sent[1:] = "consumed", run.name
             self.tell(run.task, "run.input_consumed")
@@ -742,27 +700,27 @@ class Model:
         if run.status != "completed":
             run.result = result
             self.end(run, "completed")
+            self.judge_by_policy(run)
             self.settle(run.task)
         return Answer(200, runs=(run.name,))
 
     def fail(self, op):
-        run, task = self.held(op), None
+        run = self.held(op)
         task, kind = run.task, op["body"].get("kind", "failed")
         self.end(run, "failed", kind, op["body"]["error"])
         most = (task.retry or {}).get("max_attempts", task.max_attempts)
         if task.retry is not None and kind in RETRIED and not task.spent and task.attempts < most:
             self.queue(task, previous=run, channel=run.channel, backoff=task.retry.get("delay_ms", 0) > 0)
+        else:
+            self.judge_by_policy(run)
         self.settle(task)
         return Answer(200, runs=(run.name,))
 
     def complete_many(self, op):
-        return self.many(op, self.complete)
-
-    def heartbeat_many(self, op):
-        return self.many(op, self.heartbeat)
-
-    def many(self, op, act):
+        act = self.complete if op["do"] == "complete_many" else self.heartbeat
         return Answer(200, items=tuple(self.outcome(act, {"by": op["by"], "body": {}, **item}) for item in op["items"]))
+
+    heartbeat_many = complete_many
 
     def release(self, op):
         run = self.held(op)
@@ -776,8 +734,7 @@ class Model:
 
     def run_cancel(self, op):
         run = self.find_run(op)
-        if run.status in ("completed", "failed"):
-            raise Refused(409, "invalid_transition")
+        refuse("invalid_transition", run.status in ("completed", "failed"))
         if run.status != "canceled":
             self.end(run, "canceled", "canceled")
             self.settle(run.task)
@@ -786,8 +743,99 @@ class Model:
     def run_retry(self, op):
         run = self.find_run(op)
         if run.status not in ("failed", "canceled") or any(r.previous == run.name for r in run.task.runs):
-            raise Refused(409, "invalid_transition")
+            raise Refused("invalid_transition")
         return Answer(201, runs=(self.new_run(run.task, run).name,))
+
+    # ---- reviews ----
+
+    def leave_review(self, task):
+        """It goes on without the verdict that it waited for."""
+        for review in self.reviews.values() if task.review else ():
+            if review.run.task is task and review.open:
+                review.status = "canceled"
+        task.review, task.circuit = None, False
+
+    def ask_review(self, review):
+        self.reviews[review.name] = review
+        self.tell(review.run.task, "run.review_requested")
+        return review
+
+    def await_review(self, review, circuit=False):
+        task = review.run.task
+        task.review, task.review_round, task.circuit = review, review.round, circuit
+
+    def judge_by_policy(self, run):
+        if run.status in COVERED[run.task.review_policy]:
+            self.await_review(self.ask_review(Review(run, run.round, 1)))
+
+    def ask(self, op):
+        run, body = self.find_run(op), op["body"]
+        refuse("validation_failed", body.get("policy") == "none")
+        if run.status not in COVERED[body.get("policy", "always")] + ("canceled",) * (body.get("policy") != "on_success"):
+            raise Refused("invalid_transition")
+        review = Review(run, body.get("review_round", run.round), body.get("attempt", 1), op["by"])
+        if review.name in self.reviews:
+            return Answer(200)
+        self.ask_review(review)
+        if run.task.circuit and run.task.runs[-1] is run:
+            self.await_review(review)
+            self.settle(run.task)
+        return Answer(201)
+
+    def find_review(self, op):
+        self.find(op, op["on"].partition("/")[0])
+        refuse("not_found", op["on"] not in self.reviews)
+        return self.reviews[op["on"]]
+
+    def may_judge(self, op, review):
+        human = ACTORS[op["by"]].kind == "human"
+        refuse("invalid_transition", not review.open)
+        refuse("self_approval_denied", not human and review.run.claimed_by == op["by"])
+        refuse("permission_denied", not human and review.status == "in_review" and review.reviewer != op["by"])
+
+    def bind(self, op):
+        review = self.find_review(op)
+        self.may_judge(op, review)
+        review.status, review.reviewer = "in_review", op["by"]
+        self.tell(review.run.task, "run.review_bound")
+        return Answer(200)
+
+    def verdict(self, op):
+        review, body = self.find_review(op), op["body"]
+        outcome, missing = body["outcome"], body.get("missing_work")
+        refuse("validation_failed", (outcome == "approved" and missing) or (outcome == "rejected" and not missing))
+        if review.status != "recorded":
+            self.may_judge(op, review)
+            review.status, review.reviewer, review.said = "recorded", op["by"], body
+            self.conclude(review, outcome)
+            self.tell(review.run.task, "run.review_recorded")
+        elif (review.reviewer, review.said) != (op["by"], body):
+            raise Refused("conflict")
+        return Answer(200, runs=(review.next,) if review.next else ())
+
+    def conclude(self, review, outcome):
+        """A rejection is followed up in any case; the rest concerns a task that waits for this review."""
+        task, again = review.run.task, None
+        if outcome == "rejected":
+            review.no_continuation = self.no_continuation(task, review)
+            if not review.no_continuation:
+                review.next = self.queue(task, review.run, review.run.channel, round=review.round + 1).name
+        elif outcome not in ("approved", "blocked") and review.attempt < JUDGEMENTS and task.review is review:
+            again = Review(review.run, review.round, review.attempt + 1)
+            again = self.reviews.get(again.name) or self.ask_review(again)
+        if again and again.open:
+            self.await_review(again)
+        elif task.review is review and outcome == "approved":
+            task.review = None
+        elif task.review is review:
+            self.await_review(review, circuit=True)
+        self.settle(task)
+
+    def no_continuation(self, task, review):
+        return next((why for why, holds in (
+            ("task_canceled", task.below_canceled), ("open_run", task.open_run), ("newer_run", task.runs[-1] is not review.run),
+            ("attempts_exhausted", task.spent), ("rounds_exhausted", review.round >= ROUNDS),
+            ("rapid_ends", sum(r.status in ENDED for r in task.runs) >= RAPID)) if holds), None)
 
     # ---- what everybody sees ----
 
@@ -797,13 +845,9 @@ class Model:
     def shown(self, t):
         by, active = t.paused_by, next((r for r in t.runs if r.status in LEASED), None)
         return {
-            "title": t.title, "metadata": t.metadata, "status": t.status, "draft": t.status == "draft",
-            "priority": t.priority,
-            "max_attempts": t.max_attempts, "auto_enqueue_on_ready": t.auto_enqueue_on_ready,
-            "approval_policy": t.approval_policy, "approval_state": t.approval_state, "owner": t.owner,
-            "network_channel": t.network_channel, "required_capabilities": t.required_capabilities,
-            "preferred_capabilities": t.preferred_capabilities, "created_by": t.created_by,
-            "parent_task_id": t.parent and t.parent.name, "depth": t.depth, "child_count": len(t.children),
+            **{name: getattr(t, name) for name in SHOWN}, "draft": t.status == "draft",
+            "review_id": t.review and t.review.name, "review_circuit_at": t.circuit,
+            "parent_task_id": t.parent and t.parent.name, "child_count": len(t.children),
             "dependency_count": len(t.needs), "unmet_dependency_count": t.unmet,
             "current_run_id": active and active.name, "paused": bool(t.paused), "effective_paused": bool(by),
             "paused_by_task_id": by and by.name, "paused_by": t.paused and t.paused["by"],
@@ -822,6 +866,10 @@ class Model:
     def approvals(self):
         return [(a.task.name, a.status, a.asked_by, a.decided_by) for a in self.asked]
 
+    def judged(self):
+        return [(name, r.status, r.asked_by, r.reviewer, r.said and r.said["outcome"], r.next, r.no_continuation)
+                for name, r in sorted(self.reviews.items())]
+
     def reasons(self, run):
         """Why it does not run, as far as that is for the model to say."""
         task = run.task
@@ -829,7 +877,7 @@ class Model:
             return {"running"} if run.status in LEASED else {"terminal"}
         return {code for code, holds in (
             ("blocked_by_dependency", task.unmet), ("paused", task.paused_by), ("backoff", run.backoff),
-            ("awaiting_approval", task.approval_policy == "manual" and task.approval_state != "approved")) if holds}
+            ("awaiting_approval", task.unapproved)) if holds}
 
     def tree(self, root):
         """Level by level, each in the order of birth."""
@@ -843,6 +891,10 @@ class Model:
         return {other.name: (how, task.met(other)) for other, how in task.needs.items()}
 
 
+SHOWN = ("title", "metadata", "status", "priority", "max_attempts", "auto_enqueue_on_ready", "approval_policy", "approval_state",
+         "owner", "review_policy", "review_round", "network_channel", "required_capabilities", "preferred_capabilities",
+         "created_by", "depth")
+COVERED = {"none": (), "on_success": ("completed",), "on_failure": ("failed",), "always": ("completed", "failed")}
 HOLDERS = ("run_start", "heartbeat", "consume", "complete", "fail", "release")
 SCOPES = {**dict.fromkeys(("approve", "reject", "decide"), APPROVE), "list": READ,
           **dict.fromkeys((*HOLDERS, "complete_many", "heartbeat_many", "claim", "claim_run"), CLAIM)}

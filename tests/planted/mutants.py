@@ -42,10 +42,10 @@ MUTANTS = [
     Mutant("an answer leaves before its commit", [
         Edit("src/store/writer.c", "return engine_commit(&store->scope, store->writer) ? BATCH_BROKEN : BATCH_DONE;",
              "return BATCH_DONE;"),
-        Edit("src/store/writer.c", "        batch_finish(store, batch, n);\n        failpoint_pass",
-             "        batch_finish(store, batch, n);\n"
+        Edit("src/store/writer.c", "                call_finish(store, b->calls[i]);\n        failpoint_pass",
+             "                call_finish(store, b->calls[i]);\n"
              "        if (engine_commit(&store->scope, store->writer))\n"
-             "                batch_fail(store, batch, 0);\n        failpoint_pass"),
+             "                broke(store, ERR_UNAVAILABLE, \"commit_failed\");\n        failpoint_pass"),
     ], ["powercut", "sim"]),
     Mutant("a refused commit is acknowledged", [
         Edit("src/store/writer.c", "return engine_commit(&store->scope, store->writer) ? BATCH_BROKEN : BATCH_DONE;",
@@ -85,10 +85,14 @@ MUTANTS = [
              "        if (!out->list || !out->list->n)\n"),
     ], ["sim"]),
     Mutant("events are numbered beside the transaction", [
-        Edit("src/domain/event.c", "                e = events_head(tx, events->tree, &head);\n",
+        Edit("src/domain/event.c",
+             "                e = tx_numbers(tx, SQL_EVENT_NEWEST, newest, LENGTH(newest), ARGS(INT(events->tree)));\n",
              "                { static int64_t tree, next; e = tree == events->tree ? ERR_OK : events_head(tx,"
-             " events->tree, &next); tree = events->tree; head = next; next += (int64_t)events->n; }\n"),
+             " events->tree, &next); tree = events->tree; newest[0] = next; next += (int64_t)events->n; }\n"),
     ], ["sim", "faults"]),
+    Mutant("an event is older than its cause when the clock is set back", [
+        Edit("src/domain/event.c", "        if (when < newest[1])\n                when = newest[1];\n", ""),
+    ], ["sim"]),
     Mutant("a stream subscribes after it has read", [
         Edit("src/api/streams.c", "        hub_subscribe(api_options(s->api)->hub, &feed->subscription);\n"
              "        feed_read(feed);\n",
@@ -142,6 +146,27 @@ MUTANTS = [
     Mutant("a run that is given back forgets what holds it", [
         Edit("src/domain/claim.c", "back.hold = task_holds(&task, run->kind == RUN_ROOT);", "back.hold = 0;"),
     ], ["model", "sim"]),
+    Mutant("a task that is in review lets those go that wait for it", [
+        Edit("src/domain/dependency.c", "        return status == TASK_COMPLETED ||",
+             "        return status == TASK_COMPLETED || status == TASK_IN_REVIEW ||"),
+        Edit("src/domain/dependency.c", "if (!task_is_closed(before) && !task_is_closed(task->status))",
+             "if (!task_is_closed(before) && !task_is_closed(task->status) && task->status != TASK_IN_REVIEW)"),
+    ], ["model"]),
+    Mutant("a second verdict of a review takes the place of the first", [
+        Edit("src/domain/verdict.c", "        if (review->status == REVIEW_RECORDED) {\n",
+             "        if (review->status == REVIEW_RECORDED && is_repeat(review, by, v)) {\n"),
+        Edit("src/domain/review.c", "return e || status == REVIEW_REQUESTED || status == REVIEW_IN_REVIEW ?",
+             "return e || status != REVIEW_CANCELED ?"),
+        Edit("src/domain/review_sql.def", "\" route_at = NULL WHERE id = ?1 AND status < 2\")\nSQL(REVIEW_FOLLOWED",
+             "\" route_at = NULL WHERE id = ?1 AND status < 3\")\nSQL(REVIEW_FOLLOWED"),
+    ], ["model"]),
+    Mutant("a continuation does not know its round of review", [
+        Edit("src/domain/verdict.c", "        told.review_round++; /* of the run that follows */\n", ""),
+    ], ["model"]),
+    Mutant("a new attempt leaves the review of the one before open", [
+        Edit("src/domain/review.c", "        enum err e = tx_exec(tx, SQL_REVIEW_CANCEL, INT(task->id), INT(tx_now(tx)));\n",
+             "        enum err e = ERR_OK;\n"),
+    ], ["model"]),
     Mutant("a failure that may be passed is not", [
         Edit("src/domain/dependency.c", "(on_failure == ON_FAILURE_PROCEED && ended_badly(status))",
              "(on_failure == ON_FAILURE_PROCEED && status == TASK_CANCELED)"),

@@ -53,13 +53,23 @@ void touch_run(struct sim *s, struct run_fact *r)
         s->touched[s->n_touched++] = r;
 }
 
-void touch_task(struct sim *s, struct task_fact *t)
+static void touch_one(struct sim *s, struct task_fact *t)
 {
         if (t->touched)
                 return;
         BUG_ON(s->n_touched_tasks == LENGTH(s->touched_tasks));
         t->touched = true;
         s->touched_tasks[s->n_touched_tasks++] = t;
+        if (t->open_root)
+                touch_run(s, t->open_root);
+}
+
+/* With those that wait for it. */
+void touch_task(struct sim *s, struct task_fact *t)
+{
+        touch_one(s, t);
+        for (struct edge *e = t->wanted; e; e = e->next_of_on)
+                touch_one(s, e->task);
 }
 
 /* ---- the lease clock, as it must run ---- */
@@ -168,7 +178,7 @@ static const struct move {
         [EVENT_RUN_OPERATOR_RETRY] = { 0 },
 };
 
-static int64_t number_in(const struct stored_event *e, const char *key)
+int64_t number_in(const struct stored_event *e, const char *key)
 {
         char pattern[32];
         const char *at;
@@ -178,13 +188,12 @@ static int64_t number_in(const struct stored_event *e, const char *key)
         return at ? strtoll(at + strlen(pattern), NULL, 10) : -1;
 }
 
-static bool says(const struct stored_event *e, const char *text)
+bool says(const struct stored_event *e, const char *text)
 {
         return strstr(e->payload, text) != NULL;
 }
 
-/* key: with quotes and colon, as it stands in the payload */
-static int64_t id_in(const struct stored_event *e, const char *key, const char *prefix)
+int64_t id_in(const struct stored_event *e, const char *key, const char *prefix)
 {
         const char *at = strstr(e->payload, key);
         int64_t id = 0;
@@ -322,6 +331,7 @@ static void new_root(struct sim *s, struct run_fact *r, bool asked)
         t->attempts = r->attempt;
         t->last_run = r->id;
         t->open_root = r;
+        attempt_begins(s, r);
         if (!asked)
                 check_delay(s, r);
 }
@@ -359,6 +369,7 @@ static void new_run(struct sim *s, const struct stored_event *e, bool asked)
         r->branch = (int)r->row.branch;
         r->born = r->changed = s->turn;
         r->status = RUN_QUEUED;
+        r->round = 1;
         r->next_of_task = r->task->runs;
         r->task->runs = r;
         map_put(&s->runs, r->id, r);
@@ -433,6 +444,10 @@ static void moved(struct sim *s, struct run_fact *r, const struct stored_event *
         if (!op && s->ticked && (e->type == EVENT_RUN_LEASE_EXPIRED || e->type == EVENT_RUN_FAILED))
                 taken_by_tick(s, r, e);
         r->status = m->to;
+        if (m->to == RUN_CLAIMED && r->kind == RUN_ROOT && is_blocked(r->task))
+                violation(s, "I19: run %lld is handed out, and its task is blocked", (long long)r->id);
+        if (m->to == RUN_CLAIMED && is_below_canceled(r->task))
+                violation(s, "I24: run %lld is handed out below a canceled task", (long long)r->id);
         if (m->to == RUN_CLAIMED) {
                 if (s->scheduler_paused)
                         violation(s, "run %lld is handed out while the scheduler is paused", (long long)r->id);
@@ -446,6 +461,7 @@ static void moved(struct sim *s, struct run_fact *r, const struct stored_event *
         if ((BIT(m->to) & WAITS) || m->to == RUN_QUEUED) {
                 r->token[0] = '\0';
                 r->session = NULL;
+                r->holder = NULL;
         }
         if (e->type == EVENT_RUN_OPERATOR_FORCED_FAIL)
                 r->token[0] = '\0';
@@ -554,6 +570,10 @@ static void numbered(struct sim *s, const struct stored_event *e)
         if (e->seq != ++tree->seq)
                 violation(s, "I27: tree %lld has event %lld after %lld", (long long)e->tree,
                           (long long)e->seq, (long long)tree->seq - 1);
+        if (e->at < tree->at)
+                violation(s, "I10: event %lld of tree %lld is older than the one before", (long long)e->seq,
+                          (long long)e->tree);
+        tree->at = e->at;
         s->hash = hash_number(hash_number(hash_number(s->hash, e->tree), e->seq), e->task);
         s->hash = hash_number(hash_number(hash_number(s->hash, e->run), e->type), e->at);
         s->hash = hash_number(s->hash, (int64_t)e->payload_hash);
@@ -568,11 +588,14 @@ static void task_event(struct sim *s, const struct stored_event *e)
                 t->id = e->task;
                 t->last_status = RUN_NONE;
                 map_put(&s->tasks, t->id, t);
+                if (says(e, "\"parent_task_id\":"))
+                        child_born(s, t, id_in(e, "\"parent_task_id\":", "task"));
         }
         BUG_ON(!t);
         if (e->type == EVENT_TASK_CANCELED) {
                 t->canceled = true;
                 t->inputs = 0;
+                task_ends(s, t);
         }
         touch_task(s, t);
 }
@@ -580,7 +603,7 @@ static void task_event(struct sim *s, const struct stored_event *e)
 static bool is_asked(const struct op *op)
 {
         return op && (op->kind == OP_CREATE || op->kind == OP_BATCH || op->kind == OP_START ||
-                      op->kind == OP_RETRY);
+                      op->kind == OP_RETRY || op->kind == OP_JUDGE);
 }
 
 static void scheduler_event(struct sim *s, const struct stored_event *e)
@@ -610,7 +633,9 @@ void model_event(struct sim *s, const struct stored_event *e, const struct op *o
                 scheduler_event(s, e);
                 return;
         }
-        if (e->type <= EVENT_TASK_STATUS_CHANGED) {
+        if (e->type == EVENT_TASK_CANCELED && !op)
+                reached(s, CASCADED);
+        if (!e->run && e->type != EVENT_TASK_INPUT_RECEIVED && !graph_event(s, e)) {
                 task_event(s, e);
                 return;
         }
@@ -623,6 +648,8 @@ void model_event(struct sim *s, const struct stored_event *e, const struct op *o
                 touch_task(s, task_of(s, e->task));
                 return;
         }
+        if (!e->run || graph_event(s, e))
+                return;
         r = run_of(s, e->run);
         r->changed = s->turn;
         touch_run(s, r);
@@ -648,13 +675,18 @@ const struct stored_event *event_after(struct sim *s, int64_t pos)
 
 int task_status_of(const struct task_fact *t)
 {
+        int idle;
+
         if (t->canceled)
                 return TASK_CANCELED;
+        idle = is_blocked(t) ? TASK_BLOCKED : TASK_READY;
         if (t->open_root)
-                return t->open_root->status <= RUN_CLAIMED ? TASK_READY : TASK_IN_PROGRESS;
+                return t->open_root->status <= RUN_CLAIMED ? idle : TASK_IN_PROGRESS;
+        if (t->review)
+                return t->circuit ? TASK_BLOCKED : TASK_IN_REVIEW;
         if (t->last_status == RUN_COMPLETED)
                 return TASK_COMPLETED;
-        return t->last_status != RUN_NONE && t->attempts >= t->max_attempts ? TASK_FAILED : TASK_READY;
+        return t->last_status != RUN_NONE && t->attempts >= t->max_attempts ? TASK_FAILED : idle;
 }
 
 static void compare_task(struct sim *s, const struct task_fact *t)
@@ -695,6 +727,8 @@ static const char *misfit(const struct sim *s, const struct run_fact *r, const s
         if (row->ready != (queued && !row->hold))
                 return row->ready ? "I16: it is offered and must not be" :
                                     "I16: it is not offered and must be";
+        if (queued && r->kind == RUN_ROOT && ((row->hold & HOLD_BLOCKED) != 0) != is_blocked(r->task))
+                return "I19: what holds it back is not what its task waits for";
         if (row->hold && !queued && !(over && row->hold == HOLD_CLEANUP))
                 return "I16: it is held back in a state in which nothing can hold it back";
         if ((row->hold & (HOLD_BACKOFF | HOLD_CLEANUP)) && queued && !row->wake_at)
@@ -728,6 +762,8 @@ static void compare_run(struct sim *s, struct run_fact *r)
                           (long long)row.epoch, (long long)r->recoveries, (long long)row.recoveries,
                           (long long)row.hold, (long long)row.lease_until);
         r->row = row;
+        if (row.hold & HOLD_BLOCKED)
+                reached(s, BLOCKED);
 }
 
 static void compare_touched(struct sim *s)
@@ -804,6 +840,18 @@ static void model_tick(struct sim *s, int64_t *seen)
                 leases_over(s);
 }
 
+/* What calls wrote that wait now: runs of a canceled tree that they met. */
+static int64_t read_loose(struct sim *s, int64_t seen)
+{
+        for (size_t i = 0; i < s->n_loose && !s->failed; i++)
+                if (s->loose[i].from == seen) {
+                        for (seen = s->loose[i].from; seen < s->loose[i].to; seen++)
+                                model_event(s, event_after(s, seen), NULL);
+                        i = (size_t)-1;
+                }
+        return seen;
+}
+
 void model_turn(struct sim *s)
 {
         bool ticks = s->ticked && !s->commit_failed;
@@ -815,12 +863,15 @@ void model_turn(struct sim *s)
                 tick_clock(s);
         for (size_t i = 0; i < s->n_served; i++) {
                 struct op *op = s->served[i];
+                bool wrote = !op->claim.call.result || op->claim.call.keep;
 
+                seen = read_loose(s, seen);
                 if (ticks && op->ran > s->tick_ran && !s->failed) {
                         model_tick(s, &seen);
                         ticks = false;
+                        seen = read_loose(s, seen);
                 }
-                if (!op->claim.call.result && op->to_pos > op->from_pos) {
+                if (wrote && op->to_pos > op->from_pos) {
                         if (op->from_pos != seen)
                                 violation(s, "I2: there are events that no acknowledged call made");
                         seen = op->to_pos;
@@ -828,8 +879,11 @@ void model_turn(struct sim *s)
                 if (!s->failed)
                         op_judge(op);
         }
+        seen = read_loose(s, seen);
         if (ticks && !s->failed)
                 model_tick(s, &seen);
+        seen = read_loose(s, seen);
+        s->n_loose = 0;
         if (seen != s->pos + (int64_t)s->n_events)
                 violation(s, "I2: there are events that no acknowledged call made");
         s->pos += (int64_t)s->n_events;

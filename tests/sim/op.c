@@ -4,13 +4,17 @@
 #include <string.h>
 
 #include "domain/cancel.h"
+#include "domain/cascade.h"
+#include "domain/dependency.h"
 #include "domain/force.h"
 #include "domain/idempotency.h"
 #include "domain/attempt.h"
+#include "domain/profile.h"
 #include "domain/scheduler.h"
 #include "sim.h"
 
-enum { GIVEN_UP_KEEP = 3, FOLLOW_PAGE = 20 };
+/* GROWTH: tasks that a tree grows by at once, so that its cancel takes several transactions. */
+enum { GROWTH = 40, BATCH_KNOWN = 6, GIVEN_UP_KEEP = 3, FOLLOW_PAGE = 20 };
 
 static const char *const session_names[SESSIONS] = { "session-1", "session-2", "session-3" };
 static const char *const retry_texts[] = {
@@ -44,10 +48,12 @@ static enum err create_one(struct op *op, struct tx *tx, int i)
                 .definition_id = s->definition_ids[op->definition],
                 .definition_version = op->definition ? 1 : 0,
                 .start = op->start,
+                .review_policy = op->review_policy,
         };
 
         op->runs[i] = NULL;
-        return task_create(tx, op->by, &spec, &op->tasks[i], &op->runs[i]);
+        return op->on ? task_create_child(tx, op->by, op->on, &spec, &op->tasks[i], &op->runs[i]) :
+                        task_create(tx, op->by, &spec, &op->tasks[i], &op->runs[i]);
 }
 
 static enum err run_create_tasks(struct op *op, struct tx *tx)
@@ -129,6 +135,59 @@ static enum err run_decide(struct op *op, struct tx *tx)
         struct approval approval;
 
         return approval_decide(tx, op->by, op->id, op->approve, STR_NONE, &approval);
+}
+
+static enum err run_depend(struct op *op, struct tx *tx)
+{
+        struct task task;
+
+        return dependency_add(tx, op->by, op->id, op->on, op->on_failure, &task);
+}
+
+static enum err run_undepend(struct op *op, struct tx *tx)
+{
+        struct task task;
+
+        return dependency_remove(tx, op->by, op->id, op->on, &task);
+}
+
+static enum err run_profile(struct op *op, struct tx *tx)
+{
+        struct profile_worker worker = { .mode = WORKER_SELECT,
+                                         .choice.required_capabilities = optional(caps_texts[op->caps]) };
+        struct profile profile = { .worker = &worker };
+
+        return profile_put(tx, op->by, op->id, &profile);
+}
+
+static enum err run_ask(struct op *op, struct tx *tx)
+{
+        /* No number that the server would come to by itself. */
+        const struct review_spec spec = { .policy = REVIEW_ALWAYS, .attempt = op->lease + REVIEW_ATTEMPTS_MAX };
+        struct review review;
+        bool created;
+
+        return review_request(tx, op->by, op->id, &spec, &review, &created);
+}
+
+static enum err run_bind(struct op *op, struct tx *tx)
+{
+        struct review review;
+
+        return review_bind(tx, op->by, op->id, STR_NONE, &review);
+}
+
+static enum err run_judge(struct op *op, struct tx *tx)
+{
+        bool rejects = op->outcome == VERDICT_REJECTED;
+        const struct verdict verdict = { .outcome = op->outcome,
+                                         .confidence = STR("1"),
+                                         .reason = STR("it is so"),
+                                         .delivery_id = str_from(op->title),
+                                         .missing_work = rejects ? STR("[\"all\"]") : STR_NONE };
+        struct judged judged;
+
+        return verdict_submit(tx, op->by, op->id, &verdict, &judged);
 }
 
 static enum err run_send(struct op *op, struct tx *tx)
@@ -286,6 +345,8 @@ static enum err expect_fence(struct op *op)
                 reached(op->sim, FOREIGN);
                 return ERR_FOREIGN_RUN;
         }
+        if (r->status == RUN_CANCELED)
+                reached(op->sim, LATE);
         if (!is_leased(r))
                 return ERR_INVALID_TRANSITION;
         if (run_holds_surely(op->sim, r))
@@ -322,14 +383,106 @@ static enum err expect_complete(struct op *op)
         return ERR_OK;
 }
 
+static enum err expect_create(struct op *op)
+{
+        const struct task_fact *parent = op->on ? task_of(op->sim, op->on) : NULL;
+
+        return !parent                                                          ? ERR_OK :
+               is_below_canceled(parent)                                        ? ERR_INVALID_TRANSITION :
+               parent->depth + 1 >= TASK_DEPTH_MAX || parent->children + op->n > TASK_CHILDREN_MAX ? ERR_GRAPH_LIMIT :
+                                                                                  ERR_OK;
+}
+
+/* With its last attempt a task has failed, and its events tell what that means for others. */
+static enum err expect_patch(struct op *op)
+{
+        if (!op->claim.call.result && op->max_attempts)
+                task_of(op->sim, op->id)->max_attempts = op->max_attempts;
+        return ERR_OK;
+}
+
+static enum err expect_depend(struct op *op)
+{
+        struct task_fact *t = task_of(op->sim, op->id), *on = task_of(op->sim, op->on);
+        int n = 0;
+
+        for (struct edge *e = t->needs; e; e = e->next_of_task)
+                n++;
+        if (t == on || edge_of(t, on))
+                return ERR_VALIDATION;
+        if (n >= DEPENDENCIES_MAX)
+                return ERR_GRAPH_LIMIT;
+        if (!must_end_before(op->sim, t, on))
+                return ERR_OK;
+        reached(op->sim, CIRCLE);
+        return ERR_CYCLE;
+}
+
+static enum err expect_undepend(struct op *op)
+{
+        return edge_of(task_of(op->sim, op->id), task_of(op->sim, op->on)) ? ERR_OK : ERR_NOT_FOUND;
+}
+
+static enum err expect_profile(struct op *op)
+{
+        const struct run_fact *r = task_of(op->sim, op->id)->open_root;
+
+        return r && is_leased(r) ? ERR_INVALID_TRANSITION : ERR_OK;
+}
+
+static enum err expect_ask(struct op *op)
+{
+        const struct run_fact *r = run_of(op->sim, op->id);
+
+        return r->kind == RUN_ROOT && run_is_terminal(r->status) ? ERR_OK : ERR_INVALID_TRANSITION;
+}
+
+static bool is_person(const struct op *op)
+{
+        return str_starts(op->by->actor, "human:");
+}
+
+/* Who may say something of it, now that it is open. */
+static enum err expect_judged(struct op *op, const struct review_fact *v)
+{
+        if (v->status >= REVIEW_RECORDED)
+                return ERR_INVALID_TRANSITION;
+        if (!is_person(op) && v->run->holder == op->by)
+                return ERR_SELF_APPROVAL;
+        return !is_person(op) && v->status == REVIEW_IN_REVIEW && v->reviewer != op->by ? ERR_PERMISSION_DENIED :
+                                                                                        ERR_OK;
+}
+
+static enum err expect_bind(struct op *op)
+{
+        return expect_judged(op, map_get(&op->sim->reviews, op->id));
+}
+
+/* The same delivery again is no other verdict; none is made up twice. */
+static enum err expect_judge(struct op *op)
+{
+        const struct review_fact *v = map_get(&op->sim->reviews, op->id);
+
+        if (v->status != REVIEW_RECORDED)
+                return expect_judged(op, v);
+        reached(op->sim, JUDGED_TWICE);
+        return ERR_CONFLICT;
+}
+
 static bool may_start(const struct task_fact *t)
 {
-        return !t->canceled && !t->open_root && t->attempts < t->max_attempts;
+        return !is_below_canceled(t) && !t->open_root && t->attempts < t->max_attempts;
 }
 
 static enum err expect_start(struct op *op)
 {
-        return may_start(task_of(op->sim, op->id)) ? ERR_OK : ERR_INVALID_TRANSITION;
+        struct task_fact *t = task_of(op->sim, op->id);
+
+        if (!may_start(t) || is_blocked(t))
+                return ERR_INVALID_TRANSITION;
+        if (t->review && !t->circuit)
+                reached(op->sim, REVIEW_LEFT);
+        return ERR_OK;
 }
 
 static enum err expect_retry(struct op *op)
@@ -501,8 +654,35 @@ static void check_create(struct op *op)
                 t->max_attempts = op->max_attempts;
                 t->retry = op->retry ? op->retry : op->definition ? 4 : 0;
                 t->caps = op->caps;
-                know_task(s, t);
+                t->plain = !op->definition;
+                if (i < BATCH_KNOWN)
+                        know_task(s, t);
         }
+        if (op->n == GROWTH)
+                s->grown += op->n;
+}
+
+static void check_depend(struct op *op)
+{
+        must_tell(op, EVENT_TASK_DEPENDENCY_ADDED, op->id, 0);
+}
+
+static void check_profile(struct op *op)
+{
+        struct task_fact *t = task_of(op->sim, op->id);
+
+        must_tell(op, EVENT_TASK_PROFILE_UPDATED, op->id, 0);
+        t->profile = op->caps;
+        if (op->caps & ~t->caps)
+                reached(op->sim, PROFILED);
+}
+
+static void check_bind(struct op *op)
+{
+        struct review_fact *v = map_get(&op->sim->reviews, op->id);
+
+        v->status = REVIEW_IN_REVIEW;
+        v->reviewer = op->by;
 }
 
 static void check_send(struct op *op)
@@ -525,8 +705,6 @@ static void check_patch(struct op *op)
         struct task_fact *t = task_of(op->sim, op->id);
 
         t->title = hash_bytes(HASH_START, op->title, strlen(op->title));
-        if (op->max_attempts)
-                t->max_attempts = op->max_attempts;
         touch_task(op->sim, t);
         must_tell(op, EVENT_TASK_UPDATED, t->id, 0);
 }
@@ -598,7 +776,7 @@ static void granted(struct op *op, const struct claim *c, int caps)
         if (map_get(&s->tokens, digest))
                 violation(s, "I12: the token of run %lld was given before", (long long)r->id);
         map_put(&s->tokens, digest, r);
-        if (r->task->caps & ~caps)
+        if ((r->task->caps | r->task->profile) & ~caps)
                 violation(s, "I14: run %lld was given to one who lacks capabilities", (long long)r->id);
         if (r->wake_min > s->w.wall && r->wall_epoch == s->wall_epoch)
                 violation(s, "I9: attempt %lld of run %lld was given away %lld us too early",
@@ -739,7 +917,7 @@ static void check_follow(struct op *op)
         f->reading = false;
         for (size_t i = 0; i < op->events.n; i++)
                 if (e[i].sequence != ++f->cursor || e[i].tree_id != f->tree)
-                        violation(s, "I29: a reader of tree %lld saw %lld after %lld",
+                        violation(s, "I29, I30: a reader of tree %lld saw %lld after %lld",
                                   (long long)f->tree, (long long)e[i].sequence,
                                   (long long)f->cursor - 1);
         f->woken |= op->events.n == FOLLOW_PAGE;
@@ -858,6 +1036,20 @@ static void unlink_op(struct op *op)
         *at = op->next;
 }
 
+static void wrote_and_waits(struct op *op)
+{
+        struct sim *s = op->sim;
+        size_t i = 0;
+
+        while (i < s->n_loose && s->loose[i].op != op)
+                i++;
+        BUG_ON(i == LENGTH(s->loose));
+        s->n_loose += i == s->n_loose;
+        s->loose[i].op = op;
+        s->loose[i].from = op->from_pos;
+        s->loose[i].to = op->to_pos;
+}
+
 static enum err run(struct call *call, struct tx *tx)
 {
         struct op *op = (struct op *)call;
@@ -869,7 +1061,9 @@ static enum err run(struct call *call, struct tx *tx)
         op->to_pos = tx_last_event(tx);
         if (!e && op->spoiled)
                 e = fail(call->scope, ERR_CONFLICT, "spoiled");
-        if (e && op->to_pos != op->from_pos)
+        if (call->parked && op->to_pos != op->from_pos)
+                wrote_and_waits(op);
+        if (e && !call->keep && op->to_pos != op->from_pos)
                 reached(op->sim, UNDONE_ALONE);
         return e;
 }
@@ -921,6 +1115,24 @@ void op_drop(struct op *op)
         op_free(op);
 }
 
+/* It is about a task that a cancel under way is going to end: no work on it is taken, whatever else is said. */
+static bool is_about_doomed(struct op *op)
+{
+        struct sim *s = op->sim;
+        const struct run_fact *r = map_get(&s->runs, op->id);
+        const struct review_fact *v = map_get(&s->reviews, op->id);
+        const struct task_fact *t = r ? r->task : v ? v->run->task : map_get(&s->tasks, op->id);
+
+        if (!t || !is_below_canceled(t) || task_is_closed(task_status_of(t)))
+                return false;
+        if ((r && is_leased(r) && (op->kind == OP_COMPLETE || op->kind == OP_FAIL || op->kind == OP_ADVANCE)) ||
+            (v && t->review == v && op->kind == OP_JUDGE))
+                if (!op->claim.call.result)
+                        violation(s, "I24: %s of %lld was taken, below a canceled task", kinds[op->kind].name,
+                                  (long long)op->id);
+        return true;
+}
+
 void op_judge(struct op *op)
 {
         struct sim *s = op->sim;
@@ -937,15 +1149,19 @@ void op_judge(struct op *op)
         }
         if (!*op->key || judge_key(op)) {
                 s->suspect = op->id;
-                expected = op->spoiled ? ERR_CONFLICT : k->expect(op);
+                expected = k->expect(op);
+                if (op->spoiled && !expected)
+                        expected = ERR_CONFLICT;
                 if (expected == ERR_COUNT && e == ERR_LEASE_EXPIRED)
                         reached(s, LEASE_OVER);
+                if (is_about_doomed(op))
+                        expected = ERR_COUNT;
                 if (expected != ERR_COUNT && expected != e)
                         violation(s, "%s of %lld: answered %s (" STR_FMT "), expected %s",
                                   k->name,
                                   (long long)op->id, err_name(e),
                                   STR_ARG(op->claim.call.scope->fault.detail), err_name(expected));
-                for (int64_t pos = op->from_pos; !e && !s->failed && pos < op->to_pos; pos++)
+                for (int64_t pos = op->from_pos; (!e || op->claim.call.keep) && !s->failed && pos < op->to_pos; pos++)
                         model_event(s, event_after(s, pos), op);
                 if (!e && !s->failed && k->check)
                         k->check(op);
@@ -956,6 +1172,21 @@ void op_judge(struct op *op)
 }
 
 /* ---- what clients think of ---- */
+
+/* Below one task, or below one of its children, until somebody cancels it. */
+static void grow(struct op *op)
+{
+        struct sim *s = op->sim;
+        struct task_fact *t = task_of(s, op->on);
+
+        if (!s->grove || is_below_canceled(s->grove)) {
+                s->grove = t;
+                s->grown = 0;
+        }
+        if (t->parent != s->grove)
+                op->on = s->grove->id;
+        op->n = GROWTH;
+}
 
 static bool fill_create(struct op *op)
 {
@@ -970,9 +1201,14 @@ static bool fill_create(struct op *op)
         op->timeout = op->definition     ? definition_timeout[op->definition] :
                       one_in(&s->w, 4) ? 2 + roll(&s->w, 20) : 0;
         op->caps = one_in(&s->w, 5) && !op->definition ? (int)roll(&s->w, 4) : 0;
+        op->review_policy = one_in(&s->w, 3) ? (int)roll(&s->w, REVIEW_ALWAYS + 1) : REVIEW_NONE;
         snprintf(op->title, sizeof(op->title), "t%lld", (long long)++s->next_title);
         if (op->kind == OP_BATCH)
                 op->n = 2 + (int)roll(&s->w, 4);
+        if (s->n_recent && one_in(&s->w, 4))
+                op->on = s->recent[roll(&s->w, (int64_t)s->n_recent)]->id;
+        if (op->kind == OP_BATCH && op->on)
+                grow(op);
         return true;
 }
 
@@ -983,10 +1219,50 @@ static bool fill_task(struct op *op)
         if (!s->n_recent)
                 return false;
         op->id = s->recent[roll(&s->w, (int64_t)s->n_recent)]->id;
+        if (op->kind == OP_CANCEL_TASK && s->grown > CASCADE_TASKS && one_in(&s->w, 4))
+                op->id = s->grove->id;
         if (op->kind == OP_PATCH) {
                 op->max_attempts = one_in(&s->w, 2) ? 1 + roll(&s->w, 5) : 0;
                 snprintf(op->title, sizeof(op->title), "p%lld", (long long)++s->next_title);
         }
+        return true;
+}
+
+static bool fill_edge(struct op *op)
+{
+        struct sim *s = op->sim;
+        struct task_fact *t;
+
+        if (!fill_task(op))
+                return false;
+        t = task_of(s, op->id);
+        op->on = op->kind == OP_UNDEPEND && t->needs ? t->needs->on->id :
+                                                       s->recent[roll(&s->w, (int64_t)s->n_recent)]->id;
+        if (op->kind == OP_DEPEND && t->needs && one_in(&s->w, 4)) { /* the other way round */
+                op->on = t->id;
+                op->id = t->needs->on->id;
+        }
+        op->on_failure = (int)roll(&s->w, ON_FAILURE_CANCEL + 1);
+        return true;
+}
+
+static bool fill_profile(struct op *op)
+{
+        op->caps = 1 + (int)roll(&op->sim->w, 3);
+        return fill_task(op) && task_of(op->sim, op->id)->plain;
+}
+
+static bool fill_review(struct op *op)
+{
+        static const int outcomes[] = { VERDICT_APPROVED, VERDICT_REJECTED, VERDICT_REJECTED, VERDICT_BLOCKED,
+                                        VERDICT_ERROR };
+        struct sim *s = op->sim;
+
+        if (!s->n_judged)
+                return false;
+        op->id = s->judged[roll(&s->w, (int64_t)s->n_judged)];
+        op->outcome = outcomes[roll(&s->w, LENGTH(outcomes))];
+        snprintf(op->title, sizeof(op->title), "d%lld", (long long)++s->next_title);
         return true;
 }
 
@@ -1106,9 +1382,11 @@ static bool start_follower(struct sim *s)
 {
         struct follower *f = &s->followers[roll(&s->w, FOLLOWERS)];
 
-        if (f->tree || !s->n_recent)
+        struct task_fact *t = s->n_recent ? s->recent[roll(&s->w, (int64_t)s->n_recent)] : NULL;
+
+        if (f->tree || !t || t->parent)
                 return false;
-        *f = (struct follower){ .tree = s->recent[roll(&s->w, (int64_t)s->n_recent)]->id };
+        *f = (struct follower){ .tree = t->id };
         f->cursor = one_in(&s->w, 2) ? 0 : ((struct tree_fact *)map_get(&s->trees, f->tree))->seq;
         f->subscription = (struct subscription){ .topic = f->tree, .wake = wake_follower };
         hub_subscribe(s->hooks.hub, &f->subscription);

@@ -74,6 +74,27 @@ static const struct question {
           " c.hold & 16) AND (SELECT count(*) FROM run c WHERE c.parent_run_id = p.id AND"
           " c.parent_step_index = j.step_index AND c.ended_at IS NULL AND c.hold & 16 = 0) <"
           " j.max_concurrency" },
+        { "I8: a count of unmet dependencies is not what the prerequisites say",
+          "SELECT id FROM task t WHERE dependency_count > 0 AND unmet_deps <> (SELECT count(*) FROM dependency d"
+          " JOIN task o ON o.id = d.depends_on_task_id WHERE d.task_id = t.id AND o.status <> 5 AND NOT"
+          " (d.on_failure = 1 AND o.status IN (6, 7)))" },
+        { "I18: tasks wait for each other in a circle",
+          "WITH RECURSIVE needed(a, b) AS (SELECT task_id, depends_on_task_id FROM dependency UNION SELECT a,"
+          " depends_on_task_id FROM needed JOIN dependency ON task_id = b) SELECT a FROM needed WHERE a = b LIMIT 1" },
+        { "I19: a run of a task that is blocked is held by nothing",
+          "SELECT r.id FROM run r JOIN task t ON t.id = r.task_id WHERE r.ended_at IS NULL AND r.status = 0 AND"
+          " r.kind = 0 AND (t.unmet_deps > 0) <> (r.hold & 1 <> 0)" },
+        /* One that had failed before is ready again by a higher max_attempts, and nothing can be started there. */
+        { "I24: a task below a canceled one goes on, and no cancel is under way",
+          "SELECT t.id FROM task t JOIN task p ON p.id = t.parent_task_id WHERE p.status = 7 AND t.status NOT IN"
+          " (5, 6, 7) AND (t.last_run_id IS NULL OR t.status IN (4, 8) OR EXISTS (SELECT 1 FROM run r WHERE"
+          " r.task_id = t.id AND r.ended_at IS NULL)) AND NOT EXISTS (SELECT 1 FROM cascade)" },
+        { "I24: a canceled task waits for a review", "SELECT id FROM task WHERE status = 7 AND review_id > 0" },
+        { "I22: a task waits for a review that is over",
+          "SELECT t.id FROM task t WHERE review_id > 0 AND review_circuit_at IS NULL AND NOT EXISTS (SELECT 1 FROM"
+          " review v WHERE v.id = t.review_id AND v.status < 2 AND v.run_id = t.last_run_id)" },
+        { "I16: a review's time was over before the last tick",
+          "SELECT id FROM review WHERE status < 2 AND deadline_at < ?1 AND NOT EXISTS (SELECT 1 FROM cascade)" },
         { "I7: a step is under way in a run that has ended",
           "SELECT run_id FROM step s WHERE status IN (1, 2) AND EXISTS (SELECT 1 FROM run r WHERE"
           " r.id = s.run_id AND r.ended_at IS NOT NULL)" },
@@ -84,7 +105,8 @@ static const char *const texts[STATEMENTS] = {
         [RUN] = "SELECT task_id, tree_id, kind, executor, coalesce(parent_run_id, 0),"
                 " parent_step_index, branch_index, attempt, status, epoch, recoveries, hold,"
                 " coalesce(lease_until, 0), coalesce(wake_at, 0), coalesce(session_id, 0),"
-                " coalesce(ended_at, 0), claim_token_hash IS NOT NULL, EXISTS (SELECT 1 FROM ready WHERE"
+                " coalesce(ended_at, 0), coalesce(previous_run_id, 0), claim_token_hash IS NOT NULL,"
+                " EXISTS (SELECT 1 FROM ready WHERE"
                 " lane = run.lane AND queued_at = run.queued_at AND run = run.id), result"
                 " FROM run WHERE id = ?1",
         [TASK] = "SELECT status, attempts, max_attempts, coalesce(last_run_id, 0),"
@@ -175,7 +197,7 @@ bool rows_run(struct rows *r, int64_t id, struct run_row *out)
                                      &out->branch,   &out->attempt,    &out->status,
                                      &out->epoch,    &out->recoveries, &out->hold,
                                      &out->lease_until, &out->wake_at, &out->session,
-                                     &out->ended_at };
+                                     &out->ended_at, &out->previous };
         bool found;
 
         sqlite3_bind_int64(s, 1, id);
@@ -357,7 +379,8 @@ uint64_t rows_hash(struct rows *r, uint64_t h)
         static const char *const tables[] = { "workspace",  "name",     "definition", "task",
                                               "run",        "lane",     "ready",      "step",
                                               "join_point", "approval", "task_input", "idempotency",
-                                              "audit" };
+                                              "audit",      "dependency",
+                                              "review",     "execution_profile" };
 
         for (size_t i = 0; i < LENGTH(tables); i++) {
                 sqlite3_stmt *s = NULL;

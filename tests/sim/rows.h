@@ -13,6 +13,7 @@ struct rows;
 
 struct run_row {
         int64_t task, tree, kind, executor, parent, step, branch, attempt; /* never change */
+        int64_t previous;
         int64_t status, epoch, recoveries, hold, lease_until, wake_at, session, ended_at;
         bool has_token, ready;
         uint64_t result; /* hash of the text, 0 = none */
@@ -27,7 +28,7 @@ struct join_row {
         int64_t any_one, fail_fast, total, pending, max_concurrency;
 };
 
-enum { PAYLOAD_SHOWN = 160 };
+enum { PAYLOAD_SHOWN = 384 };
 struct stored_event {
         int64_t pos, tree, seq, task, run, type, actor, at;
         uint64_t payload_hash;

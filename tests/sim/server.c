@@ -124,6 +124,7 @@ void server_start(struct sim *s, bool first)
         hooks_open(&s->hooks, &s->w.world, &s->store);
         hooks_set(&s->hooks, &options);
         options.tick = tick;
+        s->hooks.domain->review_timeout = 25 * US_PER_S;
         scope_init(&s->scope, &s->w.world);
         must(s, store_open(&s->scope, &options, &s->store), "the store does not open");
         if (s->failed)

@@ -18,7 +18,7 @@
 
 #include "sim.h"
 
-enum { ALL_EVERY = 100, REACH_OPS = 100000 };
+enum { ALL_EVERY = 250, REACH_OPS = 100000 };
 
 static const char *const sentences[REACH_COUNT] = {
 #define REACH(name, sentence) sentence,
@@ -115,9 +115,12 @@ static void step(struct sim *s)
 
 static void free_all(struct sim *s)
 {
-        struct map *const owned[] = { &s->tasks, &s->runs, &s->trees };
-        struct map *const maps[] = { &s->tasks, &s->runs, &s->trees, &s->tokens, &s->open_approvals };
+        struct map *const owned[] = { &s->tasks, &s->runs, &s->trees, &s->reviews };
+        struct map *const maps[] = { &s->tasks, &s->runs, &s->trees, &s->reviews, &s->tokens, &s->open_approvals };
 
+        for (size_t i = 0; i < s->tasks.size; i++)
+                if (s->tasks.slots[i].value)
+                        graph_free(s->tasks.slots[i].value);
         for (size_t m = 0; m < LENGTH(owned); m++)
                 for (size_t i = 0; i < owned[m]->size; i++)
                         free(owned[m]->slots[i].value);

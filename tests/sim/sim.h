@@ -6,6 +6,7 @@
  *   op.c        what clients and workers ask, and what must come of it
  *   worker.c    simulated workers: claim, plan, perform, apply
  *   model.c     what is known from acknowledgements and events, without the code under test
+ *   graph.c     the same of tasks among each other: trees, dependencies, reviews
  *   rows.c      what the database really holds
  *   sim.c       the loop over operations and seeds
  */
@@ -14,6 +15,7 @@
 
 #include "domain/definition.h"
 #include "domain/step.h"
+#include "domain/verdict.h"
 #include "flow/definition_cache.h"
 #include "flow/plan.h"
 #include "hub/hooks.h"
@@ -43,10 +45,34 @@ struct task_fact {
         int last_status; /* of the newest root run that was not canceled, RUN_NONE = none */
         int inputs;      /* that nobody has taken */
         int64_t last_input, taker; /* the newest one, and the run that took it, or 0 */
+        bool plain;      /* follows no definition */
+        int profile;     /* capabilities that its profile wants: bits */
+        struct task_fact *parent;
+        int children, depth;
+        struct edge *needs, *wanted;
+        bool doomed;     /* a prerequisite ended badly, and it is to be canceled */
+        int64_t mark;    /* of the last search that came by */
+        struct review_fact *reviews, *review; /* all; the one that it waits for */
+        bool circuit;    /* that is over, and a person must go on */
+};
+
+/* A dependency. */
+struct edge {
+        struct task_fact *task, *on;
+        int on_failure;
+        struct edge *next_of_task, *next_of_on;
+};
+
+struct review_fact {
+        int64_t id, round, attempt;
+        struct run_fact *run;
+        int status;
+        const struct principal *reviewer;
+        struct review_fact *next_of_task;
 };
 
 struct run_fact {
-        int64_t id, epoch, attempt, recoveries;
+        int64_t id, epoch, attempt, recoveries, round;
         struct task_fact *task;
         struct run_fact *next_of_task, *parent, *children, *sibling;
         int kind, executor, step, branch, status;
@@ -74,8 +100,7 @@ struct run_fact {
 
 /* A tree's events so far; kept with its root task. */
 struct tree_fact {
-        int64_t seq;
-        uint64_t hash;
+        int64_t seq, at;
 };
 
 /* ---- what is asked ---- */
@@ -99,7 +124,8 @@ struct op {
         const struct principal *by;
         /* Arguments. */
         int64_t id; /* of a task, a run, an approval, a tree */
-        int64_t input;
+        int64_t input, on;
+        int on_failure, review_policy;
         char token[TOKEN_TEXT], title[32], key[24], body[24], result[24];
         int64_t lease, max_attempts, timeout, after;
         int n, priority, caps, retry, definition, client;
@@ -108,6 +134,7 @@ struct op {
         bool mismatch; /* the key is used again with another body */
         bool spoiled;  /* it fails after it wrote, and must be undone alone */
         enum outcome failure;
+        int outcome; /* of a review */
         struct list given; /* claims that are taken back */
         /* Of its last turn. */
         int64_t ran;              /* when: number of what ran so far */
@@ -196,11 +223,20 @@ struct sim {
         int64_t approvals[APPROVALS_MAX];
         struct task_fact *recent[64]; /* tasks that clients speak about */
         size_t n_recent;
+        struct task_fact *grove; /* a tree that grows large */
+        int grown;
         int64_t definition_ids[DEFINITIONS];
         int64_t next_key, next_title;
 
         /* What is known. */
-        struct map tasks, runs, trees, tokens, open_approvals;
+        struct map tasks, runs, trees, tokens, open_approvals, reviews;
+        int64_t judged[64], marks; /* reviews that clients speak about */
+        size_t n_judged;
+        struct { /* what calls wrote before they were parked, in this turn */
+                const struct op *op;
+                int64_t from, to;
+        } loose[64];
+        size_t n_loose;
         struct run_fact *touched[4096];
         struct task_fact *touched_tasks[4096];
         size_t n_touched, n_touched_tasks;
@@ -238,6 +274,17 @@ void op_drop(struct op *);          /* nobody will answer it */
 void op_judge(struct op *); /* after its turn, events read */
 void definitions_make(struct sim *);
 
+/* graph.c */
+bool is_below_canceled(const struct task_fact *); /* itself, or one above it */
+bool is_blocked(const struct task_fact *);
+struct edge *edge_of(const struct task_fact *, const struct task_fact *on); /* or NULL */
+bool must_end_before(struct sim *, struct task_fact *first, struct task_fact *then);
+void child_born(struct sim *, struct task_fact *, int64_t parent);
+void attempt_begins(struct sim *, struct run_fact *); /* of a root run */
+void task_ends(struct sim *, struct task_fact *);     /* is canceled */
+bool graph_event(struct sim *, const struct stored_event *); /* false: it is of something else */
+void graph_free(struct task_fact *);
+
 /* worker.c */
 bool worker_act(struct worker *); /* true: it asked something */
 void worker_answered(struct worker *);
@@ -251,6 +298,10 @@ void model_boot(struct sim *);
 void model_turn(struct sim *); /* all that a turn brought */
 void model_all(struct sim *);  /* everything that is open */
 void model_end(struct sim *);  /* everything */
+int64_t number_in(const struct stored_event *, const char *key); /* -1: it says none */
+bool says(const struct stored_event *, const char *text);
+/* key: with quotes and colon, as it stands in the payload */
+int64_t id_in(const struct stored_event *, const char *key, const char *prefix);
 void touch_run(struct sim *, struct run_fact *); /* its row is looked at after the turn */
 void touch_task(struct sim *, struct task_fact *);
 struct task_fact *task_of(struct sim *, int64_t id);
