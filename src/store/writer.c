@@ -27,7 +27,15 @@ void writer_forget(struct store *store)
                 store->options.rolled_back(store->options.hooks, true);
 }
 
-/* One call inside the open transaction. */
+static void batch_committed(struct store *store)
+{
+        names_publish(store->names);
+        if (store->options.committed)
+                store->options.committed(store->options.hooks, store->tx.hints, store->tx.n_hints);
+        store->tx.n_hints = 0;
+}
+
+/* One call inside the open transaction.  Its writes may be queued still. */
 static void call_run(struct store *store, struct call *call, int64_t now)
 {
         struct tx *tx = &store->tx;
@@ -39,8 +47,6 @@ static void call_run(struct store *store, struct call *call, int64_t now)
         tx->scope = call->scope;
         tx->writes = 0;
         call->result = call->run(call, tx);
-        if (!call->result)
-                call->result = tx_flush(tx);
         if (!call->result && tx->writes)
                 call->result = failpoint(call->scope, FAILPOINT_OPERATION_DONE);
         call->scope->ids = NULL;
@@ -60,6 +66,11 @@ static enum err call_run_guarded(struct store *store, struct call *call, int64_t
         if (e)
                 return e;
         call_run(store, call, now);
+        if (!call->result || call->keep) {
+                e = tx_flush(&store->tx);
+                call->result = e ? e : call->result;
+                call->keep = call->keep && !e;
+        }
         e = engine_failure(store->writer);
         if (!e && !must_roll_back(store, call)) {
                 if (store->options.kept)
@@ -85,8 +96,8 @@ static bool may_wait(const struct store *store, const struct call *call, int64_t
 
 /*
  * Runs the batch without savepoints in the hope that none is needed; one call that wrote and then
- * failed makes the whole batch run again with them.  What would make it last too long waits for the
- * next one: *n says how many were run.
+ * failed, or a queued write that fails, makes the whole batch run again with them.  What would make it
+ * last too long waits for the next one: *n says how many were run.
  */
 static enum batch_end batch_run(struct store *store, struct call **batch, size_t *n, int64_t now,
                                 bool guarded)
@@ -113,7 +124,9 @@ static enum batch_end batch_run(struct store *store, struct call **batch, size_t
                 if (must_roll_back(store, batch[i]))
                         return BATCH_AGAIN;
         }
-        return engine_commit(&store->scope, store->writer) ? BATCH_BROKEN : BATCH_DONE;
+        if (!engine_commit(&store->scope, store->writer))
+                return BATCH_DONE;
+        return guarded || engine_failure(store->writer) ? BATCH_BROKEN : BATCH_AGAIN;
 }
 
 /* ---- when the storage fails ---- */
@@ -136,6 +149,23 @@ static void broke(struct store *store, enum err trouble, const char *what)
                   str_c(&store->scope.arena, store->scope.fault.detail), NULL);
 }
 
+/* What followed the transaction in memory stays if it was committed after all, although its calls were
+ * refused. */
+static enum err resolve(struct store *store, struct engine *fresh)
+{
+        int64_t doubt = store->writer->doubt;
+        bool committed = false;
+        enum err e = doubt ? fresh->type->resolve(&store->scope, fresh, doubt, &committed) : ERR_OK;
+
+        if (e || !doubt)
+                return e;
+        if (committed)
+                batch_committed(store);
+        else
+                writer_forget(store);
+        return ERR_OK;
+}
+
 /* After a failed commit nothing is known of the file: open it again and empty its log. */
 static void reopen(struct store *store)
 {
@@ -150,6 +180,8 @@ static void reopen(struct store *store)
                 e = engine_checkpoint(&store->scope, fresh, true);
         if (!e)
                 e = engine_prepare_all(&store->scope, fresh);
+        if (!e)
+                e = resolve(store, fresh);
         if (e) {
                 if (fresh)
                         engine_close(fresh);
@@ -222,9 +254,11 @@ static void batch_fail(struct store *store, struct call **batch, size_t n)
         enum err trouble = engine_failure(store->writer);
         bool had_reserve = store->options.reserve && !store->full;
 
+        trouble = store->writer->failure = trouble ? trouble : ERR_UNAVAILABLE;
         engine_rollback(store->writer);
-        writer_forget(store);
-        broke(store, trouble ? trouble : ERR_UNAVAILABLE, "commit_failed");
+        if (!store->writer->doubt)
+                writer_forget(store);
+        broke(store, trouble, "commit_failed");
         while (n-- > 0) {
                 if (had_reserve && store->full && ends_work(batch[n]) && !batch[n]->again) {
                         batch[n]->again = true;
@@ -282,14 +316,11 @@ static size_t batch_serve(struct store *store, struct call **batch, size_t taken
         }
         failpoint_pass(FAILPOINT_AFTER_COMMIT);
         store->commits++;
-        names_publish(store->names);
+        names_publish(store->names); /* before anybody hears of a number */
         batch_put_back(store, batch + n, taken - n);
         batch_finish(store, batch, n);
         failpoint_pass(FAILPOINT_CALLS_ANSWERED);
-        if (store->options.committed)
-                store->options.committed(store->options.hooks, store->tx.hints,
-                                         store->tx.n_hints);
-        store->tx.n_hints = 0;
+        batch_committed(store);
         return n;
 }
 
@@ -375,7 +406,7 @@ static bool tick_due(struct store *store)
 
 static void checkpoint_if_due(struct store *store, bool idle)
 {
-        int64_t wal = engine_wal_bytes(store->writer);
+        int64_t wal = engine_log_bytes(store->writer);
         bool quiet = idle && store_boot_now(store) - store->last_served > IDLE_CHECKPOINT_US;
         enum err e;
 

@@ -1,4 +1,8 @@
-"""A real server in a directory of its own, and a client that knows the contract."""
+"""
+A real server in a directory of its own, and a client that knows the contract.  With STORE=postgres in the
+environment each server has a PostgreSQL database of its own instead of a file.
+"""
+import importlib.util
 import json
 import os
 import pathlib
@@ -11,6 +15,19 @@ import pytest
 import requests
 
 BATON = os.environ.get("BATON", str(pathlib.Path(__file__).parents[2] / "build" / "baton"))
+
+ON_POSTGRES = os.environ.get("STORE") == "postgres"
+
+
+def _load(name, path):
+    spec = importlib.util.spec_from_file_location(name, pathlib.Path(__file__).parents[1] / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+if ON_POSTGRES:
+    postgres = _load("postgres_cluster", "postgres/cluster.py")
 
 
 def _slowness():
@@ -39,6 +56,8 @@ class Server:
         self.data = pathlib.Path(data)
         self.program = program
         self.options = options
+        if ON_POSTGRES and "--store" not in options:
+            self.options = (*options, "--store", postgres.cluster().database())
         self.process = None
         self.start()
 

@@ -1,0 +1,68 @@
+"""A PostgreSQL of the tests' own: a cluster in a temporary directory, reached by a socket in it alone."""
+import atexit
+import functools
+import itertools
+import os
+import pathlib
+import pwd
+import shutil
+import subprocess
+import tempfile
+
+ORDINARY = "postgres"  # PostgreSQL does not run as root; the Debian package makes this user
+
+
+def _programs():
+    found = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: float(p.parent.name))
+    assert found, "no PostgreSQL: apt-get install postgresql"
+    return found[-1]
+
+
+class Cluster:
+    def __init__(self):
+        self.home = pathlib.Path(tempfile.mkdtemp(prefix="baton-pg-"))
+        self.user = []
+        if os.geteuid() == 0:
+            user = pwd.getpwnam(ORDINARY)
+            os.chown(self.home, user.pw_uid, user.pw_gid)
+            self.user = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+        self.home.chmod(0o755)
+        self.numbers = itertools.count()
+        self.run("initdb", "-D", self.home / "data", "-U", "baton", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8",
+                 "--no-sync")
+        self.start()
+
+    def run(self, program, *arguments):
+        done = subprocess.run([*self.user, _programs() / program, *arguments], cwd="/", text=True,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+        assert done.returncode == 0, done.stdout
+
+    def start(self):
+        self.run("pg_ctl", "-D", self.home / "data", "-l", self.home / "log", "-w", "-s", "-o",
+                 f"-c unix_socket_directories={self.home} -c listen_addresses= -c synchronous_commit=on", "start")
+
+    def stop(self, mode="immediate"):
+        self.run("pg_ctl", "-D", self.home / "data", "-w", "-s", "-m", mode, "stop")
+
+    def remove(self):
+        self.stop()
+        shutil.rmtree(self.home)
+
+    def sql(self, url, text):
+        """Rows as text, columns separated by '|'."""
+        return subprocess.run([_programs() / "psql", "-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", url, "-c", text],
+                              check=True, capture_output=True, text=True).stdout.splitlines()
+
+    def database(self):
+        """The URL of a new empty database."""
+        name = f"b{next(self.numbers)}"
+        self.sql(f"postgres://baton@/postgres?host={self.home}", f"CREATE DATABASE {name}")
+        return f"postgres://baton@/{name}?host={self.home}"
+
+
+@functools.cache
+def cluster():
+    """The one of this process, made when it is first asked for."""
+    made = Cluster()
+    atexit.register(made.remove)
+    return made
