@@ -6,8 +6,10 @@ import os
 import pathlib
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 
 ORDINARY = "postgres"  # PostgreSQL does not run as root; the Debian package makes this user
 
@@ -38,11 +40,20 @@ class Cluster:
         assert done.returncode == 0, done.stdout
 
     def start(self):
-        self.run("pg_ctl", "-D", self.home / "data", "-l", self.home / "log", "-w", "-s", "-o",
-                 f"-c unix_socket_directories={self.home} -c listen_addresses= -c synchronous_commit=on", "start")
+        """As a child that dies with this process, whatever becomes of it."""
+        log = open(self.home / "log", "ab")
+        self.process = subprocess.Popen(
+            [*(self.user or ["setpriv"]), "--pdeathsig=QUIT", _programs() / "postgres", "-D", self.home / "data",
+             "-c", f"unix_socket_directories={self.home}", "-c", "listen_addresses=", "-c", "synchronous_commit=on"],
+            cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        while subprocess.run([_programs() / "pg_isready", "-q", "-h", self.home]).returncode:
+            assert self.process.poll() is None, (self.home / "log").read_text()
+            time.sleep(0.05)
 
-    def stop(self, mode="immediate"):
-        self.run("pg_ctl", "-D", self.home / "data", "-w", "-s", "-m", mode, "stop")
+    def stop(self):
+        """At once, as after a power cut."""
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait()
 
     def remove(self):
         self.stop()
