@@ -153,7 +153,7 @@ static enum err cancel_below(struct tx *tx, struct task *task, const struct casc
 
         if (e || !task->child_count)
                 return e;
-        e = tx_all(tx, SQL_TASK_CHILDREN, &children, INT(task->id), INT(-1));
+        e = tx_all(tx, SQL_TASK_CHILDREN, &children, INT(task->id), INT(INT64_MAX));
         child = children.items;
         for (size_t i = 0; !e && i < children.n; i++) {
                 /* the end of a sibling may have canceled it meanwhile */

@@ -5,9 +5,9 @@
  * goes the same way.
  *
  * What both take, and so needs no second text: `hold & 2 <> 0` for a condition, count(*) FILTER (WHERE …)
- * for a sum of conditions, CASE for iif(), IS NOT DISTINCT FROM for IS, TRUE for 1, a name for every
- * subquery in FROM, the table's name before a column in DO UPDATE, CAST(?1 AS INTEGER) where nothing
- * else tells the type of a parameter.
+ * for a sum of conditions, CASE for iif(), IS NOT DISTINCT FROM for IS, TRUE for 1, INT64_MAX for no
+ * limit, a name for every subquery in FROM, the table's name before a column in DO UPDATE, no row
+ * twice in one INSERT … DO UPDATE, CAST(?1 AS INTEGER) where nothing else tells a parameter's type.
  */
 #ifndef BATON_STORE_DIALECT_H
 #define BATON_STORE_DIALECT_H

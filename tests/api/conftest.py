@@ -3,9 +3,11 @@ A real server in a directory of its own, and a client that knows the contract.  
 environment each server has a PostgreSQL database of its own instead of a file.
 """
 import importlib.util
+import inspect
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -28,6 +30,22 @@ def _load(name, path):
 
 if ON_POSTGRES:
     postgres = _load("postgres_cluster", "postgres/cluster.py")
+
+
+def _looks_into_the_file(function, seen):
+    """Itself, or by a function of its module that it names."""
+    source, others = inspect.getsource(function), vars(inspect.getmodule(function))
+    seen.add(function)
+    return bool(re.search(r"baton\.db|copy_live|--database", source)) or any(
+        _looks_into_the_file(others[name], seen) for name in set(re.findall(r"\b(\w+)\b", source))
+        if inspect.isfunction(others.get(name)) and others[name].__module__ == function.__module__
+        and others[name] not in seen)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if ON_POSTGRES and _looks_into_the_file(item.function, set()):
+            item.add_marker(pytest.mark.skip(reason="it looks into SQLite's file"))
 
 
 def _slowness():
