@@ -94,8 +94,9 @@ struct str dialect_postgres(struct arena *arena, const char *text)
 }
 
 /*
- * What is there before the first migration.  max and min of two are NULL when one is.  The pattern of @~ is one of domain/search.c: '*', characters
- * and sets of characters, '*'.  commit_mark: see postgres.c.
+ * What is there before the first migration.  max and min of two are NULL when one is.  The pattern of
+ * @~ is one of domain/search.c: '*', characters and sets of characters, '*'.  commit_mark is for
+ * queue_mark() of postgres.c.
  */
 const char dialect_prelude[] =
         "DO $do$ BEGIN\n"

@@ -42,6 +42,11 @@ def _looks_into_the_file(function, seen):
         and others[name] not in seen)
 
 
+def pytest_sessionfinish():
+    if ON_POSTGRES:
+        postgres.finish()
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         if ON_POSTGRES and _looks_into_the_file(item.function, set()):

@@ -1,5 +1,4 @@
 """A PostgreSQL of the tests' own: a cluster in a temporary directory, reached by a socket in it alone."""
-import atexit
 import functools
 import itertools
 import os
@@ -74,6 +73,10 @@ class Cluster:
 @functools.cache
 def cluster():
     """The one of this process, made when it is first asked for."""
-    made = Cluster()
-    atexit.register(made.remove)
-    return made
+    return Cluster()
+
+
+def finish():
+    """It is gone, if it was made."""
+    if cluster.cache_info().currsize:
+        cluster().remove()

@@ -12,6 +12,7 @@ _api = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_api)
 Server, Client, wait_until, BATON = _api.Server, _api.Client, _api.wait_until, _api.BATON
 Cluster, cluster = _api.postgres.Cluster, _api.postgres.cluster
+pytest_sessionfinish = _api.pytest_sessionfinish
 
 
 @pytest.fixture
