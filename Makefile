@@ -3,7 +3,7 @@ BUILD ?= build
 PYTHON ?= /usr/bin/python3
 
 .PHONY: all setup run serve test crash-test failpoint-test clock-test restart-test faults powercut powercut-fs sim \
-	model-test postgres-test planted-test stream-test slow-test overload-test campaign cel-conformance bench asan tsan valgrind \
+	model-test postgres-test planted-test race-test review-test stream-test slow-test overload-test campaign cel-conformance bench asan tsan valgrind \
 	analyze fuzz fuzz-smoke fuzz-build lint openapi-lint format install clean help
 
 all: setup ## build; leaves build/baton
@@ -20,8 +20,8 @@ run: all ## build, then run examples/repo-audit.yaml on this checkout
 serve: all ## run the server on 127.0.0.1:7420
 	$(BUILD)/baton serve
 
-test: all ## every test but those with targets of their own; ends with "N passed, N failed"
-	@PYTHON=$(PYTHON) tests/run $(BUILD)
+test: all ## every test but those with targets of their own, or SUITES="units tests/api"; ends with "N passed, N failed"
+	@PYTHON=$(PYTHON) tests/run $(BUILD) $(SUITES)
 
 crash-test: all ## kill -9 at random times under load, then check; CYCLES=100
 	$(PYTHON) tests/crash/run.py --baton $(BUILD)/baton --cycles $(or $(CYCLES),100) $(if $(SEED),--seed $(SEED))
@@ -62,6 +62,13 @@ model-test: all ## random operations, asked of a real server and of a model of t
 planted-test: setup ## bugs of one line, planted on purpose: every one must be found; ONLY=word
 	$(PYTHON) tests/planted/run.py $(if $(ONLY),--only "$(ONLY)")
 
+race-test: all ## requests at the same time for what only one can get; N=10000 SEED=… ONLY=word
+	$(PYTHON) tests/race/races.py --baton $(BUILD)/baton --races $(or $(N),10000) $(if $(SEED),--seed $(SEED)) \
+		$(if $(ONLY),--only "$(ONLY)")
+
+review-test: all ## two reviewers race for a verdict; RACES=10000
+	RACES=$(or $(RACES),10000) PYTHON=$(PYTHON) tests/run $(BUILD) tests/api/test_reviews.py
+
 stream-test: all ## event streams at scale; SUBSCRIBERS=5000 DISCONNECTS=10000
 	$(PYTHON) tests/scale/streams.py --baton $(BUILD)/baton --subscribers $(or $(SUBSCRIBERS),5000) \
 		--disconnects $(or $(DISCONNECTS),10000)
@@ -84,14 +91,14 @@ SANITIZERS = ASAN_OPTIONS=detect_leaks=1:quarantine_size_mb=64 UBSAN_OPTIONS=hal
 	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 
 asan: setup ## the tests under AddressSanitizer, LeakSanitizer and UBSan; SUITES="units tests/api"
-	@test -f build-asan/build.ninja || meson setup build-asan -Db_sanitize=address,undefined >/dev/null
+	@test -f build-asan/build.ninja || meson setup build-asan -Doptimization=1 -Db_sanitize=address,undefined >/dev/null
 	@ninja -C build-asan --quiet
 	@$(SANITIZERS) PYTHON=$(PYTHON) tests/run build-asan $(SUITES)
 
-tsan: setup ## the tests under ThreadSanitizer, then crashes; CYCLES=5
+tsan: setup ## the tests under ThreadSanitizer, then crashes; CYCLES=5 SUITES="units tests/api"
 	@test -f build-tsan/build.ninja || meson setup build-tsan -Db_sanitize=thread >/dev/null
 	@ninja -C build-tsan --quiet
-	@$(SANITIZERS) PYTHON=$(PYTHON) tests/run build-tsan
+	@$(SANITIZERS) PYTHON=$(PYTHON) tests/run build-tsan $(SUITES)
 	@$(SANITIZERS) $(PYTHON) tests/crash/run.py --baton build-tsan/baton --cycles $(or $(CYCLES),5)
 
 valgrind: all ## the tests in C under valgrind

@@ -2,11 +2,12 @@
  * What SQLite alone makes of the rows of a run: the same tables, indexes, pragmas and group commit as
  * the server, and nothing else.  Prints one line of JSON.
  *
- *   raw creates|lifecycles FILE SECONDS SCHEMA.sql…
+ *   raw creates|singles|lifecycles FILE SECONDS SCHEMA.sql…
  *
  * creates: a task with its run, its lane entry and two events; 64 to a transaction.
- * lifecycles: the same, then claimed and completed (five events in all), in the transactions that the
- * load asks of the server: 1,000 creates, 100 claims, 100 completions.  Rows are not read.
+ * singles: the same, each in a transaction of its own.
+ * lifecycles: the same, then claimed and completed (five events in all); 1,000 to a transaction, for
+ * the server commits at once what its clients ask by the hundred.  Rows are not read.
  */
 #include <sqlite3.h>
 #include <stdbool.h>
@@ -231,7 +232,12 @@ static void create(int64_t n)
              queued(n));
         sqlite3_bind_text(task_add, 5, "bench", -1, SQLITE_STATIC);
         step(task_add);
-        events(n, 1, (struct event[]){ { false, 1, NULL }, { true, 10, "{\"attempt\":1}" } }, 2);
+        events(n, 1,
+               (struct event[]){ { false, 1,
+                                   "{\"scope\":\"workspace\",\"workspace_id\":"
+                                   "\"00000000-0000-4000-8000-000000000000\",\"status\":\"ready\"}" },
+                                 { true, 10, "{\"attempt\":1}" } },
+               2);
 }
 
 static void claim(int64_t n)
@@ -275,10 +281,8 @@ static void in_one(void (*row)(int64_t), int64_t from, int n)
 static void lifecycles(void)
 {
         in_one(create, serial, BATCH);
-        for (int i = 0; i < BATCH; i += GROUP) {
-                in_one(claim, serial + i, GROUP);
-                in_one(complete, serial + i, GROUP);
-        }
+        in_one(claim, serial, BATCH);
+        in_one(complete, serial, BATCH);
         serial += BATCH;
 }
 
@@ -310,12 +314,14 @@ int main(int argc, char **argv)
 {
         double began, took, seconds;
         bool whole;
+        int each;
 
         if (argc < 5) {
-                fprintf(stderr, "usage: raw creates|lifecycles FILE SECONDS SCHEMA.sql...\n");
+                fprintf(stderr, "usage: raw creates|singles|lifecycles FILE SECONDS SCHEMA.sql...\n");
                 return 2;
         }
         whole = strcmp(argv[1], "lifecycles") == 0;
+        each = strcmp(argv[1], "singles") == 0 ? 1 : CREATES;
         seconds = atof(argv[3]);
         open_database(argv[2], argv + 4);
         prepare_all();
@@ -325,8 +331,8 @@ int main(int argc, char **argv)
                 if (whole) {
                         lifecycles();
                 } else {
-                        in_one(create, serial, CREATES);
-                        serial += CREATES;
+                        in_one(create, serial, each);
+                        serial += each;
                 }
                 took = now() - began;
         } while (took < seconds);

@@ -17,15 +17,19 @@ import sqlite3
 import statistics
 import subprocess
 import tempfile
+import threading
 import time
 
 TARGETS = {"create_c64": (20000, ">="), "create_c1": (4000, ">="), "create_batch": (35000, ">="),
            "e2e": (10000, ">="), "e2e_of_limit": (50, ">="), "rss_idle_mib": (20, "<="),
            "disk_per_run_kib": (1.2, "<="),
            "cold_start_ms": (50, "<="), "claim_growth": (1.3, "<="),
-           "claim_blocked_p99_ms": (5, "<="), "steps10_effect": (1500, ">="),
+           "claim_blocked_p99_ms": (5, "<="), "claim_workspaces": (1.3, "<="), "worker_workspaces": (1.3, "<="), "steps10_effect": (1500, ">="),
            "steps10_control": (5000, ">="), "start_p50_ms": (1, "<="), "start_p99_ms": (5, "<="),
-           "fanout100_ms": (30, "<="), "sandbox_true_ms": (10, "<=")}
+           "fanout100_ms": (30, "<="), "sandbox_true_ms": (10, "<="),
+           "layers": (4000, ">="), "cancel_tree_ms": (300, "<="), "cancel_tree_beat_ms": (10, "<="),
+           "list_status_ms": (5, "<="), "list_priority_ms": (5, "<="), "list_parent_ms": (5, "<="),
+           "search_ms": (50, "<="), "search_short_ms": (50, "<="), "inspect_ms": (2, "<=")}
 
 
 class Server:
@@ -47,8 +51,9 @@ class Server:
         self.call("GET", "/livez")
         self.cold_start = (time.perf_counter() - began) * 1000
 
-    def call(self, method, path, body=None):
+    def call(self, method, path, body=None, workspace="default"):
         self.connection.request(method, path, body, {"Authorization": "Bearer " + self.key,
+                                                     "X-Workspace-ID": workspace,
                                                      "Content-Type": "application/json"})
         answer = self.connection.getresponse()
         data = answer.read()
@@ -64,6 +69,11 @@ class Server:
             total += int(re.search(r"^Pss:\s+(\d+)", rows, re.M)[1])
         return total / 1024
 
+    def cpu_ms(self):
+        """What its threads have used of processors: others on the machine do not add to it."""
+        threads = pathlib.Path(f"/proc/{self.process.pid}/task").iterdir()
+        return sum(int((t / "schedstat").read_text().split()[0]) for t in threads) / 1e6
+
     def rows(self, query):
         """Of a stopped or running server's database."""
         database = sqlite3.connect(f"file:{self.data / 'baton.db'}?mode=ro", uri=True, timeout=10)
@@ -71,6 +81,11 @@ class Server:
             return database.execute(query).fetchall()
         finally:
             database.close()
+
+    def task(self, parent=None, **fields):
+        """A new task with its run, if it is started."""
+        path = f"/v1/tasks/{parent}/children" if parent else "/v1/tasks"
+        return json.loads(self.call("POST", path, json.dumps({"title": "bench", **fields})))
 
     def define(self, name, steps):
         self.call("POST", "/v1/definitions", json.dumps({"name": name, "steps": steps}))
@@ -84,6 +99,18 @@ class Server:
                 assert run["status"] == "completed", run
                 return run["id"]
             time.sleep(0.001)
+
+    def finish_runs(self):
+        """Waits until the built-in worker has done all there is."""
+        while self.rows("SELECT 1 FROM run WHERE executor = 1 AND ended_at IS NULL LIMIT 1"):
+            time.sleep(0.05)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+        self.remove()
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
@@ -109,6 +136,21 @@ def rates(tools, server, mode, *more, **how):
     return max(load(tools, server, mode, *more, **how)["rate"] for _ in range(ROUNDS))
 
 
+class Connection:
+    """One for a thread of its own."""
+
+    def __init__(self, server):
+        self.http = http.client.HTTPConnection("127.0.0.1", server.port)
+        self.head = {"Authorization": "Bearer " + server.key, "Content-Type": "application/json"}
+
+    def post(self, path, body):
+        self.http.request("POST", path, json.dumps(body), self.head)
+        answer = self.http.getresponse()
+        data = answer.read()
+        assert answer.status < 300, (path, answer.status, data[:300])
+        return json.loads(data) if data else None
+
+
 class Hello:
     """The evhttp server that says hello."""
 
@@ -123,8 +165,47 @@ class Hello:
         self.process.wait()
 
 
+def crowd(server, n, lanes=40):
+    """So many workspaces more, each with a run in so many lanes for agents and one that the worker has done."""
+    items = json.dumps({"items": [{"title": "bench", "start": True, "required_capabilities": [f"c-{i}"]}
+                                  for i in range(lanes)]})
+    for _ in range(n):
+        name = "crowd-%d" % time.monotonic_ns()
+        server.call("POST", "/v1/workspaces", json.dumps({"name": name}))
+        server.call("POST", "/v1/tasks/batch", items, name)
+        server.call("POST", "/v1/definitions", json.dumps({"name": "d", "steps": [{"action": "noop"}]}), name)
+        server.call("POST", "/v1/definitions/d/runs", "{}", name)
+    server.finish_runs()
+
+
+def claim_costs(server, n=200):
+    """Milliseconds of a processor for an agent's claim, and for a run of the built-in worker."""
+    server.call("POST", "/v1/tasks/batch", batch(n))
+    began = server.cpu_ms()
+    claim_times(server, n)
+    claimed = server.cpu_ms()
+    for _ in range(n):
+        server.call("POST", "/v1/definitions/one/runs", "{}")
+    server.finish_runs()
+    return (claimed - began) / n, (server.cpu_ms() - claimed) / n
+
+
+def growth(server, workspaces, **more):
+    """How many times as much both cost among so many other workspaces."""
+    server.define("one", [{"action": "noop"}])
+    alone = claim_costs(server)
+    crowd(server, workspaces, **more)
+    return [b / a for a, b in zip(alone, claim_costs(server))]
+
+
 def batch(n, **fields):
     return json.dumps({"items": [{"title": "bench", "start": True, **fields}] * n})
+
+
+def numbered(first):
+    """A thousand tasks with titles of their own, started."""
+    return json.dumps({"items": [{"title": f"nightly build {n} of service {n % 97}", "start": True}
+                                 for n in range(first, first + 1000)]})
 
 
 def claim(server):
@@ -158,6 +239,19 @@ def page_figures(server, tasks, put):
     put("list_ms", get_ms(server, "/v1/tasks"), "ms")
     put("inbox_ms", get_ms(server, "/v1/inbox"), "ms")
     put("inbox_search_ms", get_ms(server, "/v1/inbox?q=nothing"), "ms")
+    parent = server.task()["id"]
+    for _ in range(50):
+        last = server.task(parent, start=True)
+    for name in "status=ready", "priority=medium", "parent_task_id=" + parent:
+        put(f"list_{name.split('=')[0].split('_')[0]}_ms", get_ms(server, "/v1/tasks?" + name), "ms")
+    put("inspect_ms", get_ms(server, f"/v1/runs/{last['run']['id']}/inspect"), "ms")
+    while server.rows("SELECT count(*) FROM (SELECT 1 FROM task WHERE id > (SELECT upto FROM searched)"
+                      " LIMIT 1000)")[0][0] == 1000:
+        time.sleep(0.2)
+    # One of them, none, all, the oldest hundred: the slowest counts.
+    put("search_ms", max(get_ms(server, "/v1/tasks?q=" + q) for q in (
+        "build%20123456%20of", "no%20such%20text", "nightly", "d%2000")), "ms")
+    put("search_short_ms", max(get_ms(server, "/v1/tasks?q=" + q) for q in ("zz", "7")), "ms")
 
 
 def raw(tools, beside, what, seconds):
@@ -177,7 +271,7 @@ def raw_once(tools, beside, what, seconds):
 def life_cycles(tools, baton, seconds):
     """Life-cycles a second, and the KiB that one leaves in the database."""
     server = Server(baton)
-    rate = rates(tools, server, "e2e", connections=2, seconds=seconds)
+    rate = rates(tools, server, "e2e", connections=16, seconds=seconds)
     server.stop()
     runs, ended = sqlite3.connect(server.data / "baton.db").execute(
         "SELECT count(*), count(ended_at) FROM run").fetchone()
@@ -234,6 +328,93 @@ def bare_true(n):
     return statistics.median(times)
 
 
+LAYERS, WIDTH, NEEDS = 50, 1000, 3
+
+
+def layer(database):
+    """Lets each task of a layer wait for three of the one before, straight in the file: what made them is not measured."""
+    ids = [n for n, in database.execute("SELECT id FROM task ORDER BY id")]
+    edges = [(ids[at], ids[at - at % WIDTH - WIDTH + (at + 37 * i) % WIDTH])
+             for at in range(WIDTH, len(ids)) for i in range(NEEDS)]
+    database.executemany("INSERT INTO dependency (task_id, depends_on_task_id, on_failure, created_at)"
+                         " VALUES (?, ?, 0, 1)", edges)
+    database.execute("UPDATE task SET status = 2, unmet_deps = ?, dependency_count = ? WHERE id >= ?",
+                     [NEEDS, NEEDS, ids[WIDTH]])
+    database.execute("UPDATE task SET dependent_count = (SELECT count(*) FROM dependency WHERE depends_on_task_id ="
+                     " task.id)")
+    database.commit()
+
+
+def work_off(server, total, done):
+    """Claims and completes a hundred at a time, until all that is to come is done."""
+    connection = Connection(server)
+    while sum(done) < total:
+        claims = connection.post("/v1/runs/claim", {"max": 100, "wait_seconds": 1})
+        items = [{"run_id": c["run"]["id"], "claim_token": c["claim_token"], "result": 1} for c in claims["claims"]] \
+            if claims else []
+        if items:
+            assert all(row["ok"] for row in connection.post("/v1/runs/complete", {"items": items})["items"])
+        done.append(len(items))
+
+
+def layers(baton):
+    """Tasks a second of 50 layers of 1,000 that wait for the layer before and are enqueued when they become ready."""
+    server = Server(baton, "--concurrency", "0")
+    for i in range(LAYERS):
+        server.call("POST", "/v1/tasks/batch", batch(WIDTH, start=i == 0, auto_enqueue_on_ready=True))
+    server.stop()
+    layer(sqlite3.connect(server.data / "baton.db"))
+    server.start(baton, "--concurrency", "0")
+    done = []
+    workers = [threading.Thread(target=work_off, args=(server, LAYERS * WIDTH, done)) for _ in range(2)]
+    began = time.perf_counter()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    took = time.perf_counter() - began
+    assert server.rows("SELECT count(*) FROM task WHERE status = 5") == [(LAYERS * WIDTH,)]
+    server.stop()
+    server.remove()
+    return LAYERS * WIDTH / took
+
+
+def beats(server, claim, times, over):
+    """Heartbeats, one after the other: what a lease-holder waits for the writer."""
+    connection = Connection(server)
+    while not over.is_set():
+        began = time.perf_counter()
+        connection.post(f"/v1/runs/{claim['run']['id']}/heartbeat", {"claim_token": claim["claim_token"]})
+        times.append((time.perf_counter() - began) * 1000)
+
+
+def cancel_figures(baton, put):
+    """A tree of 4,033 tasks with a queued run each is canceled while somebody else works."""
+    server = Server(baton, "--concurrency", "0")
+    server.task(start=True, required_capabilities=["other"])
+    other = json.loads(server.call("POST", "/v1/runs/claim", '{"capabilities": ["other"]}'))["claims"][0]
+    root = server.task()["id"]
+    for _ in range(64):
+        below = server.task(root, start=True)["task"]["id"]
+        for _ in range(62):
+            server.task(below, start=True)
+    times, over = [], threading.Event()
+    holder = threading.Thread(target=beats, args=(server, other, times, over))
+    began = time.perf_counter()
+    server.call("POST", f"/v1/tasks/{root}/cancel", "{}")
+    put("cancel_tree_answer_ms", (time.perf_counter() - began) * 1000, "ms")
+    holder.start()
+    while server.rows("SELECT 1 FROM cascade"):
+        time.sleep(0.005)
+    put("cancel_tree_ms", (time.perf_counter() - began) * 1000, "ms")
+    over.set()
+    holder.join()
+    put("cancel_tree_beat_ms", sorted(times)[int(len(times) * 0.95)], "ms")
+    assert server.rows("SELECT count(*) FROM task WHERE status NOT IN (5, 6, 7)") == [(1,)]
+    server.stop()
+    server.remove()
+
+
 def flow_figures(baton, put):
     delays = [{"action": "delay", "parameters": {"seconds": 0}}] * 10
     put("steps10_effect", max(drained(baton, [{"action": "noop"}] * 10, 4000)
@@ -285,6 +466,8 @@ def main():
     put("rss_idle_mib", idle, "MiB")
 
     flow_figures(baton, put)
+    put("layers", max(layers(baton) for _ in range(ROUNDS)), "tasks/s")
+    cancel_figures(baton, put)
 
     hello = Hello(tools)
     put("hello", rates(tools, hello, "get", connections=64, seconds=seconds), "1/s")
@@ -295,6 +478,7 @@ def main():
     put("create_c64", rates(tools, server, "create", connections=64, seconds=seconds), "1/s")
     put("create_c64_keyed", rates(tools, server, "create", "-i", connections=64, seconds=seconds),
         "1/s")
+    put("raw_singles", raw(tools, baton.parent, "singles", seconds), "1/s")
     put("create_c1", rates(tools, server, "create", seconds=seconds), "1/s")
     put("create_batch", rates(tools, server, "batch", connections=2, seconds=seconds), "tasks/s")
     server.stop()
@@ -312,8 +496,8 @@ def main():
     server = Server(baton)
     server.call("POST", "/v1/tasks/batch", batch(1000))
     small = statistics.median(claim_times(server, 200))
-    for _ in range(options.queued // 1000):
-        server.call("POST", "/v1/tasks/batch", batch(1000))
+    for i in range(options.queued // 1000):
+        server.call("POST", "/v1/tasks/batch", numbered(1000 * i))
     time.sleep(1)
     put("claim_growth", statistics.median(claim_times(server, 200)) / small, "x")
     page_figures(server, options.queued // 10, put)
@@ -328,6 +512,13 @@ def main():
     time.sleep(1)
     times = sorted(claim_times(server, 400))
     put("claim_blocked_p99_ms", times[int(len(times) * 0.99)], "ms")
+    server.stop()
+    server.remove()
+
+    server = Server(baton)
+    agent, worker = growth(server, 1000)
+    put("claim_workspaces", agent, "x")
+    put("worker_workspaces", worker, "x")
     server.stop()
     server.remove()
     options.out.write_text(json.dumps(found, indent=2) + "\n")

@@ -244,13 +244,14 @@ static struct message compose(struct player *p, struct str block)
         return m;
 }
 
-/* Sent again with the same key, a request has the same answer. */
+/* Sent again with the same key, a request has the same answer, but for a secret that is shown once. */
 static void repeat(struct player *p, const struct message *m, const struct exchange *first)
 {
         struct exchange *again;
 
         if (!str_contains(m->head, STR("Idempotency-Key: ")) || first->status < 200 ||
-            first->status > 299 || first->stream || !str_starts(m->head, "POST "))
+            first->status > 299 || first->stream || !str_starts(m->head, "POST ") ||
+            str_starts(m->head, "POST /v1/keys ") || str_starts(m->head, "POST /v1/webhooks "))
                 return;
         again = server_request(p->server, m->head, m->body);
         server_settle(p->server);

@@ -14,7 +14,7 @@ static struct str report(struct scope *scope, const struct problems *problems,
         struct str copy;
         json_t *read;
 
-        definition_report(scope, &j, problems, d);
+        json_record(&j, &definition_report_record, definition_report(scope, problems, d));
         MUST(!text.full);
         copy = str_dup(&scope->arena, buf_view(&text));
         buf_done(&text);

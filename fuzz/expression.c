@@ -1,21 +1,10 @@
 /* Expressions: every evaluation ends, and the printer's text means what the source means. */
-#include "flow/expr/expr.h"
 #include "fuzz.h"
+#include "members.h"
 
 static const char names[] =
         "{\"input\":{\"n\":3,\"s\":\"a-b\",\"list\":[1,2.5,\"x\",null,[true]],\"map\":{\"k\":1},"
         "\"odd name\":0,\"big\":9223372036854775807},\"a.b\":{\"c\":[{\"d\":\"e\"}]},\"x\":-1}";
-
-static bool find(const struct expr_env *env, struct scope *scope, struct str name,
-                 struct value *out)
-{
-        const struct value *found = value_member(*(const struct value *)env->ctx, name);
-
-        (void)scope;
-        if (found)
-                *out = *found;
-        return found;
-}
 
 /* NaN differs from itself, and is still the same outcome: what is printed decides. */
 static bool same(struct scope *scope, struct value a, struct value b)
@@ -27,7 +16,7 @@ static bool same(struct scope *scope, struct value a, struct value b)
 void fuzz(struct scope *scope, struct str input)
 {
         struct value environment = value_from_text(scope, str_from(names)), a, b;
-        struct expr_env env = { .find = find, .ctx = &environment, .now = scope->now };
+        struct expr_env env = { .find = members_find, .ctx = &environment, .now = scope->now };
         struct expr *first, *second;
         struct str printed, again;
         enum err e, f;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "domain/cascade.h"
 #include "domain/definition.h"
 #include "domain/delivery.h"
 #include "domain/event.h"
@@ -11,24 +12,29 @@
 #include "domain/log_line.h"
 #include "domain/migrations.h"
 #include "domain/scheduler.h"
+#include "domain/search.h"
 #include "domain/sql.h"
 #include "flow/plan.h"
 #include "fuzz.h"
 
-enum { TURNS_MAX = 10000, LEASE = 90, INPUTS_MAX = 500 };
+enum { TURNS_MAX = 10000, LEASE = 90, SERVED_MAX = 500 };
 
 /* ---- between two inputs ---- */
 
 static const struct statement emptying[] = {
         { "tables that are unknown here",
-          "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT IN ('approval', 'audit',"
+          "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT IN ('approval', 'audit', 'cascade',"
           " 'definition', 'deleted_task', 'delivery', 'dependency', 'definition_reference', 'definition_version', 'deleted_tree', 'drain', 'event', 'force_use', 'idempotency',"
-          " 'join_point', 'key', 'lane', 'log_line', 'migration', 'name', 'ready', 'run', "
-          "'setting',"
-          " 'scheduler_pause', 'secret', 'step', 'task', 'triage', 'webhook', 'workspace')" },
+          " 'join_point', 'key', 'lane', 'log_line', 'migration', 'name', 'ready', 'review', 'run', "
+          "'setting', 'execution_profile',"
+          " 'scheduler_pause', 'searched', 'secret', 'step', 'task', 'task_input', 'task_text', 'task_text_config', 'task_text_data',"
+          " 'task_text_idx', 'triage', 'webhook', 'workspace')" },
         { "approval", "DELETE FROM approval" },
         { "audit", "DELETE FROM audit" },
         { "its head", "DELETE FROM setting WHERE name = 'audit_head'" },
+        { "cascade", "DELETE FROM cascade" },
+        { "texts", "INSERT INTO task_text (task_text) VALUES ('delete-all')" },
+        { "how many of them", "UPDATE searched SET upto = 0" },
         { "definition", "DELETE FROM definition" },
         { "deleted_task", "DELETE FROM deleted_task" },
         { "delivery", "DELETE FROM delivery" },
@@ -38,6 +44,7 @@ static const struct statement emptying[] = {
         { "drain", "DELETE FROM drain" },
         { "deleted_tree", "DELETE FROM deleted_tree" },
         { "event", "DELETE FROM event" },
+        { "execution_profile", "DELETE FROM execution_profile" },
         { "force_use", "DELETE FROM force_use" },
         { "idempotency", "DELETE FROM idempotency" },
         { "join_point", "DELETE FROM join_point" },
@@ -45,11 +52,13 @@ static const struct statement emptying[] = {
         { "the administrator's", "UPDATE key SET revoked_at = NULL" },
         { "log_line", "DELETE FROM log_line" },
         { "ready", "DELETE FROM ready" },
+        { "review", "DELETE FROM review" },
         { "run", "DELETE FROM run" },
         { "scheduler_pause", "DELETE FROM scheduler_pause" },
         { "secret", "DELETE FROM secret" },
         { "step", "DELETE FROM step" },
         { "task", "DELETE FROM task" },
+        { "task_input", "DELETE FROM task_input" },
         { "triage", "DELETE FROM triage" },
         { "webhook", "DELETE FROM webhook" },
         { "workspace", "DELETE FROM workspace WHERE slug NOT IN ('default', 'system')" },
@@ -63,6 +72,7 @@ static enum err empty(struct tx *tx, void *arg)
         MUST(!tx_number(tx, SQL_COUNT, &unknown) && unknown == 0);
         for (int i = 1; i < (int)LENGTH(emptying); i++)
                 MUST(!tx_write(tx, SQL_COUNT + i, NULL, NULL, 0));
+        MUST(!cascade_load(tx) && !search_load(tx));
         return scheduler_load(tx);
 }
 
@@ -119,6 +129,10 @@ static const struct statement invariants[] = {
         { "attempts of a task are numbered and counted",
           "SELECT count(*) FROM task WHERE attempts <> (SELECT coalesce(max(attempt), 0) FROM run"
           " WHERE task_id = task.id AND kind = 0)" },
+        { "a rule of claims comes from a profile, and a profile belongs to a task",
+          "SELECT count(*) + (SELECT count(*) FROM execution_profile WHERE task_id NOT IN (SELECT id"
+          " FROM task)) FROM task WHERE claim_rule IS NOT NULL AND id NOT IN (SELECT task_id FROM"
+          " execution_profile)" },
         { "a join adds up",
           "SELECT count(*) FROM join_point WHERE pending + completed + failed <> total"
           " OR pending < 0 OR completed < 0 OR failed < 0" },
@@ -129,6 +143,29 @@ static const struct statement invariants[] = {
         { "who waits for an approval has an open one",
           "SELECT count(*) FROM run WHERE status = 4 AND NOT EXISTS (SELECT 1 FROM approval WHERE"
           " run_id = run.id AND status = 0)" },
+        { "nobody waits for an input that is there",
+          "SELECT count(*) FROM run JOIN step ON step.run_id = run.id AND step.step_index = current_step JOIN"
+          " task_input AS i ON i.task_id = run.task_id WHERE run.status = 5 AND i.status = 0"
+          " AND i.name IS json_extract(step.input, '$.name')" },
+        { "an input belongs to a task, and was taken, if it was, by a run of it",
+          "SELECT count(*) FROM task_input AS i WHERE task_id NOT IN (SELECT id FROM task) OR"
+          " (status = 1) <> (consumed_at IS NOT NULL) OR (status = 1) <> EXISTS (SELECT 1 FROM run"
+          " WHERE id = run_id AND run.task_id = i.task_id)" },
+        { "a step took one input at most",
+          "SELECT count(*) FROM (SELECT 1 FROM task_input JOIN run ON run.id = run_id WHERE"
+          " executor = 1 GROUP BY run_id, step_index HAVING count(*) > 1)" },
+        { "a task waits for a review of its newest run, which is open unless the circuit is",
+          "SELECT count(*) FROM task WHERE review_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM review WHERE"
+          " id = review_id AND run_id = last_run_id AND (status < 2) = (review_circuit_at IS NULL))" },
+        { "a task says in review if and only if it waits for one",
+          "SELECT count(*) FROM task WHERE status <> 7 AND (status = 8) <> (review_id IS NOT NULL AND"
+          " review_circuit_at IS NULL)" },
+        { "a session judges one run at a time, and only what is under review is given to one",
+          "SELECT count(*) FROM review WHERE (status = 0 AND session_id IS NOT NULL) OR (status = 1 AND"
+          " reviewer IS NULL)" },
+        { "a rejection has a continuation or says why it has none",
+          "SELECT count(*) FROM review WHERE (status = 2 AND outcome = 2) <> (continuation_run_id IS NOT NULL"
+          " OR no_continuation IS NOT NULL)" },
         { "who sleeps will wake", "SELECT count(*) FROM run WHERE status = 8 AND wake_at IS NULL" },
         { "no step is under way in a run that has ended",
           "SELECT count(*) FROM step JOIN run ON run.id = run_id WHERE step.ended_at IS NULL"
@@ -649,7 +686,7 @@ struct server *server_begin(void)
         static struct server *server;
         struct scope scope;
 
-        if (server && ++server->inputs > INPUTS_MAX) {
+        if (server && ++server->inputs > SERVED_MAX) {
                 close_server(server);
                 server = NULL;
         }

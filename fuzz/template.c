@@ -1,23 +1,13 @@
 /* Templates: a text, or a JSON value whose texts hold expressions. */
 #include "flow/template.h"
 #include "fuzz.h"
-
-static bool find(const struct expr_env *env, struct scope *scope, struct str name,
-                 struct value *out)
-{
-        const struct value *found = value_member(*(const struct value *)env->ctx, name);
-
-        (void)scope;
-        if (found)
-                *out = *found;
-        return found;
-}
+#include "members.h"
 
 void fuzz(struct scope *scope, struct str input)
 {
         struct value names =
                 value_from_text(scope, STR("{\"input\":{\"n\":3,\"s\":\"a\",\"l\":[1]}}"));
-        struct expr_env env = { .find = find, .ctx = &names, .now = scope->now };
+        struct expr_env env = { .find = members_find, .ctx = &names, .now = scope->now };
         struct value source, out;
         struct template *t;
         struct str where = STR_NONE;

@@ -38,8 +38,8 @@ struct api {
 };
 
 const struct route *const all_routes[] = { definition_routes, task_routes, force_routes, run_routes, step_routes, workspace_routes,
-                                           key_routes,  approval_routes, ops_routes, scheduler_routes,
-                                           stream_routes, secret_routes, inspect_routes, inbox_routes, dashboard_routes, webhook_routes, audit_routes, NULL };
+                                           key_routes,  approval_routes, review_routes, ops_routes, scheduler_routes,
+                                           stream_routes, secret_routes, inspect_routes, inbox_routes, dashboard_routes, webhook_routes, audit_routes, profile_routes, input_routes, NULL };
 
 struct api *api_new(const struct api_options *options)
 {
@@ -237,6 +237,7 @@ static void to_cache(struct request *r)
         memcpy(slot->digest, digest, 32);
         slot->by = r->by;
         slot->by.workspace = r->own_workspace;
+        slot->by.idempotency_key = STR_NONE;
         slot->by = principal_dup(a, &slot->by);
         slot->expires_at = r->key_expires;
         slot->generation = r->keys_generation;
@@ -302,34 +303,36 @@ static enum err select_workspace(struct request *r, struct tx *tx)
 
 static enum err permitted(struct request *r)
 {
-        static const char *const names[] = { "tasks:read", "tasks:write", "tasks:approve",
-                                             "runs:claim", "admin",       "global:create" };
+        const char *const *names = key_scope_names.text;
 
-        for (unsigned i = 0; i < LENGTH(names); i++)
+        for (unsigned i = 0; names[i]; i++)
                 if ((r->route->scope >> i & 1) && !(r->by.scopes >> i & 1))
                         return fail(&r->scope, ERR_PERMISSION_DENIED,
                                     "this key lacks the scope %s", names[i]);
         return ERR_OK;
 }
 
-/* ---- the body ---- */
+/* ---- query and body ---- */
 
 static enum err parse_body(struct request *r)
 {
-        enum err e;
-
-        if (r->parsed || (!r->route->body && !r->route->prepare))
+        if (r->route->prepare)
+                return r->route->prepare(r);
+        if (!r->route->body)
                 return ERR_OK;
-        if (r->route->prepare) {
-                e = r->route->prepare(r);
-                r->parsed = e == ERR_OK;
-                return e;
-        }
-        if (r->raw_body.n && r->content_type.n && !str_starts(r->content_type, "application/json"))
+        if (r->raw_body.n && r->content_type.n && !request_media_is(r, "application/json"))
                 return fail(&r->scope, ERR_MEDIA_TYPE,
                             "send the body as Content-Type: application/json");
         r->body = arena_alloc(&r->scope.arena, r->route->body->size, 16);
-        e = json_read(&r->scope, r->raw_body, r->route->body, r->body);
+        return json_read(&r->scope, r->raw_body, r->route->body, r->body);
+}
+
+static enum err parse(struct request *r)
+{
+        enum err e = r->parsed ? ERR_OK : request_read_query(r);
+
+        if (!e && !r->parsed)
+                e = parse_body(r);
         r->parsed = e == ERR_OK;
         return e;
 }
@@ -346,7 +349,7 @@ static struct str render(struct request *r)
         if (r->render)
                 r->render(r, &j);
         else if (r->reply)
-                json_record(&j, r->reply, r->reply_value);
+                json_record(&j, r->keeping && r->reply->base ? r->reply->base : r->reply, r->reply_value);
         if (!text.full)
                 copy = str_dup(&r->scope.arena, buf_view(&text));
         buf_done(&text);
@@ -377,30 +380,69 @@ static struct str request_digest(struct request *r)
         return str_dup(&r->scope.arena, (struct str){ (char *)digest, sizeof(digest) });
 }
 
+static struct str operation_of(struct request *r)
+{
+        struct str path = str_from(r->route->path);
+
+        return r->route->method == HTTP_POST ?
+                       path :
+                       arena_printf(&r->scope.arena, "%s " STR_FMT, method_names[r->route->method],
+                                    STR_ARG(path));
+}
+
+static enum err keep_answer(struct request *r, struct tx *tx, struct idempotency *record)
+{
+        bool secret = r->route->flags & ROUTE_SECRET;
+
+        r->keeping = secret;
+        record->response = render(r);
+        r->keeping = false;
+        if (!record->response.p)
+                return too_much(r);
+        record->status = r->status;
+        r->kept_at = tx_now(tx);
+        if (!secret) { /* else it is rendered once more, whole */
+                r->text = record->response;
+                r->text_type = "application/json";
+        }
+        return idempotency_keep(tx, &r->by, operation_of(r), r->idempotency_key, record);
+}
+
+static enum err answer_again(struct request *r, struct tx *tx, const struct idempotency *found)
+{
+        bool secret = r->route->flags & ROUTE_SECRET;
+
+        r->status = (int)found->status;
+        r->text = secret ? tokens_remake(tx, found->response) : found->response;
+        r->text_type = "application/json";
+        r->replayed = true;
+        return secret ? idempotency_given_again(tx, &r->by, operation_of(r), r->idempotency_key) :
+                        ERR_OK;
+}
+
 static enum err run_keyed(struct request *r, struct tx *tx)
 {
-        struct str operation = str_from(r->route->path);
-        struct idempotency record = { .digest = request_digest(r) };
-        struct idempotency found;
-        enum err e = idempotency_find(tx, &r->by, operation, r->idempotency_key, record.digest,
-                                      &found);
+        struct idempotency found, record = { .digest = request_digest(r) };
+        enum err e = idempotency_find(tx, &r->by, operation_of(r), r->idempotency_key,
+                                      record.digest, &found);
 
-        if (!e) {
-                r->status = (int)found.status;
-                r->text = found.response;
-                r->text_type = "application/json";
-                return ERR_OK;
-        }
-        if (e == ERR_EMPTY)
-                e = r->route->handle(r, tx);
-        if (e)
+        /* Sent back for a run, and not going to look for one: the next in line shall. */
+        if (e != ERR_EMPTY && r->claim.woken_by)
+                tx_hint(tx, HINT_LANE, r->claim.woken_by, 0);
+        if (e && e != ERR_EMPTY)
                 return e;
-        record.status = r->status;
-        record.response = r->text = render(r);
-        if (!r->text.p)
-                return too_much(r);
-        r->text_type = "application/json";
-        return idempotency_keep(tx, &r->by, operation, r->idempotency_key, &record);
+        if (!e && found.status)
+                return answer_again(r, tx, &found);
+        r->begun = e ? STR_NONE : found.response;
+        r->by.idempotency_key = r->idempotency_key;
+        e = r->route->handle(r, tx);
+        if (!e)
+                return keep_answer(r, tx, &record);
+        if (e != ERR_EMPTY || !r->begun.p)
+                return e;
+        record.response = r->begun;
+        e = idempotency_keep(tx, &r->by, operation_of(r), r->idempotency_key, &record);
+        return e ? e : ERR_EMPTY;
 }
 
 static enum err run(struct call *call, struct tx *tx)
@@ -409,6 +451,7 @@ static enum err run(struct call *call, struct tx *tx)
         enum err e = ERR_OK;
 
         r->text = STR_NONE;
+        r->replayed = false;
         if (!r->authenticated && r->route->mode != ROUTE_OPEN)
                 e = authenticate(r, tx);
         if (!r->authenticated)
@@ -418,10 +461,10 @@ static enum err run(struct call *call, struct tx *tx)
         if (!e && r->route->mode != ROUTE_OPEN)
                 e = permitted(r);
         if (!e)
-                e = parse_body(r);
+                e = parse(r);
         if (e)
                 return e;
-        if (r->idempotency_key.p && (r->route->flags & ROUTE_IDEMPOTENT))
+        if (r->idempotency_key.p)
                 return run_keyed(r, tx);
         return r->route->handle(r, tx);
 }
@@ -444,6 +487,8 @@ static void reply(struct request *r)
                 exchange_fail(x, &r->scope.fault);
                 return;
         }
+        if (r->replayed)
+                exchange_add_header(x, "Idempotency-Replayed", STR("true"));
         if (r->claim.call.result == ERR_EMPTY || r->status == 204) {
                 exchange_reply(x, 204, "", STR(""));
                 return;
@@ -461,7 +506,13 @@ static void reply(struct request *r)
 static enum err run_undeliver(struct call *call, struct tx *tx)
 {
         struct request *r = (struct request *)call;
+        enum err e = r->kept_at ? idempotency_drop(tx, &r->by, operation_of(r), r->idempotency_key,
+                                                   r->kept_at) :
+                                  ERR_OK;
 
+        /* Given again meanwhile, on another connection: there it may have been taken. */
+        if (e)
+                return e == ERR_EMPTY ? ERR_OK : e;
         return r->undeliver(r, tx);
 }
 
@@ -537,16 +588,28 @@ static void client_left(struct exchange *x, void *arg)
 
 /* ---- entry ---- */
 
-static struct str copy_header(struct request *r, struct exchange *x, const char *name)
+/* Those that the route reads. */
+static enum err read_headers(struct request *r, struct exchange *x)
 {
-        return str_dup(&r->scope.arena, exchange_header(x, name));
+        for (size_t i = 0; i < REQUEST_HEADERS; i++) {
+                const struct request_header *h = &request_headers[i];
+                struct str *to = (struct str *)(void *)((char *)r + h->offset);
+
+                if (!route_reads(r->route, h))
+                        continue;
+                *to = str_dup(&r->scope.arena, exchange_header(x, h->name));
+                if (to->p && h->max && (to->n < 1 || to->n > h->max))
+                        return fail_field(&r->scope, h->name, ERR_VALIDATION,
+                                          "%s must have 1 to %zu bytes", h->name, h->max);
+        }
+        return ERR_OK;
 }
 
 static enum err read_bearer(struct request *r, struct exchange *x)
 {
         struct str h = exchange_header(x, "authorization");
 
-        if (h.n > 7 && (str_starts(h, "Bearer ") || str_starts(h, "bearer ")))
+        if (str_is_nocase(str_slice(h, 0, 7), "Bearer "))
                 r->bearer = str_dup(&r->scope.arena, str_trim(str_slice(h, 7, h.n)));
         if (r->bearer.n || r->route->mode == ROUTE_OPEN || (r->peer.local_socket && !h.n))
                 return ERR_OK;
@@ -610,12 +673,7 @@ static void read_request(struct request *r, struct exchange *x)
         r->path = str_dup(a, q->path);
         r->query = str_dup(a, q->query);
         r->raw_body = str_dup(a, q->body);
-        r->workspace_header = copy_header(r, x, "x-workspace-id");
-        r->idempotency_key = copy_header(r, x, "idempotency-key");
-        r->content_type = copy_header(r, x, "content-type");
-        r->claim_token = copy_header(r, x, "x-claim-token");
-        r->if_match = copy_header(r, x, "if-match");
-        r->last_event_id = copy_header(r, x, "last-event-id");
+        r->content_type = str_dup(a, exchange_header(x, "content-type"));
 }
 
 static enum err prepare(struct request *r, struct exchange *x)
@@ -636,16 +694,15 @@ static enum err prepare(struct request *r, struct exchange *x)
         if (!r->route)
                 return fail_missing(&r->scope, "route");
         e = read_bearer(r, x);
-        if (!e && r->idempotency_key.p && (r->idempotency_key.n < 1 || r->idempotency_key.n > 200))
-                e = fail_field(&r->scope, "Idempotency-Key", ERR_VALIDATION,
-                               "Idempotency-Key must have 1 to 200 bytes");
+        if (!e)
+                e = read_headers(r, x);
         if (!e && r->api->draining && r->route->mode == ROUTE_WRITE)
                 e = fail(&r->scope, ERR_DRAINING, "the server is shutting down");
         if (e || r->route->mode == ROUTE_OPEN)
                 return e;
         r->authenticated = r->bearer.n && from_cache(r);
         if (r->authenticated && !(e = permitted(r)))
-                e = parse_body(r);
+                e = parse(r);
         return e;
 }
 

@@ -17,19 +17,29 @@ static const struct field decide_fields[] = {
 static const struct record decide_body = { "Decide", decide_fields, LENGTH(decide_fields),
                                            sizeof(struct decide_body), -1 };
 
+struct approval_filter {
+        struct paging page;
+        int status;
+        int64_t run_id;
+};
+static const struct field approval_filter_fields[] = {
+        PAGE_FIELDS(struct approval_filter),
+        { "status", FIELD_ENUM, FIELD_WIRE, offsetof(struct approval_filter, status),
+          &approval_status_names, .preset = -1 },
+        { "run_id", FIELD_ID, FIELD_WIRE, offsetof(struct approval_filter, run_id), "run" },
+};
+static const struct record approval_filter = { "ApprovalFilter", approval_filter_fields,
+                                               LENGTH(approval_filter_fields),
+                                               sizeof(struct approval_filter), -1 };
+
 static enum err list_approvals(struct request *r, struct tx *tx)
 {
-        int status = -1, limit;
-        int64_t run = 0, before;
+        const struct approval_filter *f = r->filter;
+        const int limit = (int)f->page.limit;
         struct list items;
-        enum err e = query_page(r, &limit, &before);
+        enum err e = approval_list(tx, &r->by, f->status, f->run_id, f->page.before, limit + 1,
+                                   &items);
 
-        if (!e)
-                e = query_enum(r, "status", &approval_status_names, &status);
-        if (!e)
-                e = query_id(r, "run_id", "run", &run);
-        if (!e)
-                e = approval_list(tx, &r->by, status, run, before, limit + 1, &items);
         return e ? e :
                    request_reply_list(r, &approval_record, items, limit,
                                       offsetof(struct approval, id));
@@ -63,7 +73,7 @@ static enum err decide(struct request *r, struct tx *tx)
 
 const struct route approval_routes[] = {
         { HTTP_GET, "/v1/approvals", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL, &approval_record,
-          list_approvals, 0, "List approvals" },
+          list_approvals, 0, "List approvals", .filter = &approval_filter },
         { HTTP_GET, "/v1/approvals/{approval}", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
           &approval_record, get_approval, 0, "Get an approval" },
         { HTTP_POST, "/v1/approvals/{approval}/decide", SCOPE_TASKS_APPROVE, ROUTE_WRITE,

@@ -1,66 +1,65 @@
 #include "api/request.h"
 #include "domain/workspace.h"
 
+struct audit_query {
+        struct paging page;
+        struct audit_filter filter;
+};
+#define AT(member) offsetof(struct audit_query, filter.member)
+static const struct field audit_query_fields[] = {
+        PAGE_FIELDS(struct audit_query),
+        { "actor", FIELD_STR, FIELD_WIRE, AT(actor), .doc = "kind:ref" },
+        { "action", FIELD_ENUM, FIELD_WIRE, AT(action), &audit_action_names, .preset = -1 },
+        { "resource", FIELD_STR, FIELD_WIRE, AT(resource) },
+        { "workspace_id", FIELD_STR, FIELD_WIRE, AT(workspace), .doc = "id or slug" },
+        { "since", FIELD_TIME, FIELD_WIRE, AT(since), .doc = "that moment too" },
+        { "until", FIELD_TIME, FIELD_WIRE, AT(until) },
+};
+static const struct record audit_query = { "AuditQuery", audit_query_fields,
+                                           LENGTH(audit_query_fields), sizeof(struct audit_query),
+                                           -1 };
+
 /* Who sees one workspace is not told the head: it would tell of the others' activity. */
-static void render_audit(struct request *r, struct json_out *j)
-{
-        const struct str *head = r->reply_value;
+static const struct field head_fields[] = {
+        { "head", FIELD_STR, FIELD_WIRE, 0, .doc = "hash of the newest row of all workspaces" },
+};
+static const struct record audit_head_record = { "AuditHead", head_fields, 1, sizeof(struct str), -1 };
 
-        json_begin_object(j);
-        request_put_page(r, j);
-        if (head->p) {
-                json_key(j, "head");
-                json_put_str(j, *head);
-        }
-        json_end_object(j);
-}
-
-static enum err read_filter(struct request *r, struct tx *tx, struct audit_filter *f)
+static enum err choose_workspace(struct request *r, struct tx *tx, struct str *workspace)
 {
-        struct str workspace = request_query(r, "workspace_id");
         struct workspace w;
-        enum err e = query_enum(r, "action", &audit_action_names, &f->action);
+        enum err e = workspace->p ? workspace_get(tx, &r->by, *workspace, &w) : ERR_OK;
 
-        if (!e)
-                e = query_time(r, "since", &f->since);
-        if (!e)
-                e = query_time(r, "until", &f->until);
-        if (!e && workspace.p) {
-                e = workspace_get(tx, &r->by, workspace, &w);
-                f->workspace = w.id;
-        }
+        if (!e && workspace->p)
+                *workspace = w.id;
         if (!r->by.all_workspaces)
-                f->workspace = r->by.workspace;
-        f->actor = request_query(r, "actor");
-        f->resource = request_query(r, "resource");
+                *workspace = r->by.workspace;
         return e;
 }
 
 static enum err list_audit(struct request *r, struct tx *tx)
 {
-        struct audit_filter f = { .action = -1 };
+        const struct audit_query *q = r->filter;
+        const int limit = (int)q->page.limit;
+        struct audit_filter f = q->filter;
         struct str *head = arena_new(&r->scope.arena, struct str);
         struct list items = { 0 };
-        int limit;
-        enum err e = query_page(r, &limit, &f.before);
+        enum err e = choose_workspace(r, tx, &f.workspace);
 
-        if (!e)
-                e = read_filter(r, tx, &f);
+        f.before = q->page.before;
         f.limit = limit + 1;
         if (!e)
                 e = audit_list(tx, &f, &items);
         if (!e && r->by.all_workspaces)
                 e = audit_head(tx, head);
-        if (e)
-                return e;
-        e = request_reply_list(r, &audit_record, items, limit, offsetof(struct audit_entry, id));
-        r->reply_value = head;
-        r->render = render_audit;
-        return e;
+        r->beside = head;
+        return e ? e :
+                   request_reply_list(r, &audit_record, items, limit,
+                                      offsetof(struct audit_entry, id));
 }
 
 const struct route audit_routes[] = {
         { HTTP_GET, "/v1/audit", SCOPE_ADMIN, ROUTE_READ, ROUTE_LIST, NULL, &audit_record, list_audit, 0,
-          "The audit log" },
+          "The audit log", .filter = &audit_query, .beside = &audit_head_record },
         { 0 },
 };

@@ -14,23 +14,29 @@ struct document {
 
 static enum err format_of(struct request *r, enum definition_format *out)
 {
-        struct str type = r->content_type;
-
         *out = FORMAT_JSON;
-        if (!type.n || str_starts(type, "application/json"))
+        if (!r->content_type.n || request_media_is(r, "application/json"))
                 return ERR_OK;
         *out = FORMAT_YAML;
-        if (str_starts(type, "application/yaml") || str_starts(type, "application/x-yaml") ||
-            str_starts(type, "text/yaml"))
+        if (request_media_is(r, "application/yaml") || request_media_is(r, "application/x-yaml") ||
+            request_media_is(r, "text/yaml"))
                 return ERR_OK;
         return fail(&r->scope, ERR_MEDIA_TYPE,
                     "send a definition as Content-Type: application/json or application/yaml");
 }
 
+struct name_filter {
+        struct str name;
+};
+static const struct field name_fields[] = {
+        { "name", FIELD_STR, FIELD_WIRE, 0, .doc = "of a document that has none" },
+};
+static const struct record name_filter = { "Name", name_fields, 1, sizeof(struct name_filter), -1 };
+
 /* What a document without a name is called: ?name=, or the name that the path says. */
 static struct str default_name(struct request *r)
 {
-        struct str name = request_query(r, "name");
+        struct str name = ((const struct name_filter *)r->filter)->name;
         int64_t id;
 
         return name.p || !r->params[0].p || id_parse("def", r->params[0], &id) ? name : r->params[0];
@@ -157,21 +163,15 @@ static enum err check_references(struct request *r, struct tx *tx, struct docume
         return ERR_OK;
 }
 
-static void render_validation(struct request *r, struct json_out *j)
-{
-        const struct document *d = r->reply_value;
-
-        definition_report(&r->scope, j, &d->problems, d->sound ? d->definition : NULL);
-}
-
 static enum err validate_definition(struct request *r, struct tx *tx)
 {
         struct document *d = r->body;
+        enum err e = d->sound ? check_references(r, tx, d) : ERR_OK;
 
-        r->status = 200;
-        r->reply_value = d;
-        r->render = render_validation;
-        return d->sound ? check_references(r, tx, d) : ERR_OK;
+        return e ? e :
+                   request_reply(r, 200, &definition_report_record,
+                                 definition_report(&r->scope, &d->problems,
+                                                   d->sound ? d->definition : NULL));
 }
 
 /* ---- reading ---- */
@@ -182,15 +182,22 @@ static enum err find(struct request *r, struct tx *tx, struct definition_row **r
         return definition_find(tx, &r->by, r->params[0], *row);
 }
 
+struct version_filter {
+        int64_t version;
+};
+static const struct field version_fields[] = {
+        { "version", FIELD_INT, FIELD_WIRE, 0, NULL, 1, INT64_MAX, "the newest if absent" },
+};
+static const struct record version_filter = { "Version", version_fields, 1,
+                                              sizeof(struct version_filter), -1 };
+
 /* With the document of ?version=, by default the newest. */
 static enum err find_version(struct request *r, struct tx *tx, struct definition_row **row)
 {
-        int64_t version = 0;
-        enum err e = query_int(r, "version", 1, INT64_MAX, &version);
+        const struct version_filter *f = r->filter;
+        enum err e = find(r, tx, row);
 
-        if (!e)
-                e = find(r, tx, row);
-        return e ? e : definition_document(tx, *row, version);
+        return e ? e : definition_document(tx, *row, f->version);
 }
 
 static enum err get_definition(struct request *r, struct tx *tx)
@@ -203,34 +210,27 @@ static enum err get_definition(struct request *r, struct tx *tx)
 
 static enum err list_definitions(struct request *r, struct tx *tx)
 {
+        const struct paging *page = r->filter;
         struct list items;
-        int64_t before;
-        int limit;
-        enum err e = query_page(r, &limit, &before);
+        enum err e = definition_list(tx, &r->by, page->before, (int)page->limit + 1, &items);
 
-        if (!e)
-                e = definition_list(tx, &r->by, before, limit + 1, &items);
         return e ? e :
-                   request_reply_list(r, &definition_record, items, limit,
+                   request_reply_list(r, &definition_record, items, (int)page->limit,
                                       offsetof(struct definition_row, id));
 }
 
 static enum err list_versions(struct request *r, struct tx *tx)
 {
+        const struct paging *page = r->filter;
         struct definition_row *row = NULL;
         struct list items;
         enum err e = find(r, tx, &row);
 
         if (!e)
-                e = definition_versions(tx, row->id, &items);
+                e = definition_versions(tx, row->id, page->before, (int)page->limit + 1, &items);
         return e ? e :
-                   request_reply_list(r, &definition_version_record, items, (int)items.n,
+                   request_reply_list(r, &definition_version_record, items, (int)page->limit,
                                       offsetof(struct definition_version_row, version));
-}
-
-static void render_graph(struct request *r, struct json_out *j)
-{
-        definition_graph(&r->scope, j, r->reply_value);
 }
 
 static enum err get_graph(struct request *r, struct tx *tx)
@@ -241,34 +241,22 @@ static enum err get_graph(struct request *r, struct tx *tx)
 
         if (!e)
                 e = definition_load(&r->scope, row->spec, &definition);
-        r->status = 200;
-        r->reply_value = definition;
-        r->render = render_graph;
-        return e;
+        return e ? e :
+                   request_reply(r, 200, &definition_graph_record,
+                                 definition_graph(&r->scope, definition));
 }
 
 static enum err list_definition_runs(struct request *r, struct tx *tx)
 {
-        struct run_filter f = { .status = -1 };
+        const struct runs_filter *q = r->filter;
+        struct run_filter f = { .status = q->status, .of_definition = true };
         struct definition_row *row = NULL;
-        struct list items;
-        int limit;
-        enum err e = query_page(r, &limit, &f.before);
+        enum err e = find(r, tx, &row);
 
-        if (!e)
-                e = query_enum(r, "status", &run_status_names, &f.status);
-        if (!e)
-                e = find(r, tx, &row);
         if (e)
                 return e;
         f.definition_id = row->id;
-        f.of_definition = true;
-        f.limit = limit + 1;
-        e = run_list(tx, &r->by, &f, &items);
-        if (e)
-                return e;
-        request_show_runs(r, tx, items);
-        return request_reply_list(r, &run_record, items, limit, offsetof(struct run, id));
+        return request_reply_runs(r, tx, &f);
 }
 
 /* ---- running ---- */
@@ -310,6 +298,7 @@ enum err request_bind_definition(struct request *r, struct tx *tx, struct str na
                 spec->timeout_seconds = d->timeout_seconds;
         if (!spec->retry.p && d->retry.p)
                 spec->retry = str_dup(&r->scope.arena, d->retry);
+        spec->review_policy = d->review_policy;
         e = retry_parse(&r->scope, spec->retry, &retry);
         if (!e && !spec->max_attempts)
                 spec->max_attempts = retry.max_attempts;
@@ -370,27 +359,31 @@ static enum err run_definition(struct request *r, struct tx *tx)
 }
 
 const struct route definition_routes[] = {
-        { HTTP_POST, "/v1/definitions", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT, NULL,
-          &definition_record, post_definition, CALL_CREATE, "Create a definition",
-          prepare_document },
+        { HTTP_POST, "/v1/definitions", SCOPE_TASKS_WRITE, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_CREATES, NULL, &definition_record, post_definition, CALL_CREATE,
+          "Create a definition", prepare_document, .filter = &name_filter },
         { HTTP_GET, "/v1/definitions", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL, &definition_record,
-          list_definitions, 0, "List definitions" },
-        { HTTP_POST, "/v1/definitions/validate", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, NULL,
-          validate_definition, 0, "Check a document without storing it", prepare_validation },
+          list_definitions, 0, "List definitions", .filter = &page_filter_record },
+        { HTTP_POST, "/v1/definitions/validate", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
+          &definition_report_record, validate_definition, 0,
+          "Check a document without storing it", prepare_validation, .filter = &name_filter },
         { HTTP_GET, "/v1/definitions/{definition}", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
-          &definition_record, get_definition, 0, "Get a definition" },
-        { HTTP_PUT, "/v1/definitions/{definition}", SCOPE_TASKS_WRITE, ROUTE_WRITE, 0, NULL,
-          &definition_record, put_definition, CALL_CREATE, "Make a new version",
-          prepare_document },
-        { HTTP_DELETE, "/v1/definitions/{definition}", SCOPE_TASKS_WRITE, ROUTE_WRITE, 0, NULL,
+          &definition_record, get_definition, 0, "Get a definition", .filter = &version_filter },
+        { HTTP_PUT, "/v1/definitions/{definition}", SCOPE_TASKS_WRITE, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_IF_MATCH, NULL, &definition_record, put_definition, CALL_CREATE, "Make a new version",
+          prepare_document, .filter = &name_filter },
+        { HTTP_DELETE, "/v1/definitions/{definition}", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT, NULL,
           NULL, delete_definition, CALL_CREATE, "Archive a definition" },
         { HTTP_GET, "/v1/definitions/{definition}/versions", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL,
-          &definition_version_record, list_versions, 0, "Versions of a definition" },
+          &definition_version_record, list_versions, 0, "Versions of a definition",
+          .filter = &page_filter_record },
         { HTTP_GET, "/v1/definitions/{definition}/graph", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
-          NULL, get_graph, 0, "Nodes and edges for drawing" },
+          &definition_graph_record, get_graph, 0, "Nodes and edges for drawing",
+          .filter = &version_filter },
         { HTTP_POST, "/v1/definitions/{definition}/runs", SCOPE_TASKS_WRITE, ROUTE_WRITE,
-          ROUTE_IDEMPOTENT, &run_body, NULL, run_definition, CALL_CREATE, "Run a definition" },
+          ROUTE_IDEMPOTENT | ROUTE_CREATES, &run_body, &started_record, run_definition, CALL_CREATE,
+          "Run a definition" },
         { HTTP_GET, "/v1/definitions/{definition}/runs", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL,
-          &run_record, list_definition_runs, 0, "Runs of a definition" },
+          &run_record, list_definition_runs, 0, "Runs of a definition", .filter = &runs_filter_record },
         { 0 },
 };

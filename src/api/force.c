@@ -62,7 +62,7 @@ struct bulk_body {
 };
 #define AT(member) offsetof(struct bulk_body, member)
 static const struct field bulk_fields[] = {
-        { "run_ids", FIELD_JSON, FIELD_WIRE | FIELD_REQUIRED, AT(run_ids), NULL, 0, 0,
+        { "run_ids", FIELD_JSON, FIELD_WIRE | FIELD_REQUIRED, AT(run_ids), "array", 0, 0,
           "1 to 50 ids of runs; each counts once" },
         { "reason", FIELD_STR, FIELD_WIRE, AT(reason), NULL, 0, 4096 },
         { "metadata", FIELD_JSON, FIELD_WIRE, AT(metadata), NULL, 0, METADATA_MAX },
@@ -118,7 +118,7 @@ static enum err many(struct request *r, struct tx *tx, force_operation *operatio
                                          operate(r, tx, operation, id, &said, run) :
                                          fail_missing(&r->scope, "run");
                 rows[i].fault = r->scope.fault;
-                rows[i].record = &started_record;
+                rows[i].record = &run_row_record;
                 rows[i].value = started(r, NULL, run, NULL, false);
                 if (err_http_status(rows[i].result) >= 500 ||
                     rows[i].result == ERR_FORBIDDEN_OPERATION)
@@ -141,10 +141,10 @@ static enum err fail_many(struct request *r, struct tx *tx)
 }
 
 const struct route force_routes[] = {
-        { HTTP_POST, "/v1/runs/bulk/release", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
-          &bulk_body, NULL, release_many, CALL_CANCEL, "Take up to 50 runs from their holders" },
-        { HTTP_POST, "/v1/runs/bulk/fail", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
-          &bulk_body, NULL, fail_many, CALL_CANCEL, "Force up to 50 runs to fail" },
+        { HTTP_POST, "/v1/runs/bulk/release", SCOPE_TASKS_WRITE, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_OUTCOMES, &bulk_body, &run_row_record, release_many, CALL_CANCEL, "Take up to 50 runs from their holders" },
+        { HTTP_POST, "/v1/runs/bulk/fail", SCOPE_TASKS_WRITE, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_OUTCOMES, &bulk_body, &run_row_record, fail_many, CALL_CANCEL, "Force up to 50 runs to fail" },
         { HTTP_POST, "/v1/runs/{run}/force-release", SCOPE_TASKS_WRITE, ROUTE_WRITE,
           ROUTE_IDEMPOTENT, &cancel_body_record, &run_record, release_one, CALL_CANCEL,
           "Take a run from its holder" },

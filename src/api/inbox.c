@@ -32,11 +32,26 @@ static enum err dismiss_task(struct request *r, struct tx *tx)
 
 /* ---- inbox ---- */
 
-/* A cursor is the lane's name and a task's digits. */
-static enum err query_place(struct request *r, struct inbox_place *out)
-{
-        struct str cursor = request_query(r, "cursor");
+struct inbox_query {
+        struct inbox_filter filter;
+        struct str cursor;
+        int64_t limit;
+};
+#define AT(member) offsetof(struct inbox_query, member)
+static const struct field inbox_query_fields[] = {
+        { "limit", FIELD_INT, FIELD_WIRE, AT(limit), NULL, 1, 500, .preset = 50 },
+        { "cursor", FIELD_STR, FIELD_WIRE, AT(cursor), .doc = "the next_cursor of an earlier page" },
+        { "lane", FIELD_ENUM, FIELD_WIRE, AT(filter.lane), &inbox_lane_names, .preset = -1 },
+        { "unread", FIELD_BOOL, FIELD_WIRE, AT(filter.unread) },
+        { "q", FIELD_STR, FIELD_WIRE, AT(filter.q), .doc = "a text in title or identifier" },
+};
+static const struct record inbox_query = { "InboxQuery", inbox_query_fields,
+                                           LENGTH(inbox_query_fields), sizeof(struct inbox_query),
+                                           -1 };
 
+/* A cursor is the lane's name and a task's digits. */
+static enum err query_place(struct request *r, struct str cursor, struct inbox_place *out)
+{
         if (!cursor.n)
                 return ERR_OK;
         for (out->lane = 0; out->lane < INBOX_LANES; out->lane++)
@@ -48,18 +63,13 @@ static enum err query_place(struct request *r, struct inbox_place *out)
 
 static enum err query_filter(struct request *r, struct inbox_filter *f)
 {
-        int64_t limit = 50;
-        enum err e = query_int(r, "limit", 1, 500, &limit);
+        const struct inbox_query *q = r->filter;
+        enum err e;
 
-        *f = (struct inbox_filter){ .lane = -1, .q = request_query(r, "q") };
-        if (!e)
-                e = query_flag(r, "unread", &f->unread);
-        if (!e)
-                e = query_enum(r, "lane", &inbox_lane_names, &f->lane);
-        f->limit = (int)limit;
+        *f = q->filter;
+        f->limit = (int)q->limit;
         f->from.lane = f->lane < 0 ? LANE_APPROVALS : f->lane;
-        if (!e)
-                e = query_place(r, &f->from);
+        e = query_place(r, q->cursor, &f->from);
         if (!e && (f->lane < 0 ? f->from.lane == LANE_ARCHIVED : f->from.lane != f->lane))
                 e = fail_field(&r->scope, "cursor", ERR_INVALID_CURSOR,
                                "cursor is of another lane: ask with the filters of the first page");
@@ -75,10 +85,9 @@ static enum err get_inbox(struct request *r, struct tx *tx)
 
         if (!e)
                 e = inbox_list(tx, &r->by, &f, &items, &next);
-        if (!e)
-                e = request_reply_list(r, &inbox_item_record, items, f.limit, 0);
         if (e)
                 return e;
+        e = request_reply_list(r, &inbox_item_record, items, f.limit, 0);
         for (size_t i = 0; i < items.n; i++) {
                 struct task *task = ((struct inbox_item *)items.items)[i].task;
 
@@ -86,7 +95,7 @@ static enum err get_inbox(struct request *r, struct tx *tx)
         }
         r->next_cursor = next.before;
         r->cursor_prefix = inbox_lane_names.text[next.lane];
-        return ERR_OK;
+        return e;
 }
 
 const struct route inbox_routes[] = {
@@ -99,6 +108,6 @@ const struct route inbox_routes[] = {
           ROUTE_IDEMPOTENT, &empty_body_record, &triage_record, dismiss_task, CALL_CREATE,
           "Set a task aside until something new happens" },
         { HTTP_GET, "/v1/inbox", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL, &inbox_item_record, get_inbox,
-          0, "What the caller may have to look at" },
+          0, "What the caller may have to look at", .filter = &inbox_query },
         { 0 },
 };

@@ -2,34 +2,51 @@
 #include "domain/scheduler.h"
 #include "domain/sql.h"
 
+/* Whether it lives, and what it is. */
+struct answer {
+        struct str status, name, version;
+};
+#define AT(member) offsetof(struct answer, member)
+enum { GIVEN = FIELD_WIRE | FIELD_REQUIRED };
+static const struct field health_fields[] = { { "status", FIELD_STR, GIVEN, AT(status) } };
+static const struct field version_fields[] = {
+        { "name", FIELD_STR, GIVEN, AT(name) },
+        { "version", FIELD_STR, GIVEN, AT(version) },
+};
+static const struct record health_record = { "Health", health_fields, 1, sizeof(struct answer), -1 };
+static const struct record version_record = { "ServerVersion", version_fields, 2,
+                                              sizeof(struct answer), -1 };
+/* No table says what the description of all tables is. */
+static const struct record document_record = { "OpenApiDocument", NULL, 0, 0, -1 };
+
 static enum err get_live(struct request *r, struct tx *tx)
 {
+        static const struct answer alive = { .status = STR("ok") };
+
         (void)tx;
-        r->status = 200;
-        r->text = STR("{\"status\":\"ok\"}");
-        return ERR_OK;
+        return request_reply(r, 200, &health_record, &alive);
 }
 
 static enum err get_ready(struct request *r, struct tx *tx)
 {
+        static const struct answer ready = { .status = STR("ready") };
         struct store_stats stats;
 
         (void)tx;
         store_stats(api_options(r->api)->store, &stats);
         if (!stats.healthy)
                 return fail(&r->scope, ERR_UNAVAILABLE, "the database cannot commit");
-        r->status = 200;
-        r->text = STR("{\"status\":\"ready\"}");
-        return ERR_OK;
+        return request_reply(r, 200, &health_record, &ready);
 }
 
 static enum err get_version(struct request *r, struct tx *tx)
 {
+        struct answer *a = arena_new(&r->scope.arena, struct answer);
+
         (void)tx;
-        r->status = 200;
-        r->text = arena_printf(&r->scope.arena, "{\"name\":\"baton\",\"version\":\"%s\"}",
-                               api_options(r->api)->version);
-        return ERR_OK;
+        a->name = STR("baton");
+        a->version = str_from(api_options(r->api)->version);
+        return request_reply(r, 200, &version_record, a);
 }
 
 static enum err get_metrics(struct request *r, struct tx *tx)
@@ -49,7 +66,7 @@ static enum err get_metrics(struct request *r, struct tx *tx)
         if (o->deliveries)
                 d = o->deliveries(o->hooks);
         r->status = 200;
-        r->text_type = "text/plain; version=0.0.4";
+        r->text_type = r->route->text;
         r->text = arena_printf(
                 &r->scope.arena,
                 "# HELP baton_commits_total Transactions committed.\n"
@@ -97,15 +114,16 @@ static enum err get_openapi(struct request *r, struct tx *tx)
         return ERR_OK;
 }
 
+#undef AT
 #define AT(member) offsetof(struct worker_info, member)
 static const struct field worker_fields[] = {
-        { "id", FIELD_STR, FIELD_WIRE, AT(id) },
-        { "kind", FIELD_STR, FIELD_WIRE, AT(kind) },
-        { "host", FIELD_STR, FIELD_WIRE, AT(host) },
+        { "id", FIELD_STR, GIVEN, AT(id) },
+        { "kind", FIELD_STR, GIVEN, AT(kind) },
+        { "host", FIELD_STR, GIVEN, AT(host) },
         { "concurrency", FIELD_INT, FIELD_WIRE | FIELD_ALWAYS, AT(concurrency) },
         { "active_runs", FIELD_INT, FIELD_WIRE | FIELD_ALWAYS, AT(active_runs) },
-        { "last_heartbeat_at", FIELD_TIME, FIELD_WIRE, AT(last_heartbeat_at) },
-        { "sandbox", FIELD_JSON, FIELD_WIRE, AT(sandbox) },
+        { "last_heartbeat_at", FIELD_TIME, GIVEN, AT(last_heartbeat_at) },
+        { "sandbox", FIELD_JSON, FIELD_WIRE, AT(sandbox), "object" },
 };
 static const struct record worker_record = { "Worker", worker_fields, LENGTH(worker_fields),
                                              sizeof(struct worker_info), -1 };
@@ -117,21 +135,20 @@ static enum err list_workers(struct request *r, struct tx *tx)
         bool there = o->worker && o->worker(o->hooks, &r->scope, worker);
 
         (void)tx;
-        return request_reply_list(r, &worker_record, (struct list){ worker, there }, 1,
-                                  offsetof(struct worker_info, active_runs));
+        return request_reply_part(r, &worker_record, (struct list){ worker, there });
 }
 
 const struct route ops_routes[] = {
-        { HTTP_GET, "/livez", 0, ROUTE_OPEN, 0, NULL, NULL, get_live, 0, "The process lives" },
-        { HTTP_GET, "/readyz", 0, ROUTE_OPEN, 0, NULL, NULL, get_ready, 0, "It can serve" },
-        { HTTP_GET, "/healthz", 0, ROUTE_OPEN, 0, NULL, NULL, get_ready, 0, "It can serve (alias)" },
-        { HTTP_GET, "/health", 0, ROUTE_OPEN, 0, NULL, NULL, get_ready, 0, "It can serve (alias)" },
-        { HTTP_GET, "/v1/version", 0, ROUTE_OPEN, 0, NULL, NULL, get_version, 0, "Version" },
-        { HTTP_GET, "/openapi.json", 0, ROUTE_OPEN, 0, NULL, NULL, get_openapi, 0,
+        { HTTP_GET, "/livez", 0, ROUTE_OPEN, 0, NULL, &health_record, get_live, 0, "The process lives" },
+        { HTTP_GET, "/readyz", 0, ROUTE_OPEN, 0, NULL, &health_record, get_ready, 0, "It can serve" },
+        { HTTP_GET, "/healthz", 0, ROUTE_OPEN, 0, NULL, &health_record, get_ready, 0, "It can serve (alias)" },
+        { HTTP_GET, "/health", 0, ROUTE_OPEN, 0, NULL, &health_record, get_ready, 0, "It can serve (alias)" },
+        { HTTP_GET, "/v1/version", 0, ROUTE_OPEN, 0, NULL, &version_record, get_version, 0, "Version" },
+        { HTTP_GET, "/openapi.json", 0, ROUTE_OPEN, 0, NULL, &document_record, get_openapi, 0,
           "This description" },
         { HTTP_GET, "/v1/workers", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL, &worker_record,
-          list_workers, 0, "Workers" },
+          list_workers, 0, "Workers", .filter = &page_filter_record },
         { HTTP_GET, "/metrics", SCOPE_ADMIN, ROUTE_READ, 0, NULL, NULL, get_metrics, 0,
-          "Prometheus metrics" },
+          "Prometheus metrics", .text = "text/plain; version=0.0.4" },
         { 0 },
 };

@@ -29,7 +29,33 @@ void request_show_runs(struct request *r, struct tx *tx, struct list runs)
         }
 }
 
-enum err request_reply(struct request *r, int status, const struct record *record, const void *value)
+static const struct field runs_filter_fields[] = {
+        PAGE_FIELDS(struct runs_filter),
+        { "status", FIELD_ENUM, FIELD_WIRE, offsetof(struct runs_filter, status), &run_status_names,
+          .preset = -1 },
+};
+const struct record runs_filter_record = { "RunsFilter", runs_filter_fields,
+                                           LENGTH(runs_filter_fields), sizeof(struct runs_filter),
+                                           -1 };
+
+enum err request_reply_runs(struct request *r, struct tx *tx, struct run_filter *f)
+{
+        const struct paging *page = r->filter;
+        struct list items;
+        enum err e;
+
+        f->before = page->before;
+        f->limit = (int)page->limit + 1;
+        e = run_list(tx, &r->by, f, &items);
+        if (e)
+                return e;
+        request_show_runs(r, tx, items);
+        return request_reply_list(r, &run_record, items, (int)page->limit,
+                                  offsetof(struct run, id));
+}
+
+enum err request_reply(struct request *r, int status, const struct record *record,
+                       const void *value)
 {
         r->status = status;
         r->reply = record;
@@ -37,8 +63,9 @@ enum err request_reply(struct request *r, int status, const struct record *recor
         return ERR_OK;
 }
 
-void request_put_page(struct request *r, struct json_out *j)
+static void render_list(struct request *r, struct json_out *j)
 {
+        json_begin_object(j);
         json_key(j, "items");
         json_begin_list(j);
         for (size_t i = 0; i < r->items.n; i++)
@@ -49,12 +76,8 @@ void request_put_page(struct request *r, struct json_out *j)
                 json_put_id(j, r->cursor_prefix ? r->cursor_prefix : "cur", r->next_cursor);
         else
                 json_put_null(j);
-}
-
-static void render_list(struct request *r, struct json_out *j)
-{
-        json_begin_object(j);
-        request_put_page(r, j);
+        if (r->beside)
+                json_members(j, r->route->beside, r->beside);
         json_end_object(j);
 }
 
@@ -73,6 +96,24 @@ enum err request_reply_list(struct request *r, const struct record *record, stru
                                                                   id_offset);
         }
         r->items = items;
+        return ERR_OK;
+}
+
+static const struct field page_filter_fields[] = { PAGE_FIELDS(struct page_filter) };
+const struct record page_filter_record = { "Page", page_filter_fields, LENGTH(page_filter_fields),
+                                           sizeof(struct page_filter), -1 };
+
+enum err request_reply_part(struct request *r, const struct record *record, struct list all)
+{
+        const struct paging *page = r->filter;
+        size_t from = (size_t)page->before < all.n ? (size_t)page->before : all.n;
+        size_t n = all.n - from < (size_t)page->limit ? all.n - from : (size_t)page->limit;
+
+        r->status = 200;
+        r->reply = record;
+        r->render = render_list;
+        r->items = (struct list){ (char *)all.items + from * record->size, n };
+        r->next_cursor = from + n < all.n ? (int64_t)(from + n) : 0;
         return ERR_OK;
 }
 
@@ -142,7 +183,10 @@ static struct str percent_decode(struct arena *arena, struct str s)
         return (struct str){ out, n };
 }
 
-struct str request_query(struct request *r, const char *name)
+/* ---- the query ---- */
+
+/* Of the first that has the name; absent if there is none. */
+static struct str parameter(struct request *r, const char *name)
 {
         struct str rest = r->query;
 
@@ -156,80 +200,122 @@ struct str request_query(struct request *r, const char *name)
         return STR_NONE;
 }
 
-enum err query_int(struct request *r, const char *name, int64_t min, int64_t max, int64_t *out)
-{
-        struct str text = request_query(r, name);
-        int64_t value;
+static const char *const flag_texts[] = { "false", "true", NULL };
+static const struct alias flag_aliases[] = { { "0", 0 }, { "1", 1 }, { NULL, 0 } };
+static const struct names flag_names = { flag_texts, flag_aliases };
 
-        if (!text.p)
-                return ERR_OK;
-        if (!str_to_int(text, &value) || value < min || value > max)
-                return fail_field(&r->scope, name, ERR_VALIDATION,
-                                  "%s must be a whole number from %lld to %lld", name,
-                                  (long long)min, (long long)max);
-        *out = value;
-        return ERR_OK;
+/* NULL when the text was taken, else what it should be. */
+static const char *take(struct request *r, const struct field *f, struct str text, void *base)
+{
+        struct arena *arena = &r->scope.arena;
+        int64_t number;
+        int found;
+
+        switch (f->kind) {
+        case FIELD_INT:
+                if (!str_to_int(text, &number) || number < f->min || number > f->max)
+                        return arena_printf(arena, "a whole number from %lld to %lld",
+                                            (long long)f->min, (long long)f->max)
+                                .p;
+                *FIELD_AT(base, f, int64_t) = number;
+                return NULL;
+        case FIELD_BOOL:
+                found = names_find(&flag_names, text);
+                *FIELD_AT(base, f, bool) = found == 1;
+                return found < 0 ? "true or false" : NULL;
+        case FIELD_ENUM:
+                found = names_find(f->type, text);
+                if (found < 0)
+                        return str_c(arena, names_list(arena, f->type));
+                *FIELD_AT(base, f, int) = found;
+                return NULL;
+        case FIELD_ID:
+                return id_parse(f->type, text, FIELD_AT(base, f, int64_t)) ?
+                               NULL :
+                               arena_printf(arena, "an id such as %s_0c5q8v2k7m1xa",
+                                            (const char *)f->type)
+                                       .p;
+        case FIELD_TIME:
+                return time_parse(text, FIELD_AT(base, f, int64_t)) ?
+                               NULL :
+                               "an RFC 3339 time such as 2026-01-31T09:00:00Z";
+        case FIELD_STR:
+                *FIELD_AT(base, f, struct str) = text;
+                return NULL;
+        case FIELD_SET:
+        case FIELD_JSON:
+        case FIELD_NAME:
+        case FIELD_ACTOR:
+        case FIELD_CAPS:
+        case FIELD_BYTES:
+        case FIELD_RECORD:
+        case FIELD_LIST:
+                break;
+        }
+        BUG_ON(true);
+        return NULL;
 }
 
-enum err query_flag(struct request *r, const char *name, bool *out)
+static enum err read_parameter(struct request *r, const struct field *f, void *base)
 {
-        static const char *const texts[] = { "false", "true", NULL };
-        static const struct alias aliases[] = { { "0", 0 }, { "1", 1 }, { NULL, 0 } };
-        static const struct names names = { texts, aliases };
-        int value = *out;
-        enum err e = query_enum(r, name, &names, &value);
+        struct str text = parameter(r, f->name);
+        bool cursor = f->flags & FIELD_CURSOR;
+        const char *expected;
 
-        *out = value != 0;
+        if (f->kind == FIELD_INT)
+                *FIELD_AT(base, f, int64_t) = f->preset;
+        if (f->kind == FIELD_ENUM)
+                *FIELD_AT(base, f, int) = (int)f->preset;
+        /* An empty cursor is none. */
+        if (!text.p || (cursor && !text.n))
+                return ERR_OK;
+        expected = take(r, f, text, base);
+        if (!expected)
+                return ERR_OK;
+        return fail_field(&r->scope, f->name, cursor ? ERR_INVALID_CURSOR : ERR_VALIDATION,
+                          "%s must be %s", f->name, cursor ? f->doc : expected);
+}
+
+enum err request_read_query(struct request *r)
+{
+        const struct record *record = r->route->filter;
+        enum err e = ERR_OK;
+
+        if (!record)
+                return ERR_OK;
+        r->filter = arena_alloc(&r->scope.arena, record->size, 16);
+        for (size_t i = 0; !e && i < record->n; i++)
+                e = read_parameter(r, &record->fields[i], r->filter);
         return e;
 }
 
-enum err query_enum(struct request *r, const char *name, const struct names *names, int *out)
-{
-        struct str text = request_query(r, name);
-        int value;
+/* ---- headers ---- */
 
-        if (!text.p)
-                return ERR_OK;
-        value = names_find(names, text);
-        if (value < 0)
-                return fail_field(&r->scope, name, ERR_VALIDATION, "%s must be " STR_FMT, name,
-                                  STR_ARG(names_list(&r->scope.arena, names)));
-        *out = value;
-        return ERR_OK;
+bool request_media_is(const struct request *r, const char *type)
+{
+        struct str rest;
+
+        return str_is_nocase(str_trim(str_cut(r->content_type, ';', &rest)), type);
 }
 
-enum err query_id(struct request *r, const char *name, const char *prefix, int64_t *out)
+#define AT(member) offsetof(struct request, member)
+const struct request_header request_headers[REQUEST_HEADERS] = {
+        { "X-Workspace-ID", 0, false, AT(workspace_header), 0,
+          "which workspace, by id or slug, when the key sees several" },
+        { "Idempotency-Key", ROUTE_IDEMPOTENT, false, AT(idempotency_key), 200,
+          "sent again with the same body, the call is done once and answered the same" },
+        { "X-Claim-Token", ROUTE_HOLDER, false, AT(claim_token), 0,
+          "instead of claim_token in the body" },
+        { "If-Match", ROUTE_IF_MATCH, true, AT(if_match), 0,
+          "the version that is changed, in quotes" },
+        { "Last-Event-ID", ROUTE_STREAM, false, AT(last_event_id), 0,
+          "go on behind this event; wins over the query" },
+};
+#undef AT
+
+bool route_reads(const struct route *route, const struct request_header *header)
 {
-        struct str text = request_query(r, name);
-
-        if (!text.p || id_parse(prefix, text, out))
-                return ERR_OK;
-        return fail_field(&r->scope, name, ERR_VALIDATION,
-                          "%s must be an id such as %s_0c5q8v2k7m1xa", name, prefix);
-}
-
-enum err query_time(struct request *r, const char *name, int64_t *out)
-{
-        struct str text = request_query(r, name);
-
-        if (!text.p || time_parse(text, out))
-                return ERR_OK;
-        return fail_field(&r->scope, name, ERR_VALIDATION,
-                          "%s must be an RFC 3339 time such as 2026-01-31T09:00:00Z", name);
-}
-
-enum err query_page(struct request *r, int *limit, int64_t *before)
-{
-        struct str cursor = request_query(r, "cursor");
-        int64_t n = 50;
-        enum err e = query_int(r, "limit", 1, 500, &n);
-
-        *limit = (int)n;
-        *before = 0;
-        if (!e && cursor.n && !id_parse("cur", cursor, before))
-                e = fail_field(&r->scope, "cursor", ERR_INVALID_CURSOR,
-                               "cursor must be the next_cursor of an earlier page");
-        return e;
+        return header->flags ? route->flags & header->flags : route->mode != ROUTE_OPEN;
 }
 
 struct fence request_fence(struct request *r, struct str body_token)

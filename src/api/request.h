@@ -3,14 +3,22 @@
 #define BATON_API_REQUEST_H
 
 #include "api/api.h"
+#include "domain/run.h"
 #include "domain/task.h"
 
 enum route_mode { ROUTE_READ, ROUTE_WRITE, ROUTE_OPEN };
 enum route_flag {
         ROUTE_IDEMPOTENT = 1, /* honours Idempotency-Key */
         ROUTE_BATCH = 2,      /* body up to 8 MiB */
-        ROUTE_STREAM = 4,     /* after the handler, the reply is a stream */
+        ROUTE_STREAM = 4,     /* after the handler, the reply is a stream; its frames have such data */
         ROUTE_LIST = 8,       /* the reply is a page of such records */
+        ROUTE_SECRET = 16,    /* the reply holds a secret, which is not kept with it */
+        ROUTE_CREATES = 32,   /* answers 201 */
+        ROUTE_OR_EMPTY = 64,  /* or 204: there is nothing to tell */
+        ROUTE_OUTCOMES = 128, /* the reply has a row for each item: such a record, or its problem */
+        ROUTE_HOLDER = 256,   /* X-Claim-Token says what the body's claim_token does */
+        ROUTE_IF_MATCH = 512, /* needs If-Match */
+        ROUTE_OR_THERE = 1024, /* or 200: what it would create is there */
 };
 
 struct request;
@@ -25,11 +33,15 @@ struct route {
         enum route_mode mode;
         unsigned flags;
         const struct record *body;
-        const struct record *reply; /* for the description */
+        const struct record *reply; /* NULL: 204, or `text` */
         route_handler *handle;
         enum call_class class;
         const char *summary;
         route_prepare *prepare; /* instead of `body` */
+        const struct record *filter; /* what the query may say; read before the handler runs */
+        const struct record *other;  /* what the reply is instead of `reply`, as the body asks */
+        const struct record *beside; /* what a page has beside items and next_cursor */
+        const char *text;            /* media type of a reply that is text */
 };
 
 enum { PARAMS_MAX = 3, BODY_LIMIT = 1 << 20, BATCH_LIMIT = 8 << 20 };
@@ -52,7 +64,7 @@ struct request {
         struct http_peer peer;
         struct str path, query, raw_body;
         struct str params[PARAMS_MAX];
-        void *body;
+        void *body, *filter; /* structs of the records that the route names */
         bool parsed;
         int keys_generation;
         struct str own_workspace; /* the key's or the default; this request may choose another */
@@ -64,6 +76,7 @@ struct request {
         const void *reply_value;
         void (*render)(struct request *, struct json_out *); /* instead of reply */
         struct list items;       /* for renderers of lists */
+        const void *beside;      /* of the route's `beside` */
         int64_t next_cursor;
         const char *cursor_prefix; /* NULL: cur */
         struct str text;         /* ready-made body */
@@ -71,6 +84,13 @@ struct request {
         struct stream *stream;
         /* When the client has left before the reply: what takes the effect back; may be NULL. */
         enum err (*undeliver)(struct request *, struct tx *);
+
+        /* With an Idempotency-Key. */
+        bool keeping;     /* what is rendered is the record: a secret's place stays empty */
+        bool replayed;    /* the reply is that of an earlier request */
+        int64_t kept_at;  /* when the reply was recorded */
+        struct str begun; /* set by a handler that parks the call: what it has begun; given back to it
+                           * when the same request comes again */
 };
 
 extern const struct route *const all_routes[]; /* tables by resource, each ends with a NULL path */
@@ -79,8 +99,6 @@ enum err request_reply(struct request *, int status, const struct record *, cons
 /* {"items":[…],"next_cursor":…}; id_offset is where the id of an item is, for the cursor. */
 enum err request_reply_list(struct request *, const struct record *, struct list, int limit,
                             size_t id_offset);
-/* The members of that answer, for one that has more. */
-void request_put_page(struct request *, struct json_out *);
 
 /* One item of a batch: its members, or its problem. */
 struct batch_item {
@@ -97,30 +115,66 @@ enum err request_reply_batch(struct request *, struct list items);
  * although it is refused. */
 enum err request_operated(struct request *, enum err) NODISCARD;
 
+/*
+ * What the query says: the route's `filter` is the table of it, and r->filter the struct, filled before
+ * the handler runs.  A list's struct begins with `struct paging page`.
+ */
+struct paging {
+        int64_t limit, before; /* before: where the page before it ended; 0 = the beginning */
+};
+#define PAGE_FIELDS(type)                                                                          \
+        { "limit", FIELD_INT, FIELD_WIRE, offsetof(type, page.limit), NULL, 1, 500, .preset = 50 }, \
+        { "cursor", FIELD_ID, FIELD_WIRE | FIELD_CURSOR, offsetof(type, page.before), "cur",       \
+          .doc = "the next_cursor of an earlier page" }
+struct page_filter { /* nothing else */
+        struct paging page;
+};
+extern const struct record page_filter_record;
+/* Part of a list that was read whole, in order, as a page: `before` is how many came before it. */
+enum err request_reply_part(struct request *, const struct record *, struct list);
+/* Fills r->filter by the route's table. */
+enum err request_read_query(struct request *) NODISCARD;
+
 /* In a list, a text beyond LISTED_MAX bytes is shown by its beginning: {"preview","truncated"}. */
 enum { LISTED_MAX = 65536 };
 struct str request_listed(struct request *, struct str json);
 /* The same for a list of runs, made ready to be shown. */
 void request_show_runs(struct request *, struct tx *, struct list runs);
+/* A page of the runs that the filter lets pass; page and status are the query's. */
+struct runs_filter {
+        struct paging page;
+        int status;
+};
+extern const struct record runs_filter_record;
+enum err request_reply_runs(struct request *, struct tx *, struct run_filter *) NODISCARD;
 
+/* Whether Content-Type names it, whatever its parameters are. */
+bool request_media_is(const struct request *, const char *type);
 /* A path parameter as an id; 404 with the resource's name when it is none. */
 enum err request_id(struct request *, int param, const char *prefix, const char *resource,
                     int64_t *out) NODISCARD;
-/* A query parameter, absent if not given. */
-struct str request_query(struct request *, const char *name);
-enum err query_int(struct request *, const char *name, int64_t min, int64_t max, int64_t *out) NODISCARD;
-/* true, false, 1 or 0; what it was when it is not given. */
-enum err query_flag(struct request *, const char *name, bool *) NODISCARD;
-enum err query_enum(struct request *, const char *name, const struct names *, int *out) NODISCARD;
-enum err query_id(struct request *, const char *name, const char *prefix, int64_t *out) NODISCARD;
-enum err query_time(struct request *, const char *name, int64_t *out) NODISCARD;
-/* ?limit= and ?cursor=. */
-enum err query_page(struct request *, int *limit, int64_t *before) NODISCARD;
+/* Headers that the API reads, each of the routes that have its flag. */
+struct request_header {
+        const char *name;
+        unsigned flags; /* 0: all but the open ones */
+        bool required;
+        size_t offset; /* of a struct str in struct request */
+        size_t max;    /* bytes; 0 = unbounded */
+        const char *doc;
+};
+enum { REQUEST_HEADERS = 5 };
+extern const struct request_header request_headers[REQUEST_HEADERS];
+bool route_reads(const struct route *, const struct request_header *);
 
 /* The fence of a lease-holder's call: header X-Claim-Token or the body's claim_token. */
 struct fence request_fence(struct request *, struct str body_token);
 
-/* A page of events by ?after_sequence=, ?limit=, ?cursor=, ?descending= and ?event_type=. */
+/* ERR_VALIDATION when what a holder or sender says would carry a claim token out of its lease: a member of
+ * that name, in any case. */
+enum err request_no_token(struct request *, struct str json, const char *field) NODISCARD;
+
+/* A page of events by the filter event_filter_record. */
+extern const struct record event_filter_record;
 enum err reply_events(struct request *, struct tx *, int64_t tree, int64_t task, int64_t run);
 
 /* Bodies that several resources take. */
@@ -139,20 +193,26 @@ enum err request_definition(struct request *, struct tx *, int64_t id, int64_t v
  * the definition says and the caller did not. */
 enum err request_bind_definition(struct request *, struct tx *, struct str name,
                                  struct task_spec *) NODISCARD;
-/* {"task"?,"run"?,"action"?,"existing_run"?} */
+/* {"task","run"?,"action"?,"existing_run"?}, or of a row of a batch {"run"} */
 struct started {
         struct task *task;
         struct run *run;
         struct str action;
         bool existing_run;
 };
-extern const struct record started_record;
+extern const struct record started_record, run_row_record;
 const struct started *started(struct request *, struct task *, struct run *, const char *action,
                               bool existing_run);
 enum err reply_started(struct request *, struct tx *, int status, struct task *, struct run *,
                        const char *action, bool existing_run);
 
 /* streams.c */
+struct log_filter {
+        int64_t after;
+        bool follow;
+};
+/* The data of a frame of a log. */
+extern const struct record log_frame_record;
 enum err stream_log(struct request *, struct tx *) NODISCARD;
 void stream_begin(struct request *);
 void stream_discard(struct stream *); /* it never began; NULL is nothing */
@@ -168,9 +228,9 @@ void dashboards_free(struct dashboards *);
 struct dashboards *api_dashboards(struct api *);
 
 extern const struct route definition_routes[], step_routes[];
-extern const struct route task_routes[], force_routes[], run_routes[], workspace_routes[], key_routes[], approval_routes[], ops_routes[], stream_routes[],
+extern const struct route task_routes[], force_routes[], run_routes[], workspace_routes[], key_routes[], approval_routes[], review_routes[], ops_routes[], stream_routes[],
         secret_routes[], scheduler_routes[], inspect_routes[],
-        inbox_routes[], dashboard_routes[], webhook_routes[], audit_routes[];
+        inbox_routes[], dashboard_routes[], webhook_routes[], audit_routes[], profile_routes[], input_routes[];
 
 /* openapi.c */
 void openapi_print(struct json_out *);

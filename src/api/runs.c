@@ -4,6 +4,7 @@
 #include "domain/claim.h"
 #include "domain/explain.h"
 #include "domain/force.h"
+#include "domain/input.h"
 #include "domain/log_line.h"
 #include "domain/session.h"
 #include "domain/sql.h"
@@ -20,6 +21,7 @@ struct claim_body {
         uint64_t given;
 };
 #define AT(member) offsetof(struct claim_body, member)
+enum { GIVEN = FIELD_WIRE | FIELD_REQUIRED };
 static const struct field claim_fields[] = {
         { "executor", FIELD_ENUM, FIELD_WIRE, AT(executor), &executor_names },
         { "session_id", FIELD_STR, FIELD_WIRE, AT(session_id), NULL, 1, 200 },
@@ -50,13 +52,34 @@ static const struct record claim_body = { "Claim", claim_fields, LENGTH(claim_fi
 static const struct field claim_reply_fields[] = {
 #undef AT
 #define AT(member) offsetof(struct claim, member)
-        { "task", FIELD_RECORD, FIELD_WIRE, AT(task), &task_record },
-        { "run", FIELD_RECORD, FIELD_WIRE, AT(run), &run_record },
-        { "claim_token", FIELD_STR, FIELD_WIRE, AT(token) },
-        { "lease_until", FIELD_TIME, FIELD_WIRE, AT(lease_until) },
+        { "task", FIELD_RECORD, GIVEN, AT(task), &task_record },
+        { "run", FIELD_RECORD, GIVEN, AT(run), &run_record },
+        { "claim_token", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, AT(token) },
+        { "lease_until", FIELD_TIME, GIVEN, AT(lease_until) },
 };
 static const struct record claim_reply = { "Claimed", claim_reply_fields,
                                            LENGTH(claim_reply_fields), sizeof(struct claim), -1 };
+
+/* Of the list of what was granted. */
+static const struct field claims_fields[] = {
+        { "claims", FIELD_LIST, FIELD_WIRE | FIELD_ALWAYS, 0, &claim_reply },
+};
+static const struct record claims_reply = { "Claims", claims_fields, 1, sizeof(struct list), -1 };
+static void put_claim(struct request *r, struct json_out *j, const struct claim *claim)
+{
+        struct claim rest = *claim;
+
+        rest.token = STR_NONE;
+        json_begin_object(j);
+        json_members(j, &claim_reply, &rest);
+        json_key(j, "claim_token");
+        if (r->keeping)
+                json_put_raw(j, arena_printf(&r->scope.arena, "\"" STR_FMT "\"",
+                                             STR_ARG(token_recipe(&r->scope.arena, claim->run))));
+        else
+                json_put_str(j, claim->token);
+        json_end_object(j);
+}
 
 static void render_claims(struct request *r, struct json_out *j)
 {
@@ -64,7 +87,7 @@ static void render_claims(struct request *r, struct json_out *j)
         json_key(j, "claims");
         json_begin_list(j);
         for (size_t i = 0; i < r->items.n; i++)
-                json_record(j, &claim_reply, (const struct claim *)r->items.items + i);
+                put_claim(r, j, (const struct claim *)r->items.items + i);
         json_end_list(j);
         json_end_object(j);
 }
@@ -101,6 +124,7 @@ static enum err criteria(struct request *r, struct tx *tx, struct claim_criteria
                 .session_id = b->session_id.p ? b->session_id : by->session_id,
                 .agent_name = b->agent_name.p ? b->agent_name : by->agent_name,
                 .capabilities = b->given & GIVEN_CAPABILITIES ? b->capabilities : by->capabilities,
+                .peer = str_starts(by->actor, "network_peer:") ? str_slice(by->actor, 13, by->actor.n) : STR_NONE,
                 .channel = b->channel,
                 .priority_min = b->priority_min,
         };
@@ -133,9 +157,8 @@ static enum err reply_claims(struct request *r, struct tx *tx)
                 run_show(tx, claims[i].run);
                 e = task_show(tx, claims[i].task);
         }
-        r->status = 200;
         r->render = render_claims;
-        return e;
+        return e ? e : request_reply(r, 200, &claims_reply, &r->items);
 }
 
 /* Narrows the claim as the workspace's policy says, after a turn in which it is asked. */
@@ -182,6 +205,13 @@ static enum err post_claim_run(struct request *r, struct tx *tx)
         return e ? e : claim(r, tx, id);
 }
 
+/* A stale channel is told although nothing else happens. */
+static enum err keep_rejected(struct request *r, enum err e)
+{
+        r->claim.call.keep |= e == ERR_STALE_CHANNEL;
+        return e;
+}
+
 static enum err attach_session(struct request *r, struct tx *tx)
 {
         const struct claim_body *b = r->body;
@@ -203,7 +233,7 @@ static enum err attach_session(struct request *r, struct tx *tx)
         if (!e)
                 e = claim_attach(tx, &fence, &r->claim.request, &r->items, &granted);
         if (e)
-                return e;
+                return keep_rejected(r, e);
         r->undeliver = granted ? undeliver : NULL;
         return reply_claims(r, tx);
 }
@@ -271,7 +301,7 @@ static const struct record heartbeat_batch = { "HeartbeatBatch", heartbeat_batch
                                                sizeof(struct items_body), -1 };
 
 static const struct field heartbeat_reply_fields[] = {
-        { "lease_until", FIELD_TIME, FIELD_WIRE, offsetof(struct heartbeat, lease_until) },
+        { "lease_until", FIELD_TIME, GIVEN, offsetof(struct heartbeat, lease_until) },
         { "cancel_requested", FIELD_BOOL, FIELD_WIRE | FIELD_ALWAYS,
           offsetof(struct heartbeat, cancel_requested) },
 };
@@ -285,9 +315,8 @@ static enum err reply_run(struct request *r, struct tx *tx, struct run *run)
         return request_reply(r, 200, &run_record, run);
 }
 
-/* A result or metadata must not carry a claim token out of its lease: no member of that name, in any
- * case.  The text is compact, so a colon follows a member's name and no value. */
-static enum err no_token(struct request *r, struct str json, const char *field)
+/* The text is compact, so a colon follows a member's name and no value. */
+enum err request_no_token(struct request *r, struct str json, const char *field)
 {
         if (json.p && strcasestr(json.p, "\"claim_token\":"))
                 return fail_field(&r->scope, field, ERR_VALIDATION,
@@ -319,7 +348,7 @@ static enum err start_run(struct request *r, struct tx *tx)
 
         if (!e)
                 e = claim_start(tx, &h.fence, h.id, h.run);
-        return e ? e : reply_run(r, tx, h.run);
+        return e ? keep_rejected(r, e) : reply_run(r, tx, h.run);
 }
 
 static enum err heartbeat_run(struct request *r, struct tx *tx)
@@ -341,7 +370,7 @@ static enum err complete_run(struct request *r, struct tx *tx)
         enum err e = read_holding(r, tx, &h);
 
         if (!e)
-                e = no_token(r, b->result, "result");
+                e = request_no_token(r, b->result, "result");
         if (!e)
                 e = claim_complete(tx, &h.fence, h.id, b->result, h.run);
         return e ? e : reply_run(r, tx, h.run);
@@ -354,7 +383,7 @@ static enum err fail_run(struct request *r, struct tx *tx)
         enum err e = read_holding(r, tx, &h);
 
         if (!e)
-                e = no_token(r, b->metadata, "metadata");
+                e = request_no_token(r, b->metadata, "metadata");
         if (!e && b->kind == OUTCOME_OK)
                 e = fail_field(&r->scope, "kind", ERR_VALIDATION, "a failure cannot be of kind ok");
         if (!e)
@@ -375,6 +404,20 @@ static enum err release_run(struct request *r, struct tx *tx)
         return e ? e : reply_run(r, tx, h.run);
 }
 
+static enum err consume_input(struct request *r, struct tx *tx)
+{
+        struct input *input = arena_new(&r->scope.arena, struct input);
+        struct holding h;
+        int64_t id = 0;
+        enum err e = read_holding(r, tx, &h);
+
+        if (!e)
+                e = request_id(r, 1, "input", "input", &id);
+        if (!e)
+                e = input_consume(tx, &h.fence, h.id, id, input);
+        return e ? e : request_reply(r, 200, &input_record, input);
+}
+
 /* ---- batches ---- */
 
 typedef enum err item_operation(struct request *, struct tx *, const struct holder_body *,
@@ -392,7 +435,7 @@ static enum err complete_one(struct request *r, struct tx *tx, const struct hold
 {
         struct run *run = arena_new(&r->scope.arena, struct run);
         struct fence fence;
-        enum err e = no_token(r, b->result, "result");
+        enum err e = request_no_token(r, b->result, "result");
 
         if (!e)
                 e = item_fence(r, tx, b, &fence);
@@ -400,7 +443,7 @@ static enum err complete_one(struct request *r, struct tx *tx, const struct hold
                 e = claim_complete(tx, &fence, b->run_id, b->result, run);
         if (!e)
                 run_show(tx, run);
-        item->record = &started_record;
+        item->record = &run_row_record;
         item->value = started(r, NULL, run, NULL, false);
         return e;
 }
@@ -429,8 +472,8 @@ static enum err each(struct request *r, struct tx *tx, item_operation *operation
                                               body->items.n + 1);
 
         if (body->items.n == 0 || body->items.n > 100)
-                return fail_limit(&r->scope, "items", ERR_VALIDATION, 100, (int64_t)body->items.n,
-                                  "items of one batch (at least 1)");
+                return fail_limit(&r->scope, "items", body->items.n ? ERR_BULK_TOO_LARGE : ERR_VALIDATION,
+                                  100, (int64_t)body->items.n, "items of one batch (at least 1)");
         for (size_t i = 0; i < body->items.n; i++) {
                 enum err e = items[i].fault.code;
 
@@ -505,9 +548,8 @@ struct retried {
         struct run *previous_run, *run;
 };
 static const struct field retried_fields[] = {
-        { "previous_run", FIELD_RECORD, FIELD_WIRE, offsetof(struct retried, previous_run),
-          &run_record },
-        { "run", FIELD_RECORD, FIELD_WIRE, offsetof(struct retried, run), &run_record },
+        { "previous_run", FIELD_RECORD, GIVEN, offsetof(struct retried, previous_run), &run_record },
+        { "run", FIELD_RECORD, GIVEN, offsetof(struct retried, run), &run_record },
 };
 static const struct record retried_record = { "Retried", retried_fields, LENGTH(retried_fields),
                                               sizeof(struct retried), -1 };
@@ -516,7 +558,6 @@ static enum err retry_one(struct request *r, struct tx *tx)
 {
         const struct retry_body *body = r->body;
         struct retried *out = arena_new(&r->scope.arena, struct retried);
-        struct task task = { 0 };
         int64_t id;
         enum err e = request_id(r, 0, "run", "run", &id);
 
@@ -525,16 +566,8 @@ static enum err retry_one(struct request *r, struct tx *tx)
                 e = run_get(tx, &r->by, id, out->previous_run);
         if (!e)
                 e = force_gate(tx, &r->by, out->previous_run->task_id);
-        if (!e && out->previous_run->kind != RUN_ROOT)
-                e = fail(&r->scope, ERR_INVALID_TRANSITION,
-                         "a child run is tried again by its parent's step");
         if (!e)
-                e = task_get(tx, &r->by, out->previous_run->task_id, &task);
-        if (!e && task.last_run_id != id)
-                e = fail(&r->scope, ERR_INVALID_TRANSITION,
-                         "a newer run of the task exists; retry that one");
-        if (!e)
-                e = task_retry(tx, &r->by, task.id, body->metadata, &task, &out->run);
+                e = run_try_again(tx, &r->by, out->previous_run, body->metadata, &out->run);
         if (request_operated(r, e))
                 return e;
         run_show(tx, out->previous_run);
@@ -544,36 +577,36 @@ static enum err retry_one(struct request *r, struct tx *tx)
 
 /* ---- reading ---- */
 
+struct run_query {
+        struct paging page;
+        struct run_filter filter;
+        struct str gateway_id;
+};
+#undef AT
+#define AT(member) offsetof(struct run_query, member)
+static const struct field run_query_fields[] = {
+        PAGE_FIELDS(struct run_query),
+        { "status", FIELD_ENUM, FIELD_WIRE, AT(filter.status), &run_status_names, .preset = -1 },
+        { "task_id", FIELD_ID, FIELD_WIRE, AT(filter.task_id), "task" },
+        { "definition_id", FIELD_ID, FIELD_WIRE, AT(filter.definition_id), "def" },
+        { "parent_run_id", FIELD_ID, FIELD_WIRE, AT(filter.parent_run_id), "run" },
+        { "session_id", FIELD_STR, FIELD_WIRE, AT(filter.session_id) },
+        { "created_after", FIELD_TIME, FIELD_WIRE, AT(filter.created_after) },
+        { "created_before", FIELD_TIME, FIELD_WIRE, AT(filter.created_before) },
+        { "gateway_id", FIELD_STR, FIELD_WIRE | FIELD_FIXED, AT(gateway_id) },
+};
+static const struct record run_query = { "RunQuery", run_query_fields, LENGTH(run_query_fields),
+                                         sizeof(struct run_query), -1 };
+
 static enum err list_runs(struct request *r, struct tx *tx)
 {
-        struct run_filter f = { .status = -1 };
-        struct list items;
-        int limit;
-        enum err e = query_page(r, &limit, &f.before);
+        const struct run_query *q = r->filter;
+        struct run_filter f = q->filter;
 
-        if (!e)
-                e = query_enum(r, "status", &run_status_names, &f.status);
-        if (!e)
-                e = query_id(r, "task_id", "task", &f.task_id);
-        if (!e)
-                e = query_id(r, "definition_id", "def", &f.definition_id);
-        if (!e)
-                e = query_id(r, "parent_run_id", "run", &f.parent_run_id);
-        if (!e)
-                e = query_time(r, "created_after", &f.created_after);
-        if (!e)
-                e = query_time(r, "created_before", &f.created_before);
-        if (!e && request_query(r, "gateway_id").p)
-                e = fail_field(&r->scope, "gateway_id", ERR_UNKNOWN_FIELD,
-                               "this server knows no gateways: no run was claimed by one");
-        f.session_id = request_query(r, "session_id");
-        f.limit = limit + 1;
-        if (!e)
-                e = run_list(tx, &r->by, &f, &items);
-        if (e)
-                return e;
-        request_show_runs(r, tx, items);
-        return request_reply_list(r, &run_record, items, limit, offsetof(struct run, id));
+        if (q->gateway_id.p)
+                return fail_field(&r->scope, "gateway_id", ERR_UNKNOWN_FIELD,
+                                  "this server knows no gateways: no run was claimed by one");
+        return request_reply_runs(r, tx, &f);
 }
 
 static enum err find(struct request *r, struct tx *tx, struct run **run)
@@ -616,38 +649,41 @@ static enum err get_explain(struct request *r, struct tx *tx)
 
 const struct route run_routes[] = {
         { HTTP_GET, "/v1/runs", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL, &run_record, list_runs, 0,
-          "List runs" },
-        { HTTP_POST, "/v1/runs/claim", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &claim_body,
-          &claim_reply, post_claim, CALL_CLAIM, "Claim the next runs" },
-        { HTTP_POST, "/v1/runs/complete", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_BATCH,
-          &complete_batch, NULL, complete_runs, CALL_LEASE, "Complete up to 100 runs" },
-        { HTTP_POST, "/v1/runs/heartbeat", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_BATCH,
-          &heartbeat_batch, NULL, heartbeat_runs, CALL_LEASE, "Prolong up to 100 leases" },
+          "List runs", .filter = &run_query },
+        { HTTP_POST, "/v1/runs/claim", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_SECRET | ROUTE_OR_EMPTY, &claim_body, &claims_reply, post_claim, CALL_CLAIM, "Claim the next runs" },
+        { HTTP_POST, "/v1/runs/complete", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_BATCH | ROUTE_OUTCOMES, &complete_batch, &run_row_record, complete_runs, CALL_LEASE, "Complete up to 100 runs" },
+        { HTTP_POST, "/v1/runs/heartbeat", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_BATCH | ROUTE_OUTCOMES, &heartbeat_batch, &heartbeat_reply, heartbeat_runs, CALL_LEASE, "Prolong up to 100 leases" },
         { HTTP_GET, "/v1/runs/{run}", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &run_record, get_run,
           0, "Get a run" },
         { HTTP_GET, "/v1/task-runs/{run}", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &run_record,
           get_run, 0, "Get a run (alias)" },
         { HTTP_GET, "/v1/runs/{run}/events", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL, &event_record,
-          get_run_events, 0, "Events of a run" },
+          get_run_events, 0, "Events of a run", .filter = &event_filter_record },
         { HTTP_GET, "/v1/runs/{run}/explain", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
           &explanation_record, get_explain, 0, "Why a run is not running" },
-        { HTTP_POST, "/v1/runs/{run}/claim", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &claim_body,
-          &claim_reply, post_claim_run, CALL_CLAIM, "Claim this run" },
-        { HTTP_POST, "/v1/runs/{run}/attach-session", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &attach_body,
-          &claim_reply, attach_session, CALL_CLAIM, "Let a session take this run" },
-        { HTTP_POST, "/v1/runs/{run}/start", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_IDEMPOTENT,
-          &token_body, &run_record, start_run, CALL_LEASE, "Say that work has begun" },
-        { HTTP_POST, "/v1/runs/{run}/heartbeat", SCOPE_RUNS_CLAIM, ROUTE_WRITE, 0, &heartbeat_body,
-          &heartbeat_reply, heartbeat_run, CALL_LEASE, "Prolong the lease" },
-        { HTTP_POST, "/v1/runs/{run}/complete", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_IDEMPOTENT,
-          &complete_body, &run_record, complete_run, CALL_LEASE, "Complete a run" },
-        { HTTP_POST, "/v1/runs/{run}/fail", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_IDEMPOTENT,
-          &fail_body, &run_record, fail_run, CALL_LEASE, "Fail a run" },
-        { HTTP_POST, "/v1/runs/{run}/release", SCOPE_RUNS_CLAIM, ROUTE_WRITE, ROUTE_IDEMPOTENT,
-          &release_body, &run_record, release_run, CALL_LEASE, "Give a run back" },
+        { HTTP_POST, "/v1/runs/{run}/claim", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_SECRET, &claim_body, &claims_reply, post_claim_run, CALL_CLAIM, "Claim this run" },
+        { HTTP_POST, "/v1/runs/{run}/attach-session", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_SECRET | ROUTE_HOLDER, &attach_body, &claims_reply, attach_session, CALL_CLAIM, "Let a session take this run" },
+        { HTTP_POST, "/v1/runs/{run}/start", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_HOLDER, &token_body, &run_record, start_run, CALL_LEASE, "Say that work has begun" },
+        { HTTP_POST, "/v1/runs/{run}/heartbeat", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_HOLDER, &heartbeat_body, &heartbeat_reply, heartbeat_run, CALL_LEASE, "Prolong the lease" },
+        { HTTP_POST, "/v1/runs/{run}/complete", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_HOLDER, &complete_body, &run_record, complete_run, CALL_LEASE, "Complete a run" },
+        { HTTP_POST, "/v1/runs/{run}/fail", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_HOLDER, &fail_body, &run_record, fail_run, CALL_LEASE, "Fail a run" },
+        { HTTP_POST, "/v1/runs/{run}/release", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_HOLDER, &release_body, &run_record, release_run, CALL_LEASE, "Give a run back" },
+        { HTTP_POST, "/v1/runs/{run}/inputs/{input}/consume", SCOPE_RUNS_CLAIM, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_HOLDER, &token_body, &input_record, consume_input, CALL_LEASE,
+          "Take an input of the task" },
         { HTTP_POST, "/v1/runs/{run}/cancel", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &cancel_body_record, &run_record, cancel_one, CALL_CANCEL, "Cancel a run" },
-        { HTTP_POST, "/v1/runs/{run}/retry", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
-          &retry_body_record, &retried_record, retry_one, CALL_CREATE, "Try a run again" },
+        { HTTP_POST, "/v1/runs/{run}/retry", SCOPE_TASKS_WRITE, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_CREATES, &retry_body_record, &retried_record, retry_one, CALL_CREATE, "Try a run again" },
         { 0 },
 };

@@ -1,6 +1,6 @@
-#include "domain/scheduler.h"
 #include "api/request.h"
 #include "domain/run.h"
+#include "domain/scheduler.h"
 #include "domain/workspace.h"
 
 /* It is the whole server's: who is bound to one workspace sees its numbers and moves nothing. */
@@ -65,18 +65,20 @@ static const struct record drain_body = { "DrainRequest", drain_fields, LENGTH(d
 
 /*
  * Begun by the first turn, then parked until its end sends it back.  It is known again by the id
- * that the call waits for; a turn that was undone has left no drain under it, and the next one
- * begins anew.
+ * that the call waits for, or that was begun with its Idempotency-Key; a turn that was undone has
+ * left no drain under it, and the next one begins anew.
  */
 static enum err post_drain(struct request *r, struct tx *tx)
 {
         const struct drain_body *b = r->body;
         struct drain *drain = arena_new(&r->scope.arena, struct drain);
-        int64_t *id;
+        int64_t *id, begun = r->claim.n_trees ? r->claim.trees[0] : 0;
         enum err e = whole_server(r);
 
+        if (!begun)
+                str_to_int(r->begun, &begun); /* absent, it stays 0 */
         if (!e)
-                e = r->claim.n_trees ? drain_load(tx, r->claim.trees[0], drain) : ERR_EMPTY;
+                e = begun ? drain_load(tx, begun, drain) : ERR_EMPTY;
         if (e == ERR_EMPTY)
                 e = scheduler_drain(tx, &r->by, b->reason,
                                     b->given & GIVEN_TIMEOUT ? b->timeout_seconds : DRAIN_DEFAULT,
@@ -87,31 +89,43 @@ static enum err post_drain(struct request *r, struct tx *tx)
         *id = drain->id;
         r->claim.trees = id;
         r->claim.n_trees = 1;
+        r->begun = arena_printf(&r->scope.arena, "%lld", (long long)drain->id);
         r->claim.wait_until = INT64_MAX;
         r->claim.call.keep = true;
         r->claim.call.parked = !r->claim.gone;
         return ERR_EMPTY;
 }
 
+struct backlog_filter {
+        int64_t limit;
+        bool include_paused;
+        struct str workspace;
+};
+#define AT(member) offsetof(struct backlog_filter, member)
+static const struct field backlog_filter_fields[] = {
+        { "limit", FIELD_INT, FIELD_WIRE, AT(limit), NULL, 1, 500, .preset = 50 },
+        { "include_paused", FIELD_BOOL, FIELD_WIRE, AT(include_paused) },
+        { "workspace", FIELD_STR, FIELD_WIRE, AT(workspace), .doc = "id or slug" },
+};
+static const struct record backlog_filter = { "BacklogFilter", backlog_filter_fields,
+                                              LENGTH(backlog_filter_fields),
+                                              sizeof(struct backlog_filter), -1 };
+
 static enum err get_backlog(struct request *r, struct tx *tx)
 {
+        const struct backlog_filter *f = r->filter;
         struct backlog *out = arena_new(&r->scope.arena, struct backlog);
-        struct str chosen = request_query(r, "workspace");
-        bool include_paused = false;
         struct str workspace = counted_workspace(r);
         const struct backlog_item *item;
-        int64_t limit = 50;
         struct workspace w;
-        enum err e = query_int(r, "limit", 1, 500, &limit);
+        enum err e = ERR_OK;
 
-        if (!e)
-                e = query_flag(r, "include_paused", &include_paused);
-        if (!e && chosen.p) {
-                e = workspace_get(tx, &r->by, chosen, &w);
+        if (f->workspace.p) {
+                e = workspace_get(tx, &r->by, f->workspace, &w);
                 workspace = w.id;
         }
         if (!e)
-                e = scheduler_backlog(tx, workspace, include_paused, (int)limit, out);
+                e = scheduler_backlog(tx, workspace, f->include_paused, (int)f->limit, out);
         if (e)
                 return e;
         item = out->items.items;
@@ -139,11 +153,12 @@ const struct route scheduler_routes[] = {
         { HTTP_POST, "/v1/scheduler/resume", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &cancel_body_record, &scheduler_pause_record, post_resume, CALL_CANCEL,
           "Hand out runs again" },
-        { HTTP_POST, "/v1/scheduler/drain", SCOPE_ADMIN, ROUTE_WRITE, 0, &drain_body, &drain_record,
-          post_drain, CALL_CANCEL, "Pause, and wait until no claim is active" },
+        { HTTP_POST, "/v1/scheduler/drain", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT,
+          &drain_body, &drain_record, post_drain, CALL_CANCEL, "Pause, and wait until no claim is active" },
         { HTTP_GET, "/v1/scheduler/backlog", SCOPE_ADMIN, ROUTE_READ, 0, NULL, &backlog_record,
-          get_backlog, 0, "Queued runs with their tasks, most urgent first" },
+          get_backlog, 0, "Queued runs with their tasks, most urgent first",
+          .filter = &backlog_filter },
         { HTTP_GET, "/v1/scheduler/events", SCOPE_ADMIN, ROUTE_READ, ROUTE_LIST, NULL, &event_record,
-          get_events, 0, "Pauses, resumes and drains there were" },
+          get_events, 0, "Pauses, resumes and drains there were", .filter = &event_filter_record },
         { 0 },
 };

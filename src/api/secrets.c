@@ -24,7 +24,7 @@ static enum err list_secrets(struct request *r, struct tx *tx)
         struct list items;
         enum err e = secret_list(tx, &r->by, &items);
 
-        return e ? e : request_reply_list(r, &secret_record, items, (int)items.n, 0);
+        return e ? e : request_reply_part(r, &secret_record, items);
 }
 
 static enum err delete_secret(struct request *r, struct tx *tx)
@@ -33,13 +33,13 @@ static enum err delete_secret(struct request *r, struct tx *tx)
         return secret_delete(tx, &r->by, r->params[0]);
 }
 
-/* No Idempotency-Key here: a request with a secret leaves nothing behind. */
+/* PUT takes no Idempotency-Key: a digest of the request would be a trace of the secret. */
 const struct route secret_routes[] = {
         { HTTP_PUT, "/v1/secrets/{name}", SCOPE_ADMIN, ROUTE_WRITE, 0, &secret_body, NULL,
           put_secret, CALL_CREATE, "Make or replace a secret" },
         { HTTP_GET, "/v1/secrets", SCOPE_ADMIN, ROUTE_READ, ROUTE_LIST, NULL, &secret_record, list_secrets,
-          0, "List the names of secrets" },
-        { HTTP_DELETE, "/v1/secrets/{name}", SCOPE_ADMIN, ROUTE_WRITE, 0, NULL, NULL, delete_secret,
-          CALL_CANCEL, "Delete a secret" },
+          0, "List the names of secrets", .filter = &page_filter_record },
+        { HTTP_DELETE, "/v1/secrets/{name}", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT, NULL, NULL,
+          delete_secret, CALL_CANCEL, "Delete a secret" },
         { 0 },
 };

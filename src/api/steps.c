@@ -107,9 +107,7 @@ static enum err list_steps(struct request *r, struct tx *tx)
                 e = read_all(r, tx, &run, &items);
         if (!e)
                 shorten(r, &items);
-        return e ? e :
-                   request_reply_list(r, &step_record, items, (int)items.n,
-                                      offsetof(struct step, index));
+        return e ? e : request_reply_part(r, &step_record, items);
 }
 
 /* ---- checkpoints ---- */
@@ -120,11 +118,11 @@ struct checkpoint {
 };
 #define AT(member) offsetof(struct checkpoint, member)
 static const struct field checkpoint_fields[] = {
-        { "id", FIELD_STR, FIELD_WIRE, AT(id) },
+        { "id", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, AT(id) },
         { "step_index", FIELD_INT, FIELD_WIRE | FIELD_ALWAYS, AT(step_index) },
         { "label", FIELD_STR, FIELD_WIRE, AT(label) },
-        { "at", FIELD_TIME, FIELD_WIRE, AT(at) },
-        { "state", FIELD_JSON, FIELD_WIRE, AT(state) },
+        { "at", FIELD_TIME, FIELD_WIRE | FIELD_REQUIRED, AT(at) },
+        { "state", FIELD_JSON, FIELD_WIRE | FIELD_REQUIRED, AT(state), "object" },
 };
 static const struct record checkpoint_record = { "Checkpoint", checkpoint_fields,
                                                  LENGTH(checkpoint_fields),
@@ -165,29 +163,35 @@ static enum err list_checkpoints(struct request *r, struct tx *tx)
         for (size_t i = 0; i < steps.n; i++)
                 if (str_is(step[i].action, "checkpoint") && step[i].status == STEP_COMPLETED)
                         out[n++] = checkpoint_of(r, &step[i]);
-        return request_reply_list(r, &checkpoint_record, (struct list){ out, n }, (int)n,
-                                  offsetof(struct checkpoint, step_index));
+        return request_reply_part(r, &checkpoint_record, (struct list){ out, n });
 }
 
 /* ---- logs ---- */
 
 enum { LOG_TEXT_MAX = 4 << 20, LOG_PIECES = 500 };
 
+static const struct field log_filter_fields[] = {
+        { "after", FIELD_INT, FIELD_WIRE | FIELD_CURSOR, offsetof(struct log_filter, after), NULL, 0,
+          INT64_MAX, "a byte offset: a whole number" },
+        { "follow", FIELD_BOOL, FIELD_WIRE, offsetof(struct log_filter, follow),
+          .doc = "as event frames, to the end of the run" },
+};
+static const struct record log_filter = { "LogFilter", log_filter_fields, LENGTH(log_filter_fields),
+                                          sizeof(struct log_filter), -1 };
+
 static enum err get_logs(struct request *r, struct tx *tx)
 {
+        const struct log_filter *f = r->filter;
         struct buf text = BUF_INIT(LOG_TEXT_MAX + (1 << 20));
         struct run run;
-        int64_t after = 0;
         enum err e = find_run(r, tx, &run);
 
-        if (!e)
-                e = query_int(r, "after", 0, INT64_MAX, &after);
         for (;;) {
                 const struct log_line *line;
                 struct list page = { 0 };
 
                 if (!e)
-                        e = log_read(tx, run.id, after + (int64_t)text.n, LOG_PIECES, &page);
+                        e = log_read(tx, run.id, f->after + (int64_t)text.n, LOG_PIECES, &page);
                 line = page.items;
                 for (size_t i = 0; !e && i < page.n && text.n < LOG_TEXT_MAX; i++)
                         buf_str(&text, line[i].text);
@@ -195,7 +199,7 @@ static enum err get_logs(struct request *r, struct tx *tx)
                         break;
         }
         r->status = 200;
-        r->text_type = "text/plain; charset=utf-8";
+        r->text_type = r->route->text;
         r->text = text.n ? str_dup(&r->scope.arena, buf_view(&text)) : STR("");
         buf_done(&text);
         return e;
@@ -203,20 +207,20 @@ static enum err get_logs(struct request *r, struct tx *tx)
 
 static enum err get_or_follow_logs(struct request *r, struct tx *tx)
 {
-        bool follow = false;
-        enum err e = query_flag(r, "follow", &follow);
+        const struct log_filter *f = r->filter;
 
-        if (e)
-                return e;
-        return follow ? stream_log(r, tx) : get_logs(r, tx);
+        return f->follow ? stream_log(r, tx) : get_logs(r, tx);
 }
 
 const struct route step_routes[] = {
         { HTTP_GET, "/v1/runs/{run}/steps", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL, &step_record,
-          list_steps, 0, "Steps of a run" },
+          list_steps, 0, "Steps of a run", .filter = &page_filter_record },
         { HTTP_GET, "/v1/runs/{run}/checkpoints", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL,
-          &checkpoint_record, list_checkpoints, 0, "Checkpoints of a run" },
-        { HTTP_GET, "/v1/runs/{run}/logs", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_STREAM, NULL, NULL,
-          get_or_follow_logs, 0, "Log of a run, as text or followed with ?follow=1" },
+          &checkpoint_record, list_checkpoints, 0, "Checkpoints of a run",
+          .filter = &page_filter_record },
+        { HTTP_GET, "/v1/runs/{run}/logs", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_STREAM, NULL,
+          &log_frame_record, get_or_follow_logs, 0,
+          "Log of a run, as text or followed with ?follow=1", .filter = &log_filter,
+          .text = "text/plain; charset=utf-8" },
         { 0 },
 };

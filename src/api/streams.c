@@ -148,21 +148,31 @@ static bool ends_run(const struct topic *topic, const struct event *event)
                 event->type == EVENT_RUN_CANCELED || event->type == EVENT_RUN_TIMED_OUT);
 }
 
+struct log_frame {
+        int64_t step, at;
+        int stream;
+        struct str text;
+};
+static const char *const log_streams[] = { "stdout", "stderr", NULL };
+static const struct names log_stream_names = { log_streams, NULL };
+#define AT(member) offsetof(struct log_frame, member)
+static const struct field log_frame_fields[] = {
+        { "step", FIELD_INT, FIELD_WIRE | FIELD_ALWAYS, AT(step), .doc = "index of the step" },
+        { "stream", FIELD_ENUM, FIELD_WIRE, AT(stream), &log_stream_names },
+        { "text", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, AT(text) },
+        { "at", FIELD_TIME, FIELD_WIRE | FIELD_REQUIRED, AT(at) },
+};
+const struct record log_frame_record = { "LogFrame", log_frame_fields, LENGTH(log_frame_fields),
+                                         sizeof(struct log_frame), -1 };
+#undef AT
+
 static void write_piece(struct buf *out, const struct log_line *line, int64_t end)
 {
+        const struct log_frame frame = { line->step, line->at, line->stream == 2, line->text };
         struct json_out j = { .out = out };
 
         buf_printf(out, "id: %lld\nevent: log\ndata: ", (long long)end);
-        json_begin_object(&j);
-        json_key(&j, "step");
-        json_put_int(&j, line->step);
-        json_key(&j, "stream");
-        json_put_text(&j, line->stream == 2 ? "stderr" : "stdout");
-        json_key(&j, "text");
-        json_put_str(&j, line->text);
-        json_key(&j, "at");
-        json_put_time(&j, line->at);
-        json_end_object(&j);
+        json_record(&j, &log_frame_record, &frame);
         buf_text(out, "\n\n");
 }
 
@@ -570,19 +580,32 @@ void *streams_loop_start(struct http_loop *loop)
 
 /* ---- handlers ---- */
 
+/* Either of its members says where to go on. */
+struct stream_filter {
+        int64_t after_sequence, cursor;
+};
+#define PLACE(member)                                                                              \
+        { #member, FIELD_INT, FIELD_WIRE | FIELD_CURSOR, offsetof(struct stream_filter, member), \
+          NULL, 0, INT64_MAX, "the id of an event: a whole number" }
+static const struct field stream_filter_fields[] = { PLACE(after_sequence), PLACE(cursor) };
+static const struct record stream_filter = { "StreamFilter", stream_filter_fields, 2,
+                                             sizeof(struct stream_filter), -1 };
+
+/* What Last-Event-ID says, else the query. */
+static enum err read_place(struct request *r, int64_t query, int64_t *out)
+{
+        *out = query;
+        if (r->last_event_id.p && (!str_to_int(r->last_event_id, out) || *out < 0))
+                return fail_field(&r->scope, "Last-Event-ID", ERR_INVALID_CURSOR,
+                                  "Last-Event-ID must be the id of a frame: a whole number");
+        return ERR_OK;
+}
+
 static enum err read_cursor(struct request *r, int64_t *out)
 {
-        struct str text = r->last_event_id;
+        const struct stream_filter *f = r->filter;
 
-        *out = 0;
-        if (!text.p)
-                text = request_query(r, "after_sequence");
-        if (!text.p)
-                text = request_query(r, "cursor");
-        if (text.p && (!str_to_int(text, out) || *out < 0))
-                return fail_field(&r->scope, "Last-Event-ID", ERR_INVALID_CURSOR,
-                                  "the cursor must be the id of an event: a whole number");
-        return ERR_OK;
+        return read_place(r, f->after_sequence ? f->after_sequence : f->cursor, out);
 }
 
 static enum err make_stream(struct request *r, struct topic topic, int64_t cursor, int64_t head)
@@ -616,16 +639,15 @@ static enum err open_stream(struct request *r, struct tx *tx, struct topic topic
 
 enum err stream_log(struct request *r, struct tx *tx)
 {
-        struct str text = r->last_event_id.p ? r->last_event_id : request_query(r, "after");
+        const struct log_filter *f = r->filter;
         struct run run;
-        int64_t id, after = 0, end = 0;
+        int64_t id, after, end = 0;
         enum err e = request_id(r, 0, "run", "run", &id);
 
         if (!e)
                 e = run_get(tx, &r->by, id, &run);
-        if (!e && text.p && (!str_to_int(text, &after) || after < 0))
-                e = fail_field(&r->scope, "after", ERR_INVALID_CURSOR,
-                               "the cursor must be a byte offset: a whole number");
+        if (!e)
+                e = read_place(r, f->after, &after);
         if (!e)
                 e = log_end(tx, id, &end);
         if (e)
@@ -682,12 +704,15 @@ static enum err stream_run(struct request *r, struct tx *tx)
 
 const struct route stream_routes[] = {
         { HTTP_GET, "/v1/tasks/{task}/events/stream", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_STREAM,
-          NULL, &event_record, stream_task, 0, "Follow a task and its descendants" },
+          NULL, &event_record, stream_task, 0, "Follow a task and its descendants",
+          .filter = &stream_filter },
         { HTTP_GET, "/v1/tasks/{task}/stream", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_STREAM, NULL,
-          &event_record, stream_task, 0, "Follow a task (alias)" },
+          &event_record, stream_task, 0, "Follow a task (alias)", .filter = &stream_filter },
         { HTTP_GET, "/v1/tasks/{task}/runs/{run}/events/stream", SCOPE_TASKS_READ, ROUTE_READ,
-          ROUTE_STREAM, NULL, &event_record, stream_run, 0, "Follow a run" },
+          ROUTE_STREAM | ROUTE_OR_EMPTY, NULL, &event_record, stream_run, 0, "Follow a run",
+          .filter = &stream_filter },
         { HTTP_GET, "/api/tasks/{task}/runs/{run}/stream", SCOPE_TASKS_READ, ROUTE_READ,
-          ROUTE_STREAM, NULL, &event_record, stream_run, 0, "Follow a run (alias)" },
+          ROUTE_STREAM | ROUTE_OR_EMPTY, NULL, &event_record, stream_run, 0,
+          "Follow a run (alias)", .filter = &stream_filter },
         { 0 },
 };

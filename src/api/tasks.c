@@ -17,7 +17,7 @@ struct task_body {
         struct str retry, required_capabilities, preferred_capabilities, metadata, definition_id;
         struct str input, owner, network_channel;
         bool auto_enqueue_on_ready, draft;
-        int approval_policy;
+        int approval_policy, review_policy;
         bool start;
         uint64_t given;
         struct fault fault; /* of an item of a batch */
@@ -31,7 +31,7 @@ static const struct field task_body_fields[] = {
         { "scope", FIELD_ENUM, FIELD_WIRE, AT(scope), &task_scope_names },
         { "priority", FIELD_ENUM, FIELD_WIRE, AT(priority), &priority_names },
         { "max_attempts", FIELD_INT, FIELD_WIRE, AT(max_attempts), NULL, 1, ATTEMPTS_MAX },
-        { "retry", FIELD_JSON, FIELD_WIRE, AT(retry), NULL, 0, 4096 },
+        { "retry", FIELD_JSON, FIELD_WIRE | FIELD_CLEARS, AT(retry), "object", 0, 4096 },
         { "timeout_seconds", FIELD_INT, FIELD_WIRE, AT(timeout_seconds), NULL, 1, 86400 * 365 },
         { "required_capabilities", FIELD_CAPS, FIELD_WIRE, AT(required_capabilities) },
         { "metadata", FIELD_JSON, FIELD_WIRE, AT(metadata), NULL, 0, METADATA_MAX },
@@ -45,8 +45,9 @@ static const struct field task_body_fields[] = {
         { "auto_enqueue_on_ready", FIELD_BOOL, FIELD_WIRE, AT(auto_enqueue_on_ready) },
         { "draft", FIELD_BOOL, FIELD_WIRE, AT(draft) },
         { "approval_policy", FIELD_ENUM, FIELD_WIRE, AT(approval_policy), &approval_policy_names },
+        { "review_policy", FIELD_ENUM, FIELD_WIRE, AT(review_policy), &review_policy_names },
 };
-enum { GIVEN_PRIORITY = 1 << 4 };
+enum { GIVEN_PRIORITY = 1 << 4, GIVEN_REVIEW_POLICY = 1 << 20 };
 static const struct record task_body = { "TaskCreate", task_body_fields, LENGTH(task_body_fields),
                                          sizeof(struct task_body),
                                          offsetof(struct task_body, given),
@@ -70,16 +71,17 @@ static const struct field patch_fields[] = {
         { "description", FIELD_STR, CLEARS, AT(description), NULL, 0, TEXT_MAX },
         { "priority", FIELD_ENUM, FIELD_WIRE, AT(priority), &priority_names },
         { "max_attempts", FIELD_INT, FIELD_WIRE, AT(max_attempts), NULL, 1, ATTEMPTS_MAX },
-        { "retry", FIELD_JSON, FIELD_WIRE, AT(retry), NULL, 0, 4096 },
+        { "retry", FIELD_JSON, FIELD_WIRE | FIELD_CLEARS, AT(retry), "object", 0, 4096 },
         { "timeout_seconds", FIELD_INT, CLEARS, AT(timeout_seconds), NULL, 1, 86400 * 365 },
         { "required_capabilities", FIELD_CAPS, CLEARS, AT(required_capabilities) },
-        { "metadata", FIELD_JSON, FIELD_WIRE, AT(metadata), NULL, 0, METADATA_MAX },
+        { "metadata", FIELD_JSON, CLEARS, AT(metadata), NULL, 0, METADATA_MAX },
         { "preferred_capabilities", FIELD_CAPS, CLEARS, AT(preferred_capabilities) },
         { "owner", FIELD_ACTOR, CLEARS, AT(owner) },
         { "network_channel", FIELD_STR, CLEARS, AT(network_channel), NULL, 1, 64 },
         { "clear_owner", FIELD_BOOL, FIELD_WIRE, AT(clear_owner) },
         { "auto_enqueue_on_ready", FIELD_BOOL, FIELD_WIRE, AT(auto_enqueue_on_ready) },
         { "approval_policy", FIELD_ENUM, FIELD_WIRE, AT(approval_policy), &approval_policy_names },
+        { "review_policy", FIELD_ENUM, FIELD_WIRE, AT(review_policy), &review_policy_names },
         { "id", FIELD_STR, FIXED },
         { "identifier", FIELD_STR, FIXED },
         { "scope", FIELD_STR, FIXED },
@@ -125,7 +127,8 @@ const struct record retry_body_record = { "Retry", retry_fields, LENGTH(retry_fi
 /* ---- replies ---- */
 
 static const struct field started_fields[] = {
-        { "task", FIELD_RECORD, FIELD_WIRE, offsetof(struct started, task), &task_record },
+        { "task", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, offsetof(struct started, task),
+          &task_record },
         { "run", FIELD_RECORD, FIELD_WIRE, offsetof(struct started, run), &run_record },
         { "action", FIELD_STR, FIELD_WIRE, offsetof(struct started, action) },
         { "existing_run", FIELD_BOOL, FIELD_WIRE | FIELD_FOLLOWS,
@@ -133,6 +136,11 @@ static const struct field started_fields[] = {
 };
 const struct record started_record = { "Started", started_fields, LENGTH(started_fields),
                                        sizeof(struct started), -1 };
+static const struct field run_row_fields[] = {
+        { "run", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, offsetof(struct started, run),
+          &run_record },
+};
+const struct record run_row_record = { "RunRow", run_row_fields, 1, sizeof(struct started), -1 };
 
 const struct started *started(struct request *r, struct task *task, struct run *run,
                               const char *action, bool existing)
@@ -193,6 +201,8 @@ static enum err create(struct request *r, struct tx *tx, const struct task_body 
 
         if (e)
                 return e;
+        if (body->given & GIVEN_REVIEW_POLICY) /* else the definition's, or none */
+                spec.review_policy = body->review_policy;
         return parent ? task_create_child(tx, &r->by, parent, &spec, task, run) :
                         task_create(tx, &r->by, &spec, task, run);
 }
@@ -252,8 +262,8 @@ static enum err post_batch(struct request *r, struct tx *tx)
         enum err e = ERR_OK;
 
         if (body->items.n == 0 || body->items.n > BATCH_MAX)
-                return fail_limit(&r->scope, "items", ERR_VALIDATION, BATCH_MAX,
-                                  (int64_t)body->items.n, "items of one batch (at least 1)");
+                return fail_limit(&r->scope, "items", body->items.n ? ERR_BULK_TOO_LARGE : ERR_VALIDATION,
+                                  BATCH_MAX, (int64_t)body->items.n, "items of one batch (at least 1)");
         for (size_t i = 0; !e && i < body->items.n; i++)
                 e = batch_one(r, tx, &items[i], &out[i]);
         return e ? e : request_reply_batch(r, (struct list){ out, body->items.n });
@@ -261,44 +271,55 @@ static enum err post_batch(struct request *r, struct tx *tx)
 
 /* ---- read ---- */
 
+struct task_query {
+        struct paging page;
+        struct task_filter filter;
+};
+#undef AT
+#define AT(member) offsetof(struct task_query, filter.member)
+static const struct field task_query_fields[] = {
+        PAGE_FIELDS(struct task_query),
+        { "status", FIELD_ENUM, FIELD_WIRE, AT(status), &task_status_names, .preset = -1 },
+        { "priority", FIELD_ENUM, FIELD_WIRE, AT(priority), &priority_names, .preset = -1 },
+        { "approval_state", FIELD_ENUM, FIELD_WIRE, AT(approval_state), &approval_state_names,
+          .preset = -1 },
+        { "scope", FIELD_ENUM, FIELD_WIRE, AT(scope), &task_scope_names },
+        { "parent_task_id", FIELD_ID, FIELD_WIRE, AT(parent_task_id), "task" },
+        { "definition_id", FIELD_ID, FIELD_WIRE, AT(definition_id), "def" },
+        { "owner_kind", FIELD_STR, FIELD_WIRE, AT(owner_kind) },
+        { "owner_ref", FIELD_STR, FIELD_WIRE, AT(owner_ref), .doc = "with owner_kind" },
+        { "network_channel", FIELD_STR, FIELD_WIRE, AT(network_channel) },
+        { "source_conversation_id", FIELD_STR, FIELD_WIRE, AT(source_conversation_id) },
+        { "include_drafts", FIELD_BOOL, FIELD_WIRE, AT(include_drafts) },
+        { "q", FIELD_STR, FIELD_WIRE, AT(q), .doc = "a text in title or identifier" },
+};
+static const struct record task_query = { "TaskQuery", task_query_fields, LENGTH(task_query_fields),
+                                          sizeof(struct task_query), -1 };
+
 static enum err list_tasks(struct request *r, struct tx *tx)
 {
-        struct task_filter f = { .status = -1, .priority = -1, .approval_state = -1 };
+        const struct task_query *q = r->filter;
+        const int limit = (int)q->page.limit;
+        struct task_filter f = q->filter;
         struct list items = { 0 };
         struct task *task;
-        int limit;
-        enum err e = query_page(r, &limit, &f.before);
+        int64_t next = 0;
+        enum err e;
 
-        if (!e)
-                e = query_enum(r, "status", &task_status_names, &f.status);
-        if (!e)
-                e = query_enum(r, "priority", &priority_names, &f.priority);
-        if (!e)
-                e = query_enum(r, "approval_state", &approval_state_names, &f.approval_state);
-        if (!e)
-                e = query_enum(r, "scope", &task_scope_names, &f.scope);
-        if (!e)
-                e = query_id(r, "parent_task_id", "task", &f.parent_task_id);
-        if (!e)
-                e = query_id(r, "definition_id", "def", &f.definition_id);
-        if (!e)
-                e = query_flag(r, "include_drafts", &f.include_drafts);
-        f.q = request_query(r, "q");
-        f.network_channel = request_query(r, "network_channel");
-        f.owner_kind = request_query(r, "owner_kind");
-        f.owner_ref = request_query(r, "owner_ref");
-        if (!e && f.owner_ref.p && !f.owner_kind.p)
-                e = fail_field(&r->scope, "owner_ref", ERR_VALIDATION,
-                               "owner_ref needs owner_kind");
-        f.source_conversation_id = request_query(r, "source_conversation_id");
+        if (f.owner_ref.p && !f.owner_kind.p)
+                return fail_field(&r->scope, "owner_ref", ERR_VALIDATION,
+                                  "owner_ref needs owner_kind");
+        f.before = q->page.before;
         f.limit = limit + 1;
-        if (!e)
-                e = task_list(tx, &r->by, &f, &items);
+        e = task_list(tx, &r->by, &f, &items, &next);
         task = items.items;
         for (size_t i = 0; !e && i < items.n; i++)
                 task[i].input = request_listed(r, task[i].input);
-        return e ? e :
-                   request_reply_list(r, &task_record, items, limit, offsetof(struct task, id));
+        if (!e)
+                e = request_reply_list(r, &task_record, items, limit, offsetof(struct task, id));
+        if (next)
+                r->next_cursor = next;
+        return e;
 }
 
 static enum err get_task(struct request *r, struct tx *tx)
@@ -326,15 +347,14 @@ static enum err get_task(struct request *r, struct tx *tx)
 
 static enum err get_tree(struct request *r, struct tx *tx)
 {
+        const struct paging *page = r->filter;
+        const int limit = (int)page->limit;
         struct list items = { 0 };
-        int64_t id, after;
-        int limit;
-        enum err e = query_page(r, &limit, &after);
+        int64_t id;
+        enum err e = request_id(r, 0, "task", "task", &id);
 
         if (!e)
-                e = request_id(r, 0, "task", "task", &id);
-        if (!e)
-                e = task_tree(tx, &r->by, id, after, limit + 1, &items);
+                e = task_tree(tx, &r->by, id, page->before, limit + 1, &items);
         return e ? e :
                    request_reply_list(r, &task_record, items, limit, offsetof(struct task, id));
 }
@@ -475,25 +495,14 @@ static enum err post_run(struct request *r, struct tx *tx)
 
 static enum err list_task_runs(struct request *r, struct tx *tx)
 {
-        struct run_filter f = { .status = -1 };
+        const struct runs_filter *q = r->filter;
+        struct run_filter f = { .status = q->status };
         struct task task;
-        struct list items;
-        int limit;
-        enum err e = query_page(r, &limit, &f.before);
+        enum err e = request_id(r, 0, "task", "task", &f.task_id);
 
         if (!e)
-                e = request_id(r, 0, "task", "task", &f.task_id);
-        if (!e)
-                e = query_enum(r, "status", &run_status_names, &f.status);
-        if (!e)
                 e = task_get(tx, &r->by, f.task_id, &task);
-        f.limit = limit + 1;
-        if (!e)
-                e = run_list(tx, &r->by, &f, &items);
-        if (e)
-                return e;
-        request_show_runs(r, tx, items);
-        return request_reply_list(r, &run_record, items, limit, offsetof(struct run, id));
+        return e ? e : request_reply_runs(r, tx, &f);
 }
 
 /* The task of an operator's operation, which an agent's session may do only so often. */
@@ -517,7 +526,7 @@ static enum err retry_task(struct request *r, struct tx *tx)
 
         if (!e)
                 e = task_retry(tx, &r->by, task->id, body->metadata, task, &run);
-        return request_operated(r, e) ? e : reply_started(r, tx, 201, task, run, "retry", false);
+        return e ? request_operated(r, e) : reply_started(r, tx, 201, task, run, "retry", false);
 }
 
 static enum err cancel_task(struct request *r, struct tx *tx)
@@ -562,29 +571,43 @@ static enum err resume_task(struct request *r, struct tx *tx)
 
 /* ---- timeline ---- */
 
+struct event_filter {
+        int64_t after, limit, cursor;
+        int type;
+        bool descending;
+};
+#undef AT
+#define AT(member) offsetof(struct event_filter, member)
+static const struct field event_filter_fields[] = {
+        { "after_sequence", FIELD_INT, FIELD_WIRE, AT(after), NULL, 0, INT64_MAX },
+        { "limit", FIELD_INT, FIELD_WIRE, AT(limit), NULL, 1, 1000, .preset = 200 },
+        { "cursor", FIELD_ID, FIELD_WIRE | FIELD_CURSOR, AT(cursor), "cur",
+          .doc = "the next_cursor of an earlier page" },
+        { "event_type", FIELD_ENUM, FIELD_WIRE, AT(type), &event_names },
+        { "descending", FIELD_BOOL, FIELD_WIRE, AT(descending), .doc = "the newest first" },
+};
+const struct record event_filter_record = { "EventFilter", event_filter_fields,
+                                            LENGTH(event_filter_fields),
+                                            sizeof(struct event_filter), -1 };
+
 enum err reply_events(struct request *r, struct tx *tx, int64_t tree, int64_t task, int64_t run)
 {
-        struct event_page page = { .tree = tree, .task = task, .run = run };
-        int64_t limit = 200;
-        struct str cursor = request_query(r, "cursor");
-        struct list items = { 0 };
-        enum err e = query_int(r, "after_sequence", 0, INT64_MAX, &page.after);
+        const struct event_filter *f = r->filter;
+        const struct event_page page = {
+                .tree = tree,
+                .task = task,
+                .run = run,
+                .after = f->cursor && !f->descending ? f->cursor : f->after,
+                .before = f->descending ? f->cursor : 0,
+                .descending = f->descending,
+                .type = f->type,
+                .limit = (int)f->limit + 1,
+        };
+        struct list items;
+        enum err e = events_read(tx, &page, &items);
 
-        if (!e)
-                e = query_int(r, "limit", 1, 1000, &limit);
-        if (!e)
-                e = query_enum(r, "event_type", &event_names, &page.type);
-        if (!e)
-                e = query_flag(r, "descending", &page.descending);
-        if (!e && cursor.n &&
-            !id_parse("cur", cursor, page.descending ? &page.before : &page.after))
-                e = fail_field(&r->scope, "cursor", ERR_INVALID_CURSOR,
-                               "cursor must be the next_cursor of an earlier page");
-        page.limit = (int)limit + 1;
-        if (!e)
-                e = events_read(tx, &page, &items);
         return e ? e :
-                   request_reply_list(r, &event_record, items, (int)limit,
+                   request_reply_list(r, &event_record, items, (int)f->limit,
                                       offsetof(struct event, sequence));
 }
 
@@ -656,40 +679,42 @@ static enum err list_dependencies(struct request *r, struct tx *tx)
                 e = task_get(tx, &r->by, id, &task);
         if (!e)
                 e = dependencies_of(tx, id, &items);
-        return e ? e :
-                   request_reply_list(r, &dependency_record, items, DEPENDENCIES_MAX,
-                                      offsetof(struct dependency, depends_on_task_id));
+        return e ? e : request_reply_part(r, &dependency_record, items);
 }
 
 const struct route task_routes[] = {
-        { HTTP_POST, "/v1/tasks", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT, &task_body,
-          &task_record, post_task, CALL_CREATE, "Create a task" },
+        { HTTP_POST, "/v1/tasks", SCOPE_TASKS_WRITE, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_CREATES, &task_body, &task_record, post_task, CALL_CREATE,
+          "Create a task", .other = &started_record },
         { HTTP_POST, "/v1/tasks/batch", SCOPE_TASKS_WRITE, ROUTE_WRITE,
-          ROUTE_IDEMPOTENT | ROUTE_BATCH, &batch_body, NULL, post_batch, CALL_CREATE,
+          ROUTE_IDEMPOTENT | ROUTE_BATCH | ROUTE_OUTCOMES, &batch_body, &started_record, post_batch,
+          CALL_CREATE,
           "Create up to 1,000 tasks" },
         { HTTP_GET, "/v1/tasks", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL, &task_record, list_tasks,
-          0, "List tasks" },
+          0, "List tasks", .filter = &task_query },
         { HTTP_GET, "/v1/tasks/{task}", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL, &task_record,
           get_task, 0, "Get a task" },
-        { HTTP_PATCH, "/v1/tasks/{task}", SCOPE_TASKS_WRITE, ROUTE_WRITE, 0, &patch_body,
+        { HTTP_PATCH, "/v1/tasks/{task}", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT, &patch_body,
           &task_record, patch_task, CALL_CREATE, "Change a task" },
-        { HTTP_DELETE, "/v1/tasks/{task}", SCOPE_TASKS_WRITE, ROUTE_WRITE, 0, NULL, NULL,
+        { HTTP_DELETE, "/v1/tasks/{task}", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT, NULL, NULL,
           delete_task, CALL_CREATE, "Delete a task" },
-        { HTTP_POST, "/v1/tasks/{task}/children", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
-          &task_body, &task_record, post_child, CALL_CREATE, "Create a task below another" },
+        { HTTP_POST, "/v1/tasks/{task}/children", SCOPE_TASKS_WRITE, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_CREATES, &task_body, &task_record, post_child, CALL_CREATE,
+          "Create a task below another", .other = &started_record },
         { HTTP_GET, "/v1/tasks/{task}/tree", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL, &task_record,
-          get_tree, 0, "A task and all below it" },
+          get_tree, 0, "A task and all below it", .filter = &page_filter_record },
         { HTTP_POST, "/v1/tasks/{task}/dependencies", SCOPE_TASKS_WRITE, ROUTE_WRITE,
-          ROUTE_IDEMPOTENT, &depend_body, &task_record, post_dependency, CALL_CREATE,
+          ROUTE_IDEMPOTENT | ROUTE_CREATES, &depend_body, &task_record, post_dependency, CALL_CREATE,
           "Let a task wait for another" },
         { HTTP_GET, "/v1/tasks/{task}/dependencies", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL,
-          &dependency_record, list_dependencies, 0, "What a task waits for" },
+          &dependency_record, list_dependencies, 0, "What a task waits for",
+          .filter = &page_filter_record },
         { HTTP_DELETE, "/v1/tasks/{task}/dependencies/{depends_on}", SCOPE_TASKS_WRITE, ROUTE_WRITE,
-          0, NULL, &task_record, delete_dependency, CALL_CREATE, "Let it wait no longer" },
+          ROUTE_IDEMPOTENT, NULL, &task_record, delete_dependency, CALL_CREATE, "Let it wait no longer" },
         { HTTP_POST, "/v1/tasks/{task}/publish", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &empty_body_record, &started_record, publish_task, CALL_CREATE, "Make a draft a task and enqueue it" },
-        { HTTP_POST, "/v1/tasks/{task}/approve", SCOPE_TASKS_APPROVE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
-          &comment_body, &started_record, approve_task, CALL_LEASE, "Approve a task" },
+        { HTTP_POST, "/v1/tasks/{task}/approve", SCOPE_TASKS_APPROVE, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_CREATES, &comment_body, &started_record, approve_task, CALL_LEASE, "Approve a task" },
         { HTTP_POST, "/v1/tasks/{task}/reject", SCOPE_TASKS_APPROVE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &comment_body, &task_record, reject_task, CALL_LEASE, "Reject a task" },
         { HTTP_POST, "/v1/tasks/{task}/pause", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
@@ -697,19 +722,19 @@ const struct route task_routes[] = {
           "Hold the runs of a task and all below it" },
         { HTTP_POST, "/v1/tasks/{task}/resume", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &retry_body_record, &task_record, resume_task, CALL_CANCEL, "End the task's own pause" },
-        { HTTP_POST, "/v1/tasks/{task}/start", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
-          &start_body, &started_record, start_task, CALL_CREATE, "Start a new attempt" },
+        { HTTP_POST, "/v1/tasks/{task}/start", SCOPE_TASKS_WRITE, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_CREATES, &start_body, &started_record, start_task, CALL_CREATE, "Start a new attempt" },
         { HTTP_POST, "/v1/tasks/{task}/cancel", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
           &cancel_body_record, &task_record, cancel_task, CALL_CANCEL,
           "Cancel a task and all below it" },
-        { HTTP_POST, "/v1/tasks/{task}/retry", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
-          &retry_body_record, &started_record, retry_task, CALL_CREATE,
+        { HTTP_POST, "/v1/tasks/{task}/retry", SCOPE_TASKS_WRITE, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_CREATES, &retry_body_record, &started_record, retry_task, CALL_CREATE,
           "Try again after a failed, timed-out or canceled run" },
-        { HTTP_POST, "/v1/tasks/{task}/runs", SCOPE_TASKS_WRITE, ROUTE_WRITE, ROUTE_IDEMPOTENT,
-          &start_body, &run_record, post_run, CALL_CREATE, "Enqueue a run" },
+        { HTTP_POST, "/v1/tasks/{task}/runs", SCOPE_TASKS_WRITE, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_CREATES, &start_body, &run_record, post_run, CALL_CREATE, "Enqueue a run" },
         { HTTP_GET, "/v1/tasks/{task}/runs", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL, &run_record,
-          list_task_runs, 0, "Runs of a task" },
+          list_task_runs, 0, "Runs of a task", .filter = &runs_filter_record },
         { HTTP_GET, "/v1/tasks/{task}/timeline", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL,
-          &event_record, get_timeline, 0, "Events of a task" },
+          &event_record, get_timeline, 0, "Events of a task", .filter = &event_filter_record },
         { 0 },
 };

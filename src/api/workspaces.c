@@ -13,6 +13,8 @@ static const struct field spec_fields[] = {
         { "quota_bytes", FIELD_INT, FIELD_WIRE, AT(quota_bytes), NULL, 1, INT64_MAX },
         { "retention_seconds", FIELD_INT, FIELD_WIRE, AT(retention_seconds), NULL, 0, RETENTION_MAX,
           "trees that have ended so long ago are deleted; 0: never" },
+        { "network_channels", FIELD_CAPS, FIELD_WIRE, AT(network_channels), .doc =
+          "its runs may be in these channels alone; absent: in any" },
 };
 static const struct record spec_body = { "WorkspaceCreate", spec_fields, LENGTH(spec_fields),
                                          sizeof(struct workspace_spec), -1 };
@@ -22,10 +24,11 @@ static const struct field patch_fields[] = {
         { "slug", FIELD_STR, FIELD_WIRE, AT(slug), NULL, 1, 64 },
         { "quota_bytes", FIELD_INT, FIELD_WIRE, AT(quota_bytes), NULL, 1, INT64_MAX },
         { "retention_seconds", FIELD_INT, FIELD_WIRE, AT(retention_seconds), NULL, 0, RETENTION_MAX },
+        { "network_channels", FIELD_CAPS, FIELD_WIRE | FIELD_CLEARS, AT(network_channels) },
         { "id", FIELD_STR, FIELD_WIRE | FIELD_FIXED, 0 },
         { "created_at", FIELD_STR, FIELD_WIRE | FIELD_FIXED, 0 },
 };
-enum { GIVEN_RETENTION = 1 << 3 };
+enum { GIVEN_RETENTION = 1 << 3, GIVEN_CHANNELS = 1 << 4 };
 static const struct record patch_body = { "WorkspacePatch", patch_fields, LENGTH(patch_fields),
                                           sizeof(struct workspace_spec), AT(given) };
 
@@ -43,10 +46,13 @@ static enum err post_workspace(struct request *r, struct tx *tx)
 
 static enum err list_workspaces(struct request *r, struct tx *tx)
 {
+        const struct paging *page = r->filter;
         struct list items;
-        enum err e = workspace_list(tx, &r->by, &items);
+        enum err e = workspace_list(tx, &r->by, page->before, (int)page->limit + 1, &items);
 
-        return e ? e : request_reply_list(r, &workspace_record, items, (int)items.n, 0);
+        return e ? e :
+                   request_reply_list(r, &workspace_record, items, (int)page->limit,
+                                      offsetof(struct workspace, uid));
 }
 
 static enum err get_workspace(struct request *r, struct tx *tx)
@@ -64,6 +70,7 @@ static enum err patch_workspace(struct request *r, struct tx *tx)
         enum err e;
 
         spec->keeps_retention = !(spec->given & GIVEN_RETENTION);
+        spec->keeps_channels = !(spec->given & GIVEN_CHANNELS);
         e = workspace_patch(tx, &r->by, r->params[0], spec, w);
 
         return e ? e : request_reply(r, 200, &workspace_record, w);
@@ -105,15 +112,15 @@ static enum err get_usage(struct request *r, struct tx *tx)
 }
 
 const struct route workspace_routes[] = {
-        { HTTP_POST, "/v1/workspaces", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT, &spec_body,
-          &workspace_record, post_workspace, CALL_CREATE, "Create a workspace" },
+        { HTTP_POST, "/v1/workspaces", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT | ROUTE_CREATES,
+          &spec_body, &workspace_record, post_workspace, CALL_CREATE, "Create a workspace" },
         { HTTP_GET, "/v1/workspaces", SCOPE_TASKS_READ, ROUTE_READ, ROUTE_LIST, NULL, &workspace_record,
-          list_workspaces, 0, "List workspaces" },
+          list_workspaces, 0, "List workspaces", .filter = &page_filter_record },
         { HTTP_GET, "/v1/workspaces/{workspace}", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
           &workspace_record, get_workspace, 0, "Get a workspace" },
-        { HTTP_PATCH, "/v1/workspaces/{workspace}", SCOPE_ADMIN, ROUTE_WRITE, 0, &patch_body,
+        { HTTP_PATCH, "/v1/workspaces/{workspace}", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT, &patch_body,
           &workspace_record, patch_workspace, CALL_CREATE, "Change a workspace" },
-        { HTTP_DELETE, "/v1/workspaces/{workspace}", SCOPE_ADMIN, ROUTE_WRITE, 0, NULL, NULL,
+        { HTTP_DELETE, "/v1/workspaces/{workspace}", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT, NULL, NULL,
           delete_workspace, CALL_CANCEL, "Delete a workspace in which nothing is open" },
         { HTTP_GET, "/v1/workspaces/{workspace}/usage", SCOPE_TASKS_READ, ROUTE_READ, 0, NULL,
           &usage_record, get_usage, 0, "What a workspace uses" },
@@ -123,68 +130,36 @@ const struct route workspace_routes[] = {
 /* ---- keys ---- */
 
 struct key_body {
-        struct str name, actor_kind, ref, session_id, agent_name, capabilities, workspace_id;
-        struct str scopes;
-        int64_t expires_at;
+        struct str name, ref, session_id, agent_name, capabilities, workspace_id;
+        int actor_kind;
+        int64_t scopes, expires_at;
 };
 #undef AT
 #define AT(member) offsetof(struct key_body, member)
 static const struct field key_body_fields[] = {
         { "name", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, AT(name), NULL, 0, 200 },
-        { "actor_kind", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, AT(actor_kind), NULL, 0, 32 },
+        { "actor_kind", FIELD_ENUM, FIELD_WIRE | FIELD_REQUIRED, AT(actor_kind), &actor_kind_names },
         { "ref", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, AT(ref), NULL, 0, 200 },
         { "session_id", FIELD_STR, FIELD_WIRE, AT(session_id), NULL, 1, 200 },
         { "agent_name", FIELD_STR, FIELD_WIRE, AT(agent_name), NULL, 1, 200 },
         { "capabilities", FIELD_CAPS, FIELD_WIRE, AT(capabilities) },
-        { "scopes", FIELD_CAPS, FIELD_WIRE | FIELD_REQUIRED, AT(scopes) },
+        { "scopes", FIELD_SET, FIELD_WIRE | FIELD_REQUIRED, AT(scopes), &key_scope_names },
         { "workspace_id", FIELD_STR, FIELD_WIRE, AT(workspace_id), NULL, 1, 64 },
         { "expires_at", FIELD_TIME, FIELD_WIRE, AT(expires_at) },
 };
 static const struct record key_body = { "KeyCreate", key_body_fields, LENGTH(key_body_fields),
                                         sizeof(struct key_body), -1 };
 
-static void print_key(struct json_out *j, const struct key *key, struct str secret)
-{
-        json_begin_object(j);
-        json_members(j, &key_record, key);
-        json_key(j, "scopes");
-        key_scopes_print(j, (unsigned)key->scopes);
-        if (secret.p) {
-                json_key(j, "key");
-                json_put_str(j, secret);
-        }
-        json_end_object(j);
-}
-
 struct made_key {
-        struct key key;
+        struct key key; /* first: its members are this one's too */
         struct str secret;
 };
-
-static void render_key(struct request *r, struct json_out *j)
-{
-        const struct made_key *made = r->reply_value;
-
-        print_key(j, &made->key, made->secret);
-}
-
-static enum err read_scopes(struct request *r, struct str names, unsigned *out)
-{
-        *out = 0;
-        while (names.n) {
-                struct str name = str_cut(names, ',', &names);
-                unsigned bit = key_scope_bit(name);
-
-                if (!bit)
-                        return fail_field(&r->scope, "scopes", ERR_VALIDATION,
-                                          "unknown scope \"" STR_FMT "\"; there are tasks:read,"
-                                          " tasks:write, tasks:approve, runs:claim, admin,"
-                                          " global:create",
-                                          STR_ARG(name));
-                *out |= bit;
-        }
-        return ERR_OK;
-}
+static const struct field made_key_fields[] = {
+        { "key", FIELD_STR, FIELD_WIRE, offsetof(struct made_key, secret),
+          .doc = "the text of the key; it is never shown again, and no replay has it" },
+};
+static const struct record made_key_record = { "KeyCreated", made_key_fields, 1,
+                                               sizeof(struct made_key), -1, .base = &key_record };
 
 static enum err post_key(struct request *r, struct tx *tx)
 {
@@ -196,53 +171,31 @@ static enum err post_key(struct request *r, struct tx *tx)
                                  .session_id = b->session_id,
                                  .agent_name = b->agent_name,
                                  .capabilities = b->capabilities,
+                                 .scopes = (unsigned)b->scopes,
                                  .expires_at = b->expires_at,
                                  .workspace_id = r->by.all_workspaces ? STR_NONE :
                                                                         r->by.workspace };
         struct workspace w;
-        enum err e = read_scopes(r, b->scopes, &spec.scopes);
+        enum err e = ERR_OK;
 
-        if (!e && b->workspace_id.p) {
+        if (b->workspace_id.p) {
                 e = workspace_get(tx, &r->by, b->workspace_id, &w);
                 spec.workspace_id = w.id;
         }
         if (!e)
                 e = key_create(tx, &r->by, &spec, &made->key, &made->secret);
-        r->status = 201;
-        r->reply_value = made;
-        r->render = render_key;
-        return e;
-}
-
-static void render_keys(struct request *r, struct json_out *j)
-{
-        json_begin_object(j);
-        json_key(j, "items");
-        json_begin_list(j);
-        for (size_t i = 0; i < r->items.n; i++)
-                print_key(j, (const struct key *)r->items.items + i, STR_NONE);
-        json_end_list(j);
-        json_key(j, "next_cursor");
-        if (r->next_cursor)
-                json_put_id(j, "cur", r->next_cursor);
-        else
-                json_put_null(j);
-        json_end_object(j);
+        return e ? e : request_reply(r, 201, &made_key_record, made);
 }
 
 static enum err list_keys(struct request *r, struct tx *tx)
 {
-        int64_t before;
-        struct list items = { 0 };
-        int limit;
-        enum err e = query_page(r, &limit, &before);
+        const struct paging *page = r->filter;
+        struct list items;
+        enum err e = key_list(tx, &r->by, page->before, (int)page->limit + 1, &items);
 
-        if (!e)
-                e = key_list(tx, &r->by, before, limit + 1, &items);
-        if (!e)
-                e = request_reply_list(r, &key_record, items, limit, offsetof(struct key, id));
-        r->render = render_keys;
-        return e;
+        return e ? e :
+                   request_reply_list(r, &key_record, items, (int)page->limit,
+                                      offsetof(struct key, id));
 }
 
 static enum err delete_key(struct request *r, struct tx *tx)
@@ -254,13 +207,12 @@ static enum err delete_key(struct request *r, struct tx *tx)
         return e ? e : key_revoke(tx, &r->by, id);
 }
 
-/* No Idempotency-Key here: an answer with a secret is never stored. */
 const struct route key_routes[] = {
-        { HTTP_POST, "/v1/keys", SCOPE_ADMIN, ROUTE_WRITE, 0, &key_body, &key_record, post_key,
-          CALL_CREATE, "Create a key; its text is shown once" },
+        { HTTP_POST, "/v1/keys", SCOPE_ADMIN, ROUTE_WRITE,
+          ROUTE_IDEMPOTENT | ROUTE_SECRET | ROUTE_CREATES, &key_body, &made_key_record, post_key, CALL_CREATE, "Create a key; its text is shown once" },
         { HTTP_GET, "/v1/keys", SCOPE_ADMIN, ROUTE_READ, ROUTE_LIST, NULL, &key_record, list_keys, 0,
-          "List keys" },
-        { HTTP_DELETE, "/v1/keys/{key}", SCOPE_ADMIN, ROUTE_WRITE, 0, NULL, NULL, delete_key,
-          CALL_CANCEL, "Revoke a key" },
+          "List keys", .filter = &page_filter_record },
+        { HTTP_DELETE, "/v1/keys/{key}", SCOPE_ADMIN, ROUTE_WRITE, ROUTE_IDEMPOTENT, NULL, NULL,
+          delete_key, CALL_CANCEL, "Revoke a key" },
         { 0 },
 };

@@ -51,24 +51,30 @@ static const struct cli_option task_run_options[] = {
         { "wait", NULL, "wait for the end and print the result", 0 },
         { 0 }
 };
+#define TASK_OPTIONS                                                                     \
+        { "title", "TEXT", "what is to be done", 0 },                                    \
+        { "description", "TEXT", "more about it", 0 },                                   \
+        { "priority", "P", "low, medium, high or urgent", 0 },                           \
+        { "max-attempts", "N", "runs before it has failed", 0 },                         \
+        { "timeout", "SECONDS", "deadline of a run", 0 },                                \
+        { "capabilities", "A,B", "what a claimer must be able to do", 0 },               \
+        { "preferred", "A,B", "what it had better be able to do", 0 },                   \
+        { "owner", "KIND:REF", "who owns it: human, pool, agent_session, …", 0 },        \
+        { "channel", "NAME", "network channel of its runs", 0 },                         \
+        { "approval", "POLICY", "none, or manual: a person approves it before it runs", 0 }, \
+        { "review", "POLICY", "none, on_success, on_failure or always: runs that ended so are judged", 0 }, \
+        { "auto-enqueue", NULL, "a run as soon as what it waits for is done", 0 }
 static const struct cli_option task_create_options[] = {
-        { "title", "TEXT", "what is to be done", 0 },
-        { "description", "TEXT", "more about it", 0 },
+        TASK_OPTIONS,
         { "identifier", "TEXT", "a name of your own", 0 },
-        { "priority", "P", "low, medium, high or urgent", 0 },
         { "definition", "ID", "definition that its runs follow", 0 },
-        { "max-attempts", "N", "runs before it has failed", 0 },
-        { "timeout", "SECONDS", "deadline of a run", 0 },
-        { "capabilities", "A,B", "what a claimer must be able to do", 0 },
-        { "preferred", "A,B", "what it had better be able to do", 0 },
-        { "owner", "KIND:REF", "who owns it: human, pool, agent_session, …", 0 },
-        { "channel", "NAME", "network channel of its runs", 0 },
-        { "approval", "POLICY", "none, or manual: a person approves it before it runs", 0 },
         { "draft", NULL, "not yet a task: see task publish", 0 },
-        { "auto-enqueue", NULL, "a run as soon as what it waits for is done", 0 },
         INPUT_OPTIONS,
         { "start", NULL, "enqueue its first run at once", 0 },
         { 0 }
+};
+static const struct cli_option task_update_options[] = {
+        TASK_OPTIONS, { "clear-owner", NULL, "it has no owner any more", 0 }, { 0 }
 };
 static const struct cli_option task_list_options[] = { { "status", "S", "only those", 0 },
                                                        { "priority", "P", "only those", 0 },
@@ -89,6 +95,30 @@ static const struct cli_option inbox_options[] = {
 };
 static const struct cli_option depend_options[] = {
         { "on-failure", "WHAT", "block, proceed or cancel when that task does not complete", 0 }, { 0 }
+};
+static const struct cli_option profile_options[] = {
+        { "agents", "A,B", "agents that may claim its runs", 0 },
+        { "agent", "NAME", "the only one that may", 0 },
+        { "preferred-agents", "A,B", "agents that get them sooner", 0 },
+        { "capabilities", "A,B", "what a claimer must be able to do, beside what the task says", 0 },
+        { "preferred", "A,B", "what it had better be able to do", 0 },
+        { "provider", "NAME", "model provider that the agent is told to use", 0 },
+        { "model", "NAME", "model that it is told to use", 0 },
+        { "guidance", "TEXT", "what it is told beside the task", 0 },
+        { "file", "FILE", "the whole profile as JSON instead of these", 0 },
+        { 0 }
+};
+static const struct cli_option input_options[] = {
+        { "message", "TEXT", "what is said", 0 },
+        { "value", "JSON", "its data: any value, for programs", 0 },
+        { "name", "NAME", "for the step that waits for an input of that name", 0 },
+        { 0 }
+};
+static const struct cli_option inputs_options[] = {
+        { "status", "S", "pending, consumed or canceled", 0 },
+        { "name", "NAME", "only those of that name", 0 },
+        PAGE_OPTIONS,
+        { 0 }
 };
 static const struct cli_option reason_options[] = {
         { "reason", "TEXT", "why; kept with the run", 0 }, { 0 }
@@ -115,6 +145,41 @@ static const struct cli_option approvals_list_options[] = {
 };
 static const struct cli_option comment_options[] = {
         { "comment", "TEXT", "kept with the decision", 0 }, { 0 }
+};
+static const struct cli_option reviews_list_options[] = {
+        { "status", "S", "requested, in_review, recorded or canceled", 0 },
+        { "run", "ID", "only those of a run", 0 },
+        { "task", "ID", "only those of a task", 0 },
+        { "session", "ID", "only those given to a session", 0 },
+        PAGE_OPTIONS,
+        { 0 }
+};
+static const struct cli_option reviews_request_options[] = {
+        { "policy", "P", "on_success, on_failure or always (always): how the run must have ended", 0 },
+        { "round", "N", "which round (the run's own)", 0 },
+        { "attempt", "N", "which attempt to judge it in this round (1)", 0 },
+        { "reason", "TEXT", "why; shown to the reviewer", 0 },
+        { "deadline", "SECONDS", "how long it may take", 0 },
+        { 0 }
+};
+static const struct cli_option reviews_bind_options[] = {
+        { "session", "ID", "whose it is to be (the caller's own)", 0 }, { 0 }
+};
+#define VERDICT_OPTIONS                                                            \
+        { "reason", "TEXT", "why", 0 },                                            \
+        { "confidence", "SHARE", "how sure, 0 to 1 (1)", 0 },                      \
+        { "delivery", "ID", "of this verdict: the same one again changes nothing", 0 }, \
+        { "text", "TEXT", "the whole review", 0 }
+static const struct cli_option reviews_approve_options[] = { VERDICT_OPTIONS, { 0 } };
+#define REJECTION_OPTIONS                                                          \
+        VERDICT_OPTIONS,                                                           \
+        { "missing", "TEXT", "what is missing; may be repeated", 0 },              \
+        { "guidance", "TEXT", "what the next run should do", 0 }
+static const struct cli_option reviews_reject_options[] = { REJECTION_OPTIONS, { 0 } };
+static const struct cli_option reviews_submit_options[] = {
+        { "outcome", "O", "approved, rejected, blocked, error, timeout or invalid_output", 0 },
+        REJECTION_OPTIONS,
+        { 0 }
 };
 static const struct cli_option key_create_options[] = {
         { "name", "NAME", "what it is for", 0 },
@@ -144,6 +209,7 @@ static const struct cli_option workspace_update_options[] = {
         { "slug", "SLUG", "its short name", 0 },
         { "quota", "BYTES", "what its files may take", 0 },
         { "retention", "SECONDS", "delete trees of tasks that have ended so long ago; 0: never", 0 },
+        { "channels", "A,B", "network channels that its runs may be in; empty: any", 0 },
         { 0 }
 };
 static const struct cli_option webhook_create_options[] = {
@@ -179,6 +245,7 @@ static const struct cli_option audit_verify_options[] = {
 static const struct cli_option workspace_create_options[] = {
         { "slug", "SLUG", "its short name", 0 },
         { "retention", "SECONDS", "delete trees of tasks that have ended so long ago", 0 },
+        { "channels", "A,B", "network channels that its runs may be in (any)", 0 },
         { 0 }
 };
 
@@ -250,6 +317,7 @@ static const struct command commands[] = {
           command_definition_list, 0, 0, NULL },
         { "task create", "--title TEXT", "create a task", task_create_options, command_task_create,
           0, 0, NULL },
+        { "task update", "ID", "change a task", task_update_options, command_task_update, 1, 1, NULL },
         { "task list", "", "list tasks", task_list_options, command_task_list, 0, 0, NULL },
         { "task get", "ID", "show a task", NULL, command_task_get, 1, 1, NULL },
         { "task inspect", "ID", "its newest run, what is wrong with it, what comes next", NULL,
@@ -268,6 +336,12 @@ static const struct command commands[] = {
           NULL },
         { "task dependencies", "ID", "list what it waits for", NULL, command_task_dependencies, 1,
           1, NULL },
+        { "task input", "ID --message TEXT", "send an input to whoever works on a task", input_options,
+          command_task_input, 1, 1,
+          "A step that waits for it (wait_input) goes on; else it lies in the task's inbox until one\n"
+          "does, or until who holds a run of the task takes it." },
+        { "task inputs", "ID", "list the inputs of a task, oldest first", inputs_options,
+          command_task_inputs, 1, 1, NULL },
         { "task publish", "ID", "make a draft a task and enqueue it", NULL, command_task_publish, 1,
           1, NULL },
         { "task start", "ID", "a new attempt at a ready task", NULL, command_task_start, 1, 1,
@@ -282,6 +356,12 @@ static const struct command commands[] = {
           command_task_pause, 1, 1, NULL },
         { "task resume", "ID", "end its pause", NULL, command_task_resume, 1, 1, NULL },
         { "task delete", "ID", "delete a task", NULL, command_task_delete, 1, 1, NULL },
+        { "task profile inspect", "ID", "who should work on a task, and how", NULL,
+          command_profile_inspect, 1, 1, NULL },
+        { "task profile update", "ID", "say who should, replacing what was said", profile_options,
+          command_profile_update, 1, 1, NULL },
+        { "task profile delete", "ID", "let it inherit everything", NULL, command_profile_delete, 1, 1,
+          NULL },
         { "task triage", "read|archive|dismiss ID", "mark a task in your inbox", NULL,
           command_task_triage, 2, 2,
           "read: seen. archive: put away for good. dismiss: set aside until something new happens." },
@@ -310,6 +390,8 @@ static const struct command commands[] = {
         { "runs complete", "ID", "end it well", complete_options, command_runs_complete, 1, 1, NULL },
         { "runs fail", "ID --error TEXT", "end it badly", fail_options, command_runs_fail, 1, 1, NULL },
         { "runs release", "ID", "give it back", release_options, command_runs_release, 1, 1, NULL },
+        { "runs consume", "ID INPUT", "take an input of its task, once it is dealt with", start_options,
+          command_runs_consume, 2, 2, NULL },
         { "runs force-release", "ID...", "take claimed runs from their holders", reason_options,
           command_runs_force_release, 1, 50, FORCE_NOTES },
         { "runs force-fail", "ID... --reason TEXT", "end runs, whatever they do", reason_options,
@@ -322,6 +404,18 @@ static const struct command commands[] = {
         { "approvals approve", "ID", "let a run go on", comment_options, command_approvals_approve,
           1, 1, NULL },
         { "approvals deny", "ID", "refuse", comment_options, command_approvals_deny, 1, 1, NULL },
+        { "reviews list", "", "list reviews", reviews_list_options, command_reviews_list, 0, 0, NULL },
+        { "reviews get", "ID", "show a review", NULL, command_reviews_get, 1, 1, NULL },
+        { "reviews request", "RUN", "ask for a review of a run that has ended", reviews_request_options,
+          command_reviews_request, 1, 1, NULL },
+        { "reviews bind", "ID", "take a review, or give it to a session", reviews_bind_options,
+          command_reviews_bind, 1, 1, NULL },
+        { "reviews approve", "ID --reason TEXT", "the work is good", reviews_approve_options,
+          command_reviews_approve, 1, 1, NULL },
+        { "reviews reject", "ID --reason TEXT --missing TEXT", "something is missing: a run follows that adds it",
+          reviews_reject_options, command_reviews_reject, 1, 1, NULL },
+        { "reviews submit", "ID --outcome O --reason TEXT", "any other verdict", reviews_submit_options,
+          command_reviews_submit, 1, 1, NULL },
         { "key create", "--name NAME --scopes A,B", "create a key; it is shown once",
           key_create_options, command_key_create, 0, 0, NULL },
         { "key list", "", "list keys", page_options, command_key_list, 0, 0, NULL },
@@ -331,7 +425,7 @@ static const struct command commands[] = {
         { "workspace list", "", "list workspaces", page_options, command_workspace_list, 0, 0,
           NULL },
         { "workspace get", "ID", "show a workspace", NULL, command_workspace_get, 1, 1, NULL },
-        { "workspace update", "ID", "change name, slug, quota or retention", workspace_update_options,
+        { "workspace update", "ID", "change name, slug, quota, retention or channels", workspace_update_options,
           command_workspace_update, 1, 1, NULL },
         { "workspace delete", "ID", "delete a workspace in which nothing is open", NULL,
           command_workspace_delete, 1, 1, NULL },
@@ -381,7 +475,7 @@ static const struct command commands[] = {
           NULL, 0, 0,
           "Asks no server. Takes the options of `baton serve`, above all --data and --sandbox.\n"
           "Exit status: 0 all that is needed is there, 1 something is missing." },
-        { "version", "", "print the version", NULL, NULL, 0, 0, NULL },
+        { "version", "", "print the version", NULL, command_version, 0, 0, NULL },
         { "help", "[COMMAND]", "this help", NULL, NULL, 0, 0, NULL },
         { 0 },
 };

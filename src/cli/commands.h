@@ -13,6 +13,7 @@ enum err command_definition_validate(struct cli *);
 
 enum err command_task_run(struct cli *);
 enum err command_task_create(struct cli *);
+enum err command_task_update(struct cli *);
 enum err command_task_list(struct cli *);
 enum err command_task_get(struct cli *);
 enum err command_task_cancel(struct cli *);
@@ -31,6 +32,11 @@ enum err command_task_depend(struct cli *);
 enum err command_task_undepend(struct cli *);
 enum err command_task_dependencies(struct cli *);
 enum err command_task_triage(struct cli *);
+enum err command_profile_inspect(struct cli *);
+enum err command_profile_update(struct cli *);
+enum err command_profile_delete(struct cli *);
+enum err command_task_input(struct cli *);
+enum err command_task_inputs(struct cli *);
 
 enum err command_inbox(struct cli *);
 enum err command_dashboard(struct cli *);
@@ -49,6 +55,7 @@ enum err command_runs_heartbeat(struct cli *);
 enum err command_runs_complete(struct cli *);
 enum err command_runs_fail(struct cli *);
 enum err command_runs_release(struct cli *);
+enum err command_runs_consume(struct cli *);
 enum err command_runs_force_release(struct cli *);
 enum err command_runs_force_fail(struct cli *);
 enum err command_runs_recover(struct cli *);
@@ -59,6 +66,14 @@ enum err command_inspect(struct cli *);
 enum err command_approvals_list(struct cli *);
 enum err command_approvals_approve(struct cli *);
 enum err command_approvals_deny(struct cli *);
+
+enum err command_reviews_list(struct cli *);
+enum err command_reviews_get(struct cli *);
+enum err command_reviews_request(struct cli *);
+enum err command_reviews_bind(struct cli *);
+enum err command_reviews_approve(struct cli *);
+enum err command_reviews_reject(struct cli *);
+enum err command_reviews_submit(struct cli *);
 
 enum err command_key_create(struct cli *);
 enum err command_key_list(struct cli *);
@@ -88,6 +103,7 @@ enum err command_webhook_replay(struct cli *);
 
 enum err command_workspace_create(struct cli *);
 enum err command_workspace_list(struct cli *);
+enum err command_version(struct cli *);
 enum err command_workspace_get(struct cli *);
 enum err command_workspace_update(struct cli *);
 enum err command_workspace_delete(struct cli *);

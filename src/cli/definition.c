@@ -363,7 +363,8 @@ static enum err validate_here(struct cli *cli, struct document *d, struct http_r
 
         if (d->sound)
                 check_itself(cli, d);
-        definition_report(&cli->scope, &j, &d->problems, d->sound ? d->definition : NULL);
+        json_record(&j, &definition_report_record,
+                    definition_report(&cli->scope, &d->problems, d->sound ? d->definition : NULL));
         *response = (struct http_response){ .status = 200,
                                             .body = str_dup(&cli->scope.arena,
                                                             buf_view(&reply)) };

@@ -372,6 +372,39 @@ static struct str approval_note(struct follow *f, struct shown *run)
                             STR_ARG(id), cli_same_server(f->cli));
 }
 
+/* In quotes for a shell, unless that takes more. */
+static struct str name_option(struct follow *f, struct str name)
+{
+        if (!name.n || str_find(name, '\'', 0) < name.n)
+                return str_from(name.n ? " --name …" : "");
+        return arena_printf(&f->cli->scope.arena, " --name '" STR_FMT "'", STR_ARG(name));
+}
+
+/* The same of one that waits for an input: what its step asks, and the answer's command. */
+static struct str input_note(struct follow *f, struct shown *run)
+{
+        struct scope *scope = &f->cli->scope;
+        const json_t *step, *asked = NULL;
+        json_t *reply;
+        struct str message;
+        size_t i;
+
+        if (get_json(f->cli,
+                     path_of(f->cli, "/v1/runs/", str_c(&scope->arena, run->id), "/steps?limit=500"),
+                     &reply))
+                return STR("waits for an input");
+        json_array_foreach(member_items(reply), i, step)
+                if (str_is(member_text(step, "status"), "waiting"))
+                        asked = json_object_get(step, "input");
+        message = text_clean(scope, member_text(asked, "message"));
+        return arena_printf(&scope->arena,
+                            "waits for an input%s" STR_FMT ": baton task input %s" STR_FMT
+                            " --message TEXT%s",
+                            message.n ? ", " : "", STR_ARG(message), f->task,
+                            STR_ARG(name_option(f, text_clean(scope, member_text(asked, "name")))),
+                            cli_same_server(f->cli));
+}
+
 /* Events of the run itself that a person wants to see.  Of a child only what is unusual: its steps
  * tell the rest. */
 static void on_move(struct follow *f, struct shown *run, struct str type, int64_t at)
@@ -381,6 +414,8 @@ static void on_move(struct follow *f, struct shown *run, struct str type, int64_
 
         if (str_is(note, "awaiting_approval"))
                 note = approval_note(f, run);
+        if (str_is(note, "awaiting_input"))
+                note = input_note(f, run);
         if (!f->drawn_live) {
                 if (str_is(note, "resumed") || (run->parent && str_is(note, "completed")))
                         return;

@@ -14,11 +14,9 @@ static enum err show_claims(struct cli *cli, const char *path, struct str body)
                 { "LEASE UNTIL", "lease_until", SHOW_TIME },
                 { "TITLE", "task.title", SHOW_FREE },
         };
-        /* Without an Idempotency-Key: an answer with a secret is not kept. */
-        const struct http_call call = { .method = "POST", .path = path, .body = body };
         struct http_response response;
         json_t *reply = NULL;
-        enum err e = send_json(cli, &call, &response, &reply);
+        enum err e = post_json(cli, path, body, &response, &reply);
 
         if (e)
                 return e;
@@ -35,6 +33,7 @@ static enum err show_claims(struct cli *cli, const char *path, struct str body)
 static enum err claim_at(struct cli *cli, const char *path, const char *token)
 {
         struct body body;
+        struct str text;
         enum err e = connect_server(cli);
 
         if (e)
@@ -51,11 +50,8 @@ static enum err claim_at(struct cli *cli, const char *path, const char *token)
                 e = body_int(cli, &body, "wait_seconds", "wait");
         if (!e)
                 e = body_int(cli, &body, "max", "max");
-        if (e) {
-                buf_done(&body.text);
-                return e;
-        }
-        return show_claims(cli, path, body_end(cli, &body));
+        text = body_end(cli, &body);
+        return e ? e : show_claims(cli, path, text);
 }
 
 static const char *token(struct cli *cli)
@@ -157,4 +153,15 @@ enum err command_runs_release(struct cli *cli)
                 return e;
         body_text(&body, "reason", cli_option(cli, "reason"));
         return end_holding(cli, "/release", &body);
+}
+
+enum err command_runs_consume(struct cli *cli)
+{
+        const char *inputs = path_of(cli, "/v1/runs/", cli->args[0], "/inputs/");
+        struct body body;
+        enum err e = begin_holding(cli, &body);
+
+        return e ? e :
+                   show_post(cli, path_of(cli, inputs, cli->args[1], "/consume"), body_end(cli, &body),
+                             NULL);
 }

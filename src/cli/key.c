@@ -1,10 +1,8 @@
-#include <string.h>
-
 #include "cli/commands.h"
 #include "cli/connect.h"
 #include "cli/reply.h"
 
-/* Without an Idempotency-Key: the answer holds a secret and is never stored. */
+/* Without an Idempotency-Key: asked again, the answer would come without the key. */
 static enum err create(struct cli *cli, struct str body)
 {
         const struct http_call call = { .method = "POST", .path = "/v1/keys", .body = body };

@@ -1,6 +1,5 @@
 #include "cli/reply.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "json/json_in.h"
@@ -300,6 +299,16 @@ enum err show_delete(struct cli *cli, const char *path)
         return e;
 }
 
+/* Without what stands beside it, but for the id of a run that came with it. */
+static json_t *shown_member(const json_t *reply, const char *member)
+{
+        json_t *shown = json_object_get(reply, member), *run = json_object_get(reply, "run");
+
+        if (run && run != shown)
+                json_object_set(shown, "run_id", json_object_get(run, "id"));
+        return shown;
+}
+
 enum err show_post(struct cli *cli, const char *path, struct str body, const char *member)
 {
         struct http_response response;
@@ -309,7 +318,7 @@ enum err show_post(struct cli *cli, const char *path, struct str body, const cha
         if (e)
                 return e;
         if (cli->format == OUTPUT_TABLE && member && json_object_get(reply, member))
-                reply = json_object_get(reply, member);
+                reply = shown_member(reply, member);
         show_object(cli, &response, reply);
         return ERR_OK;
 }

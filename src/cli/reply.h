@@ -47,7 +47,8 @@ const char *new_idempotency_key(struct cli *);
 enum err show_list(struct cli *, struct path *, const struct column *, size_t n) NODISCARD;
 /* One object: GET path. */
 enum err show_get(struct cli *, const char *path) NODISCARD;
-/* POST path; table: the object, or its member named here when it has one. */
+/* POST path; table: the object, or its member named here when it has one, with the id of the run that was
+ * made. */
 enum err show_post(struct cli *, const char *path, struct str body, const char *member) NODISCARD;
 /* The same with what --reason says. */
 enum err show_post_reason(struct cli *, const char *path, const char *member) NODISCARD;

@@ -1,5 +1,3 @@
-#include <string.h>
-
 #include "cli/commands.h"
 #include "cli/connect.h"
 #include "cli/follow.h"
@@ -115,6 +113,18 @@ static void show_log(struct cli *cli, const json_t *line)
         fprintf(cli->out.to, STR_FMT "%s", STR_ARG(text), str_ends(text, "\n") ? "" : "\n");
 }
 
+static enum err print_log_object(struct cli *cli, struct str text)
+{
+        json_t *value = json_pack("{s:s, s:s%}", "run_id", cli->args[0], "text", text.p ? text.p : "",
+                                  text.n);
+
+        if (!value)
+                return fail(&cli->scope, ERR_INTERNAL, "the log is not UTF-8");
+        json_array_append_new(cli->kept, value);
+        print_line(cli, value);
+        return ERR_OK;
+}
+
 static enum err print_logs(struct cli *cli)
 {
         const struct http_call call = { .method = "GET",
@@ -125,6 +135,8 @@ static enum err print_logs(struct cli *cli)
 
         if (e)
                 return e;
+        if (cli->format != OUTPUT_TABLE)
+                return print_log_object(cli, response.body);
         text = cli->out.terminal ? text_clean_lines(&cli->scope, response.body) : response.body;
         fwrite(text.p, 1, text.n, cli->out.to);
         return ERR_OK;

@@ -69,6 +69,7 @@ const char *status_colour(const struct screen *screen, struct str status)
                 const char *status, *code;
         } colours[] = {
                 { "completed", "\033[32m" }, { "approved", "\033[32m" }, { "failed", "\033[31m" },
+                { "rejected", "\033[31m" },
                 { "timed_out", "\033[31m" }, { "denied", "\033[31m" },   { "canceled", "\033[35m" },
                 { "expired", "\033[35m" },   { "pending", "\033[2m" },   { "skipped", "\033[2m" },
                 { "queued", "\033[2m" },     { "", "\033[33m" },

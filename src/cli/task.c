@@ -1,5 +1,3 @@
-#include <string.h>
-
 #include "cli/commands.h"
 #include "cli/connect.h"
 #include "cli/reply.h"
@@ -56,12 +54,33 @@ static enum err body_owner(struct cli *cli, struct body *body)
         return ERR_OK;
 }
 
+/* What a task may be given and what may be changed of it. */
+static enum err body_task(struct cli *cli, struct body *body)
+{
+        enum err e;
+
+        body_text(body, "title", cli_option(cli, "title"));
+        body_text(body, "description", cli_option(cli, "description"));
+        body_text(body, "priority", cli_option(cli, "priority"));
+        body_text(body, "network_channel", cli_option(cli, "channel"));
+        body_text(body, "approval_policy", cli_option(cli, "approval"));
+        body_text(body, "review_policy", cli_option(cli, "review"));
+        body_words(body, "required_capabilities", cli_option(cli, "capabilities"));
+        body_words(body, "preferred_capabilities", cli_option(cli, "preferred"));
+        body_flag(cli, body, "auto_enqueue_on_ready", "auto-enqueue");
+        e = body_int(cli, body, "max_attempts", "max-attempts");
+        if (!e)
+                e = body_int(cli, body, "timeout_seconds", "timeout");
+        return e ? e : body_owner(cli, body);
+}
+
 /* What create and children take. */
 static enum err create_at(struct cli *cli, const char *path)
 {
         const char *title = cli_option(cli, "title");
         struct inputs inputs;
         struct body body;
+        struct str text;
         enum err e = inputs_read(cli, false, &inputs);
 
         if (!e && !title)
@@ -71,32 +90,17 @@ static enum err create_at(struct cli *cli, const char *path)
         if (e)
                 return e;
         body_begin(&body);
-        body_text(&body, "title", title);
-        body_text(&body, "description", cli_option(cli, "description"));
         body_text(&body, "identifier", cli_option(cli, "identifier"));
-        body_text(&body, "priority", cli_option(cli, "priority"));
         body_text(&body, "definition_id", cli_option(cli, "definition"));
-        body_text(&body, "network_channel", cli_option(cli, "channel"));
-        body_text(&body, "approval_policy", cli_option(cli, "approval"));
-        body_words(&body, "required_capabilities", cli_option(cli, "capabilities"));
-        body_words(&body, "preferred_capabilities", cli_option(cli, "preferred"));
         body_flag(cli, &body, "start", "start");
         body_flag(cli, &body, "draft", "draft");
-        body_flag(cli, &body, "auto_enqueue_on_ready", "auto-enqueue");
-        e = body_int(cli, &body, "max_attempts", "max-attempts");
-        if (!e)
-                e = body_int(cli, &body, "timeout_seconds", "timeout");
-        if (!e)
-                e = body_owner(cli, &body);
+        e = body_task(cli, &body);
         if (json_object_size(inputs.values)) {
                 json_key(&body.j, "input");
                 json_print(&body.j, inputs.values);
         }
-        if (e) {
-                buf_done(&body.text);
-                return e;
-        }
-        return show_post(cli, path, body_end(cli, &body), "task");
+        text = body_end(cli, &body);
+        return e ? e : show_post(cli, path, text, "task");
 }
 
 enum err command_task_create(struct cli *cli)
@@ -107,6 +111,21 @@ enum err command_task_create(struct cli *cli)
 enum err command_task_child(struct cli *cli)
 {
         return create_at(cli, path_of(cli, "/v1/tasks/", cli->args[0], "/children"));
+}
+
+enum err command_task_update(struct cli *cli)
+{
+        struct body body;
+        struct str text;
+        enum err e = connect_server(cli);
+
+        if (e)
+                return e;
+        body_begin(&body);
+        body_flag(cli, &body, "clear_owner", "clear-owner");
+        e = body_task(cli, &body);
+        text = body_end(cli, &body);
+        return e ? e : show_patch(cli, path_of(cli, "/v1/tasks/", cli->args[0], NULL), text);
 }
 
 enum err command_task_list(struct cli *cli)

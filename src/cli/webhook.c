@@ -9,7 +9,7 @@ static void body_fields(struct cli *cli, struct body *body, const char *url)
         body_text(body, "description", cli_option(cli, "description"));
 }
 
-/* Without an Idempotency-Key: the answer holds a secret and is never stored. */
+/* Without an Idempotency-Key: asked again, the answer would come without the secret. */
 enum err command_webhook_create(struct cli *cli)
 {
         struct http_call call = { .method = "POST", .path = "/v1/webhooks" };

@@ -5,6 +5,7 @@
 enum err command_workspace_create(struct cli *cli)
 {
         struct body body;
+        struct str text;
         enum err e = connect_server(cli);
 
         if (e)
@@ -12,12 +13,10 @@ enum err command_workspace_create(struct cli *cli)
         body_begin(&body);
         body_text(&body, "name", cli->args[0]);
         body_text(&body, "slug", cli_option(cli, "slug"));
+        body_words(&body, "network_channels", cli_option(cli, "channels"));
         e = body_int(cli, &body, "retention_seconds", "retention");
-        if (e) {
-                buf_done(&body.text);
-                return e;
-        }
-        return show_post(cli, "/v1/workspaces", body_end(cli, &body), NULL);
+        text = body_end(cli, &body);
+        return e ? e : show_post(cli, "/v1/workspaces", text, NULL);
 }
 
 enum err command_workspace_list(struct cli *cli)
@@ -53,6 +52,7 @@ enum err command_workspace_update(struct cli *cli)
         body_begin(&body);
         body_text(&body, "name", cli_option(cli, "name"));
         body_text(&body, "slug", cli_option(cli, "slug"));
+        body_words(&body, "network_channels", cli_option(cli, "channels"));
         e = body_int(cli, &body, "quota_bytes", "quota");
         if (!e)
                 e = body_int(cli, &body, "retention_seconds", "retention");

@@ -11,6 +11,15 @@ static const struct {
 #undef ERR
 };
 
+/* Success is no problem's code. */
+static const char *const names[] = {
+#define ERR(code, http, rc, name) [ERR_##code] = (http) < 300 ? "" : name,
+#include "core/err.def"
+#undef ERR
+        NULL,
+};
+const struct names err_names = { names, NULL };
+
 int err_http_status(enum err e)
 {
         return errors[e].http;

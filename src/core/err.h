@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#include "core/str.h"
+#include "core/record.h"
 
 enum err {
 #define ERR(code, http, rc, name) ERR_##code,
@@ -35,6 +35,9 @@ struct fault {
 int err_http_status(enum err);
 int err_exit_status(enum err);
 const char *err_name(enum err);
+
+/* Those that a problem may have; what is none is without a name. */
+extern const struct names err_names;
 
 /* The code with this wire name, or ERR_INTERNAL when there is none. */
 enum err err_from_name(struct str name);

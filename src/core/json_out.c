@@ -192,6 +192,15 @@ static void caps(struct json_out *j, struct str s)
         json_end_list(j);
 }
 
+static void set(struct json_out *j, const struct names *names, int64_t bits)
+{
+        json_begin_list(j);
+        for (int i = 0; names->text[i]; i++)
+                if (bits >> i & 1)
+                        json_put_text(j, names->text[i]);
+        json_end_list(j);
+}
+
 static void hex(struct json_out *j, struct str bytes)
 {
         before_value(j);
@@ -225,6 +234,9 @@ static void value(struct json_out *j, const struct field *f, const void *base)
         case FIELD_ENUM:
                 json_put_text(j, names_text(f->type, *FIELD_IN(base, f, int)));
                 break;
+        case FIELD_SET:
+                set(j, f->type, *FIELD_IN(base, f, int64_t));
+                break;
         case FIELD_STR:
         case FIELD_NAME:
                 json_put_str(j, *text);
@@ -257,16 +269,12 @@ static void value(struct json_out *j, const struct field *f, const void *base)
         }
 }
 
-static bool has_null(const struct field *f)
-{
-        return f->kind != FIELD_INT && f->kind != FIELD_BOOL && f->kind != FIELD_LIST &&
-               f->kind != FIELD_CAPS;
-}
-
 void json_members(struct json_out *j, const struct record *record, const void *base)
 {
         bool written = false;
 
+        if (record->base)
+                json_members(j, record->base, base);
         for (size_t i = 0; i < record->n; i++) {
                 const struct field *f = &record->fields[i];
                 bool empty = field_is_empty(f, base);
@@ -277,7 +285,7 @@ void json_members(struct json_out *j, const struct record *record, const void *b
                 if (!written)
                         continue;
                 json_key(j, f->name);
-                if (empty && has_null(f))
+                if (empty && field_has_null(f))
                         json_put_null(j);
                 else
                         value(j, f, base);
@@ -305,41 +313,52 @@ void json_stored(struct json_out *j, const struct record *record, const void *ba
         json_end_object(j);
 }
 
+/* A problem document.  `limit` may be 0, so it is a text when it is there. */
+struct problem_view {
+        struct str type, title, detail, instance, diagnostic, resource, field, limit, actual;
+        int64_t status;
+        int code;
+};
+
+#define AT(member) offsetof(struct problem_view, member)
+enum { GIVEN = FIELD_WIRE | FIELD_REQUIRED };
+static const struct field problem_fields[] = {
+        { "type", FIELD_STR, GIVEN, AT(type) },
+        { "title", FIELD_STR, GIVEN, AT(title) },
+        { "status", FIELD_INT, GIVEN, AT(status) },
+        { "code", FIELD_ENUM, GIVEN, AT(code), &err_names },
+        { "detail", FIELD_STR, GIVEN, AT(detail), .doc = "what is wrong and what would be right" },
+        { "instance", FIELD_STR, FIELD_WIRE, AT(instance) },
+        { "diagnostic", FIELD_STR, FIELD_WIRE, AT(diagnostic), .doc = "finer than the code" },
+        { "resource", FIELD_STR, FIELD_WIRE, AT(resource), .doc = "what was not found" },
+        { "field", FIELD_STR, FIELD_WIRE, AT(field), .doc = "as a path: steps[2].action" },
+        { "limit", FIELD_JSON, FIELD_WIRE, AT(limit), "integer" },
+        { "actual", FIELD_JSON, FIELD_WIRE, AT(actual), "integer" },
+};
+const struct record problem_record = { "Problem", problem_fields, LENGTH(problem_fields),
+                                       sizeof(struct problem_view), -1 };
+
 void json_problem(struct json_out *j, const struct fault *fault, struct str instance)
 {
-        json_begin_object(j);
-        json_key(j, "type");
-        buf_printf(j->out, "\"urn:baton:error:%s\"", err_name(fault->code));
-        j->comma = true;
-        json_key(j, "title");
-        json_put_text(j, err_name(fault->code));
-        json_key(j, "status");
-        json_put_int(j, err_http_status(fault->code));
-        json_key(j, "code");
-        json_put_text(j, err_name(fault->code));
-        json_key(j, "detail");
-        json_put_str(j, fault->detail);
-        if (instance.n) {
-                json_key(j, "instance");
-                json_put_str(j, instance);
-        }
-        if (fault->diagnostic) {
-                json_key(j, "diagnostic");
-                json_put_text(j, fault->diagnostic);
-        }
-        if (fault->resource.n) {
-                json_key(j, "resource");
-                json_put_str(j, fault->resource);
-        }
-        if (fault->field.n) {
-                json_key(j, "field");
-                json_put_str(j, fault->field);
-        }
+        char type[64], limit[24], actual[24];
+        struct problem_view view = {
+                .title = str_from(err_name(fault->code)),
+                .status = err_http_status(fault->code),
+                .code = (int)fault->code,
+                .detail = fault->detail.p ? fault->detail : STR(""),
+                .instance = instance.n ? instance : STR_NONE,
+                .diagnostic = fault->diagnostic ? str_from(fault->diagnostic) : STR_NONE,
+                .resource = fault->resource.n ? fault->resource : STR_NONE,
+                .field = fault->field.n ? fault->field : STR_NONE,
+        };
+
+        snprintf(type, sizeof(type), "urn:baton:error:%s", err_name(fault->code));
+        view.type = str_from(type);
         if (fault->has_limit) {
-                json_key(j, "limit");
-                json_put_int(j, fault->limit);
-                json_key(j, "actual");
-                json_put_int(j, fault->actual);
+                snprintf(limit, sizeof(limit), "%lld", (long long)fault->limit);
+                snprintf(actual, sizeof(actual), "%lld", (long long)fault->actual);
+                view.limit = str_from(limit);
+                view.actual = str_from(actual);
         }
-        json_end_object(j);
+        json_record(j, &problem_record, &view);
 }

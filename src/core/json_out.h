@@ -37,6 +37,7 @@ void json_record(struct json_out *, const struct record *, const void *);
 /* An object of the members that are stored, empty ones left out. */
 void json_stored(struct json_out *, const struct record *, const void *);
 /* An RFC 9457 problem document. */
+extern const struct record problem_record;
 void json_problem(struct json_out *, const struct fault *, struct str instance);
 
 #endif

@@ -114,6 +114,7 @@ bool field_is_empty(const struct field *field, const void *base)
         case FIELD_INT:
         case FIELD_TIME:
         case FIELD_ID:
+        case FIELD_SET:
                 return *FIELD_IN(base, field, int64_t) == 0;
         case FIELD_BOOL:
                 return !*FIELD_IN(base, field, bool);
@@ -133,4 +134,26 @@ bool field_is_empty(const struct field *field, const void *base)
                 return FIELD_IN(base, field, struct list)->items == NULL;
         }
         return true;
+}
+
+bool field_has_null(const struct field *f)
+{
+        return f->kind != FIELD_INT && f->kind != FIELD_BOOL && f->kind != FIELD_LIST &&
+               f->kind != FIELD_CAPS && f->kind != FIELD_SET;
+}
+
+/* An enum whose values all have names is never empty. */
+static bool names_all(const struct names *names)
+{
+        int i = 0;
+
+        while (names->text[i] && names->text[i][0])
+                i++;
+        return !names->text[i];
+}
+
+bool field_is_sure(const struct field *f)
+{
+        return (f->flags & (FIELD_ALWAYS | FIELD_REQUIRED)) ||
+               (f->kind == FIELD_ENUM && names_all(f->type));
 }

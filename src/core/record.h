@@ -10,7 +10,9 @@
  *   ID        int64_t, 0 none     INTEGER        prefix_digits; type = prefix
  *   ENUM      int                 INTEGER        its name; type = struct names
  *   STR       struct str          TEXT           string
- *   JSON      struct str          TEXT           the value itself (text is valid JSON)
+ *   SET       int64_t bits        -              list of names; type = struct names, bit i is name i
+ *   JSON      struct str          TEXT           the value itself (text is valid JSON); type = the
+ *                                                only type of JSON that it may have, or NULL
  *   NAME      struct str          INTEGER        string; interned
  *   ACTOR     struct str          INTEGER        {"kind","ref"} of "kind:ref"; interned
  *   CAPS      struct str          INTEGER        list of strings, stored sorted as "a,b"; interned
@@ -31,6 +33,7 @@ enum field_kind {
         FIELD_TIME,
         FIELD_ID,
         FIELD_ENUM,
+        FIELD_SET,
         FIELD_STR,
         FIELD_JSON,
         FIELD_NAME,
@@ -45,10 +48,12 @@ enum field_flag {
         FIELD_COLUMN = 1,   /* is a column of the noun's table */
         FIELD_WIRE = 2,     /* appears in JSON */
         FIELD_ALWAYS = 4,   /* written even when zero or absent (absent text as null) */
-        FIELD_REQUIRED = 8, /* must be given in a request body */
+        FIELD_REQUIRED = 8, /* must be given in a request body; never empty in an answer */
         FIELD_FOLLOWS = 32, /* written, even when zero, if the member before it in the table is */
         FIELD_FIXED = 64,   /* in a request body: refused, it cannot be changed */
         FIELD_CLEARS = 16,  /* null in a request body clears it: given, but absent */
+        FIELD_CURSOR = 256, /* of a query: where to go on; a wrong one is ERR_INVALID_CURSOR */
+        FIELD_TRIMS = 128,  /* CAPS in a request body: blanks around names go, inner ones stay; doubles go */
 };
 
 struct field {
@@ -59,6 +64,7 @@ struct field {
         const void *type;
         int64_t min, max; /* of a number, or of a text's or list's length; 0,0 = unbounded */
         const char *doc;  /* one line for the API description; NULL = the name says it */
+        int64_t preset;   /* of a query: what a number or an enum is when it is not given */
 };
 
 struct record {
@@ -70,6 +76,8 @@ struct record {
         /* Of what stands in a list, each on its own: where the struct fault of one that was refused
          * lives; 0 = then the list is refused. */
         size_t fault_offset;
+        /* Of an answer: the record whose struct this one begins with; its members come first. */
+        const struct record *base;
 };
 
 /* A list of structs of one kind, contiguous. */
@@ -106,5 +114,9 @@ struct str record_placeholders(struct arena *, const struct record *);
 
 /* True when the member holds nothing: 0, false, no text, no list. */
 bool field_is_empty(const struct field *, const void *base);
+/* Whether an empty one that is written all the same is null. */
+bool field_has_null(const struct field *);
+/* Whether an answer has it in any case. */
+bool field_is_sure(const struct field *);
 
 #endif

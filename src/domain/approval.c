@@ -15,22 +15,22 @@ const struct names risk_level_names = { risks, NULL };
 #define AT(member) offsetof(struct approval, member)
 enum { BOTH = FIELD_COLUMN | FIELD_WIRE };
 static const struct field approval_fields[] = {
-        { "id", FIELD_ID, BOTH, AT(id), "appr" },
+        { "id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(id), "appr" },
         { "workspace_id", FIELD_NAME, FIELD_COLUMN, AT(workspace_id) },
-        { "task_id", FIELD_ID, BOTH, AT(task_id), "task" },
+        { "task_id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(task_id), "task" },
         { "run_id", FIELD_ID, BOTH, AT(run_id), "run" },
         { "step_index", FIELD_INT, BOTH | FIELD_FOLLOWS, AT(step_index) },
         { "status", FIELD_ENUM, BOTH, AT(status), &approval_status_names },
         { "risk_level", FIELD_ENUM, BOTH, AT(risk_level), &risk_level_names },
         { "permission_type", FIELD_STR, BOTH, AT(permission_type) },
-        { "summary", FIELD_STR, BOTH, AT(summary) },
+        { "summary", FIELD_STR, BOTH | FIELD_REQUIRED, AT(summary) },
         { "arguments_digest", FIELD_STR, BOTH, AT(arguments_digest) },
-        { "requested_by", FIELD_ACTOR, BOTH, AT(requested_by) },
+        { "requested_by", FIELD_ACTOR, BOTH | FIELD_REQUIRED, AT(requested_by) },
         { "decided_by", FIELD_ACTOR, BOTH, AT(decided_by) },
         { "decision_source", FIELD_STR, BOTH, AT(decision_source) },
         { "comment", FIELD_STR, BOTH, AT(comment) },
         { "expires_at", FIELD_TIME, BOTH, AT(expires_at) },
-        { "created_at", FIELD_TIME, BOTH, AT(created_at) },
+        { "created_at", FIELD_TIME, BOTH | FIELD_REQUIRED, AT(created_at) },
         { "decided_at", FIELD_TIME, BOTH, AT(decided_at) },
 };
 const struct record approval_record = { "Approval", approval_fields, LENGTH(approval_fields),

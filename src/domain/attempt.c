@@ -1,7 +1,9 @@
 #include "domain/attempt.h"
 
 #include "domain/approval.h"
+#include "domain/channel.h"
 #include "domain/retry.h"
+#include "domain/review.h"
 #include "domain/sql.h"
 
 enum err attempt_open(struct tx *tx, int64_t task, struct run *run)
@@ -31,23 +33,44 @@ static enum err attempt_add(struct tx *tx, struct task *task, struct run_spec *s
 {
         enum err e = run_after(tx, task->last_run_id, spec);
 
+        if (!e && task->review_id)
+                e = review_leave(tx, task);
         if (!e)
                 e = run_create(tx, task, spec, events, run);
         if (e)
                 return e;
-        if (extra)
-                events_add(tx, events, extra, task->id, run->id, STR_NONE);
+        if (extra) {
+                char source[ID_TEXT_SIZE];
+
+                id_print("run", spec->previous_run_id, source);
+                events_add(tx, events, extra, task->id, run->id,
+                           arena_printf(&tx_scope(tx)->arena,
+                                        "{\"manual\":true,\"source_run_id\":\"%s\"}", source));
+        }
         task->attempts = spec->attempt;
         task->last_run_id = run->id;
         return task_project_run(tx, task, RUN_QUEUED, events);
 }
 
-enum err task_enqueue(struct tx *tx, struct task *task, struct events *events)
+enum err attempt_continue(struct tx *tx, struct task *task, const struct run *run,
+                          struct str review, struct events *events, struct run *next)
+{
+        struct run_spec spec = attempt_spec(task, task->attempts + 1, run->input);
+
+        spec.previous_run_id = run->id;
+        spec.network_channel = run->network_channel;
+        spec.review = review;
+        return attempt_add(tx, task, &spec, 0, events, next);
+}
+
+/* The next attempt of a task without an open run, as it is; key: of the request that asked for it. */
+static enum err enqueue(struct tx *tx, struct task *task, struct str key, struct events *events,
+                        struct run *run)
 {
         struct run_spec spec = attempt_spec(task, task->attempts + 1, STR_NONE);
-        struct run run;
 
-        return attempt_add(tx, task, &spec, 0, events, &run);
+        spec.idempotency_key = key;
+        return attempt_add(tx, task, &spec, 0, events, run);
 }
 
 enum err attempt_again(struct tx *tx, struct task *task, const struct run *run,
@@ -68,6 +91,7 @@ enum err attempt_again(struct tx *tx, struct task *task, const struct run *run,
                 .input = run->input,
                 .metadata = run->metadata,
                 .network_channel = run->network_channel,
+                .review = run->review,
         };
         enum err e;
 
@@ -84,19 +108,22 @@ enum err attempt_again(struct tx *tx, struct task *task, const struct run *run,
         return attempt_add(tx, task, &spec, 0, events, &next);
 }
 
-/* wanted: a task that was blocked gets a run by itself, if there may be one more and nothing above it is canceled. */
+/* wanted: a task that was blocked, or has completed, gets a run by itself, if there may be one more and nothing above it
+ * is canceled. */
 static enum err enqueue_or_project(struct tx *tx, struct task *task, int open, bool wanted,
-                                   struct events *events)
+                                   struct str key, struct events *events)
 {
         bool canceled = true;
         enum err e = ERR_OK;
+        struct run run;
 
-        if (wanted && open == RUN_NONE && task->status == TASK_BLOCKED &&
+        if (wanted && open == RUN_NONE &&
+            (task->status == TASK_BLOCKED || task->status == TASK_COMPLETED) &&
             task->attempts < task->max_attempts)
                 e = task_look_above(tx, task, &canceled);
         if (e)
                 return e;
-        return canceled ? task_project(tx, task, open, events) : task_enqueue(tx, task, events);
+        return canceled ? task_project(tx, task, open, events) : enqueue(tx, task, key, events, &run);
 }
 
 enum err task_follow(struct tx *tx, struct task *task, struct events *events)
@@ -112,7 +139,7 @@ enum err task_follow(struct tx *tx, struct task *task, struct events *events)
         return enqueue_or_project(tx, task, open.status,
                                   task->auto_enqueue_on_ready &&
                                           task_derive(task, RUN_NONE) == TASK_READY,
-                                  events);
+                                  STR_NONE, events);
 }
 
 static enum err new_attempt(struct tx *tx, const struct principal *by, struct task *task,
@@ -125,6 +152,7 @@ static enum err new_attempt(struct tx *tx, const struct principal *by, struct ta
                 return fail(tx_scope(tx), ERR_INVALID_TRANSITION,
                             "all %lld attempts are used; raise max_attempts first",
                             (long long)task->max_attempts);
+        spec->idempotency_key = by->idempotency_key;
         *run = arena_new(&tx_scope(tx)->arena, struct run);
         e = attempt_add(tx, task, spec, extra, &events, *run);
         return e ? e : events_append(tx, &events);
@@ -157,7 +185,7 @@ enum err task_start(struct tx *tx, const struct principal *by, int64_t id,
         if (!e)
                 e = may_start(tx, task);
         if (!e)
-                e = task_channel_check(tx_scope(tx), start->network_channel);
+                e = channel_check(tx, task->workspace_id, task->claim_rule, start->network_channel);
         if (!e && !start->waits && task_is_blocked(task))
                 e = fail(tx_scope(tx), ERR_INVALID_TRANSITION,
                          "the task is blocked by a dependency or by its approval");
@@ -187,12 +215,14 @@ enum err task_publish(struct tx *tx, const struct principal *by, int64_t id, str
                 return e;
         events.tree = task->tree_id;
         task->status = TASK_PENDING;
-        events_add(tx, &events, EVENT_TASK_PUBLISHED, id, 0, STR("{\"previous_status\":\"draft\"}"));
-        e = task_enqueue(tx, task, &events);
-        if (!e)
-                e = events_append(tx, &events);
+        events_add(tx, &events, EVENT_TASK_PUBLISHED, id, 0,
+                   arena_printf(&tx_scope(tx)->arena,
+                                "{\"previous_status\":\"draft\",\"status\":\"%s\",\"approval_state\":\"%s\"}",
+                                task_status_names.text[task_derive(task, RUN_QUEUED)],
+                                approval_state_names.text[task->approval_state]));
         *run = arena_new(&tx_scope(tx)->arena, struct run);
-        return e ? e : run_load(tx, task->last_run_id, *run);
+        e = enqueue(tx, task, by->idempotency_key, &events, *run);
+        return e ? e : events_append(tx, &events);
 }
 
 enum err task_decided(struct tx *tx, const struct principal *by, int64_t id, bool approve)
@@ -210,15 +240,19 @@ enum err task_decided(struct tx *tx, const struct principal *by, int64_t id, boo
         task.updated_at = tx_now(tx);
         e = tx_exec(tx, SQL_TASK_APPROVAL, INT(id), INT(task.approval_policy),
                     INT(task.approval_state), INT(task.updated_at));
-        events_add(tx, &events, approve ? EVENT_TASK_APPROVED : EVENT_TASK_REJECTED, id, 0,
-                   arena_printf(&tx_scope(tx)->arena,
-                                "{\"previous_approval_state\":\"pending\",\"approval_state\":\"%s\"}",
-                                approval_state_names.text[task.approval_state]));
         if (!e)
                 e = attempt_open(tx, id, &open);
-        if (!e && approve && open.status == RUN_NONE)
-                e = enqueue_or_project(tx, &task, RUN_NONE, true, &events);
-        else if (!e)
+        if (e)
+                return e;
+        events_add(tx, &events, approve ? EVENT_TASK_APPROVED : EVENT_TASK_REJECTED, id, 0,
+                   arena_printf(&tx_scope(tx)->arena,
+                                "{\"previous_approval_state\":\"pending\",\"approval_state\":\"%s\","
+                                "\"status\":\"%s\"}",
+                                approval_state_names.text[task.approval_state],
+                                task_status_names.text[task_derive(&task, open.status)]));
+        if (approve && open.status == RUN_NONE)
+                e = enqueue_or_project(tx, &task, RUN_NONE, true, by->idempotency_key, &events);
+        else
                 e = task_follow(tx, &task, &events);
         if (!e)
                 e = events_append(tx, &events);
@@ -276,27 +310,58 @@ static enum err check_chain(struct tx *tx, int64_t run)
                             RETRY_CHAIN_MAX);
 }
 
-enum err task_retry(struct tx *tx, const struct principal *by, int64_t id, struct str metadata,
-                    struct task *task, struct run **run)
+static enum err retry(struct tx *tx, const struct principal *by, struct task *task, const struct run *previous,
+                      struct str metadata, struct run **run)
 {
-        struct run last = { .status = RUN_NONE };
         struct run_spec spec;
-        enum err e = task_get(tx, by, id, task);
+        enum err e = ERR_OK;
 
-        if (!e && task->last_run_id)
-                e = run_load(tx, task->last_run_id, &last);
-        if (!e && (last.status == RUN_COMPLETED || !run_is_terminal(last.status)))
+        if (previous->status == RUN_COMPLETED || !run_is_terminal(previous->status))
                 e = fail_diagnosed(tx_scope(tx), "task_run_still_active", ERR_INVALID_TRANSITION,
                                    "only a failed, timed-out or canceled run can be tried again");
         if (!e)
                 e = may_start(tx, task);
         if (!e)
-                e = check_chain(tx, last.id);
+                e = check_chain(tx, previous->id);
         if (e)
                 return e;
-        spec = attempt_spec(task, task->attempts + 1, last.input);
-        spec.previous_run_id = last.id;
-        spec.network_channel = last.network_channel;
+        spec = attempt_spec(task, task->attempts + 1, previous->input);
+        spec.previous_run_id = previous->id;
+        spec.network_channel = previous->network_channel;
         spec.metadata = metadata;
+        spec.review = previous->review;
         return new_attempt(tx, by, task, &spec, EVENT_RUN_OPERATOR_RETRY, run);
+}
+
+enum err task_retry(struct tx *tx, const struct principal *by, int64_t id, struct str metadata,
+                    struct task *task, struct run **run)
+{
+        struct run last = { .status = RUN_NONE };
+        enum err e = task_get(tx, by, id, task);
+
+        if (!e && task->last_run_id)
+                e = run_load(tx, task->last_run_id, &last);
+        return e ? e : retry(tx, by, task, &last, metadata, run);
+}
+
+enum err run_try_again(struct tx *tx, const struct principal *by, const struct run *previous,
+                       struct str metadata, struct run **run)
+{
+        struct scope *scope = tx_scope(tx);
+        struct task task;
+        int64_t next;
+        enum err e;
+
+        if (previous->kind != RUN_ROOT)
+                return fail(scope, ERR_INVALID_TRANSITION, "a child run is tried again by its parent's step");
+        e = tx_number(tx, SQL_RUN_RETRIED, &next, INT(previous->task_id), INT(previous->id));
+        if (!e) {
+                char id[ID_TEXT_SIZE];
+
+                id_print("run", next, id);
+                return fail(scope, ERR_INVALID_TRANSITION, "it was tried again already: by %s", id);
+        }
+        if (e == ERR_EMPTY)
+                e = task_get(tx, by, previous->task_id, &task);
+        return e ? e : retry(tx, by, &task, previous, metadata, run);
 }

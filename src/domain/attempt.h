@@ -21,23 +21,29 @@ enum err task_start(struct tx *, const struct principal *, int64_t id,
 enum err task_publish(struct tx *, const struct principal *, int64_t id, struct task *,
                       struct run **) NODISCARD;
 /* Decides the task's open approval; approved, it has a run: *run, or NULL where none was due
- * (a draft, a task that has ended, no attempts left).  *existing: it waited already. */
+ * (a draft, no attempts left).  *existing: it waited already. */
 enum err task_decide(struct tx *, const struct principal *, int64_t id, bool approve,
                      struct str comment, struct task *, struct run **run, bool *existing) NODISCARD;
 /* What follows from the decision; called by approval_decide(). */
 enum err task_decided(struct tx *, const struct principal *, int64_t id, bool approve) NODISCARD;
-/* A new attempt after a failed, timed-out or canceled root run. */
+/* A new attempt after the newest root run, which failed, timed out or was canceled. */
 enum err task_retry(struct tx *, const struct principal *, int64_t id, struct str metadata,
                     struct task *, struct run **) NODISCARD;
+/* The same after any of them, of which it must be the first. */
+enum err run_try_again(struct tx *, const struct principal *, const struct run *previous,
+                       struct str metadata, struct run **) NODISCARD;
 
-/* The next attempt of a task without an open run, as it is. */
-enum err task_enqueue(struct tx *, struct task *, struct events *) NODISCARD;
 /* What blocks or pauses it has changed: its queued run's hold and its status follow; when that makes
  * it ready and it asked for it, a run is enqueued. */
 enum err task_follow(struct tx *, struct task *, struct events *) NODISCARD;
 
 /* After a root run ended: the retry policy's next attempt, if there is one. */
 enum err attempt_again(struct tx *, struct task *, const struct run *, struct events *) NODISCARD;
+
+/* After a reviewer rejected what the task's newest run, `run`, has done: one more, which is told what is
+ * missing by its member `review`. */
+enum err attempt_continue(struct tx *, struct task *, const struct run *run, struct str review,
+                          struct events *, struct run *next) NODISCARD;
 
 /* The root run of an attempt, to be created; without an input the task's own. */
 struct run_spec attempt_spec(const struct task *, int64_t attempt, struct str input);

@@ -64,7 +64,9 @@ static enum err watch_lane(struct tx *tx, struct domain *domain, struct watch *w
 {
         int64_t head[3], now = lease_now(domain);
         const struct arg args[] = { INT(lane) };
-        enum err e = tx_numbers(tx, SQL_LANE_WATCH, head, LENGTH(head), args, LENGTH(args));
+        enum err e = lane_is_filled(domain->lanes, lane) ?
+                             tx_numbers(tx, SQL_LANE_WATCH, head, LENGTH(head), args, LENGTH(args)) :
+                             ERR_EMPTY;
 
         if (e == ERR_EMPTY)
                 *w = (struct watch){ 0 };

@@ -2,13 +2,14 @@
 
 #include <sodium.h>
 
+#include "core/failpoint.h"
 #include "core/json_out.h"
 #include "domain/idempotency.h"
 #include "domain/sql.h"
 
 enum { STATE_MAX = 16 << 20, ENTRY_MAX = 1 << 20 };
 
-static const char *const action_names[] = { [0] = "",
+static const char *const action_names[] = { [0] = "", [28 ... 39] = "", [42 ... 44] = "",
 #define AUDIT(code, number, name) [number] = name,
 #include "domain/audit.def"
 #undef AUDIT
@@ -18,19 +19,19 @@ const struct names audit_action_names = { action_names, NULL };
 #define AT(member) offsetof(struct audit_entry, member)
 enum { BOTH = FIELD_COLUMN | FIELD_WIRE };
 static const struct field audit_fields[] = {
-        { "id", FIELD_ID, BOTH, AT(id), "audit" },
-        { "at", FIELD_TIME, BOTH, AT(at) },
-        { "actor", FIELD_ACTOR, BOTH, AT(actor) },
+        { "id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(id), "audit" },
+        { "at", FIELD_TIME, BOTH | FIELD_REQUIRED, AT(at) },
+        { "actor", FIELD_ACTOR, BOTH | FIELD_REQUIRED, AT(actor) },
         { "key_id", FIELD_ID, BOTH, AT(key_id), "key" },
-        { "origin", FIELD_ACTOR, BOTH, AT(origin) },
-        { "action", FIELD_ENUM, BOTH, AT(action), &audit_action_names },
-        { "resource", FIELD_STR, BOTH, AT(resource) },
+        { "origin", FIELD_ACTOR, BOTH | FIELD_REQUIRED, AT(origin) },
+        { "action", FIELD_ENUM, BOTH | FIELD_REQUIRED, AT(action), &audit_action_names },
+        { "resource", FIELD_STR, BOTH | FIELD_REQUIRED, AT(resource) },
         { "workspace_id", FIELD_NAME, BOTH, AT(workspace_id) },
         { "detail", FIELD_STR, BOTH, AT(detail) },
         { "before", FIELD_STR, BOTH, AT(before) },
         { "after", FIELD_STR, BOTH, AT(after) },
-        { "previous", FIELD_STR, BOTH, AT(previous) },
-        { "hash", FIELD_STR, BOTH, AT(hash) },
+        { "previous", FIELD_STR, BOTH | FIELD_REQUIRED, AT(previous) },
+        { "hash", FIELD_STR, BOTH | FIELD_REQUIRED, AT(hash) },
 };
 const struct record audit_record = { "AuditEntry", audit_fields, LENGTH(audit_fields),
                                      sizeof(struct audit_entry), -1 };
@@ -62,7 +63,8 @@ struct str audit_id(struct tx *tx, const char *prefix, int64_t id)
 {
         char text[ID_TEXT_SIZE];
 
-        return str_dup(&tx_scope(tx)->arena, (struct str){ text, id_print(prefix, id, text) });
+        id_print(prefix, id, text);
+        return str_dup(&tx_scope(tx)->arena, str_from(text));
 }
 
 void audit_encode(struct buf *out, const struct audit_entry *entry)
@@ -135,6 +137,8 @@ enum err audit_append(struct tx *tx, const struct principal *by, const struct au
         audit_hash(&entry, hex);
         entry.hash = str_from(hex);
         e = tx_insert(tx, SQL_AUDIT_ADD, &entry);
+        if (!e)
+                e = failpoint(tx_scope(tx), FAILPOINT_AUDIT_ADDED);
         return e ? e : tx_exec(tx, SQL_SETTING_SET, TEXT(STR("audit_head")), BLOB(entry.hash));
 }
 

@@ -2,51 +2,43 @@
 
 #include "core/failpoint.h"
 #include "domain/approval.h"
+#include "domain/cascade.h"
 #include "domain/claim.h"
 #include "domain/dependency.h"
 #include "domain/domain.h"
+#include "domain/input.h"
+#include "domain/review.h"
 #include "domain/sql.h"
 
 enum { CHUNK = 1000 };
 
-/* {"reason": "direct", "parent_cascade" or "dependency_failed", "detail"?: …, "metadata"?: …} and where
- * it came from. */
-static struct str payload(struct tx *tx, const char *reason, struct str detail, struct str metadata,
-                          int64_t from_task)
-{
-        struct buf text = BUF_INIT(1 << 20);
-        struct json_out j = { .out = &text };
-        struct str copy;
-
-        json_begin_object(&j);
-        json_key(&j, "reason");
-        json_put_text(&j, reason);
-        if (detail.p) {
-                json_key(&j, "detail");
-                json_put_str(&j, detail);
-        }
-        if (metadata.p) {
-                json_key(&j, "metadata");
-                json_put_raw(&j, metadata);
-        }
-        if (from_task) {
-                json_key(&j, "propagated_from_task_id");
-                json_put_id(&j, "task", from_task);
-        }
-        json_end_object(&j);
-        copy = str_dup(&tx_scope(tx)->arena, buf_view(&text));
-        buf_done(&text);
-        return copy;
-}
+/* What run.canceled and task.canceled say; reason: direct, parent_cascade or dependency_failed. */
+struct told {
+        struct str reason, detail, metadata;
+        int64_t from_task;
+        struct str status, run_ids;
+};
+#define AT(member) offsetof(struct told, member)
+static const struct field told_fields[] = {
+        { "reason", FIELD_STR, FIELD_WIRE, AT(reason) },
+        { "detail", FIELD_STR, FIELD_WIRE, AT(detail) },
+        { "metadata", FIELD_JSON, FIELD_WIRE, AT(metadata) },
+        { "propagated_from_task_id", FIELD_ID, FIELD_WIRE, AT(from_task), "task" },
+        { "status", FIELD_STR, FIELD_WIRE, AT(status) },
+        { "canceled_run_ids", FIELD_JSON, FIELD_WIRE, AT(run_ids) },
+};
+static const struct record told_record = { "Canceled", told_fields, LENGTH(told_fields),
+                                           sizeof(struct told), -1 };
 
 static enum err end_one(struct tx *tx, struct run *run, const char *reason, struct str detail,
                         struct str metadata, struct events *events)
 {
+        const struct told told = { .reason = str_from(reason), .detail = detail, .metadata = metadata };
         struct run_change change = {
                 .to = RUN_CANCELED,
                 .event = EVENT_RUN_CANCELED,
                 .failure_kind = OUTCOME_CANCELED,
-                .payload = payload(tx, reason, detail, metadata, 0),
+                .payload = payload_of(tx, &told_record, &told),
         };
         enum err e = run_move(tx, run, &change, events);
 
@@ -94,16 +86,38 @@ enum err cancel_run(struct tx *tx, const struct principal *by, int64_t id, struc
         return e ? e : events_append(tx, &events);
 }
 
-static enum err open_runs(struct tx *tx, const struct task *task, struct str detail,
-                          struct events *events)
+/* A list of run ids. */
+static struct str ids_of(struct tx *tx, struct list runs)
+{
+        const struct run *run = runs.items;
+        struct buf text = BUF_INIT(CHUNK * (ID_TEXT_SIZE + 3) + 2);
+        struct json_out j = { .out = &text };
+        struct str copy;
+
+        json_begin_list(&j);
+        for (size_t i = 0; i < runs.n; i++)
+                json_put_id(&j, "run", run[i].id);
+        json_end_list(&j);
+        copy = str_dup(&tx_scope(tx)->arena, buf_view(&text));
+        buf_done(&text);
+        return copy;
+}
+
+/* *ids: of the runs that it has ended, the newest thousand; absent when there are none. */
+static enum err end_runs(struct tx *tx, const struct task *task, struct str detail,
+                         struct events *events, struct str *ids)
 {
         struct list runs = { .n = CHUNK };
         enum err e = ERR_OK;
+
+        *ids = STR_NONE;
 
         while (!e && runs.n == CHUNK) {
                 struct run *run;
 
                 e = tx_all(tx, SQL_RUN_OPEN_OF_TASK, &runs, INT(task->id), INT(CHUNK));
+                if (!e && runs.n && !ids->p)
+                        *ids = ids_of(tx, runs);
                 run = runs.items;
                 for (size_t i = 0; !e && i < runs.n; i++)
                         e = end_one(tx, &run[i],
@@ -113,25 +127,30 @@ static enum err open_runs(struct tx *tx, const struct task *task, struct str det
         return e;
 }
 
-/* What the caller of a cascade said, and where it began. */
-struct cascade {
-        const char *reason;
-        int64_t from;
-        struct str detail, metadata;
-};
-
-static enum err cancel_task(struct tx *tx, struct task *task, const struct cascade *c,
-                            struct events *events)
+enum err cancel_task(struct tx *tx, struct task *task, const struct cascade *c, struct events *events)
 {
-        bool root = task->id == c->from;
+        bool first = task->id == c->task_id;
         int before = task->status;
-        enum err e = open_runs(tx, task, c->detail, events);
+        struct told told = { .reason = str_from(!first    ? "parent_cascade" :
+                                                c->direct ? "direct" :
+                                                            "dependency_failed"),
+                             .detail = c->detail,
+                             .metadata = c->metadata,
+                             .from_task = first ? 0 : c->task_id,
+                             .status = str_from(task_status_names.text[TASK_CANCELED]) };
+        enum err e = ERR_OK;
+
+        if (task->last_run_id)
+                e = end_runs(tx, task, c->detail, events, &told.run_ids);
 
         events_add(tx, events, EVENT_TASK_CANCELED, task->id, 0,
-                   payload(tx, root ? c->reason : "parent_cascade", c->detail, c->metadata,
-                           root ? 0 : c->from));
+                   payload_of(tx, &told_record, &told));
         if (!e && task->approval_state == APPROVAL_PENDING)
                 e = approval_close_task(tx, task->id);
+        if (!e)
+                e = inputs_cancel(tx, task->id);
+        if (!e && task->review_id)
+                e = review_leave(tx, task);
         task->status = TASK_CANCELED;
         task->closed_at = task->updated_at = tx_now(tx);
         if (!e)
@@ -141,34 +160,13 @@ static enum err cancel_task(struct tx *tx, struct task *task, const struct casca
         return !e && task->dependent_count ? dependents_follow(tx, task, before, events) : e;
 }
 
-static enum err cancel_below(struct tx *tx, struct task *task, const struct cascade *c,
-                             struct events *events)
-{
-        struct list children;
-        struct task *child;
-        /* What has ended is left as it is, what lives below it is not. */
-        enum err e = task->status < TASK_COMPLETED || task->id == c->from ?
-                             cancel_task(tx, task, c, events) :
-                             ERR_OK;
-
-        if (e || !task->child_count)
-                return e;
-        e = tx_all(tx, SQL_TASK_CHILDREN, &children, INT(task->id), INT(INT64_MAX));
-        child = children.items;
-        for (size_t i = 0; !e && i < children.n; i++) {
-                /* the end of a sibling may have canceled it meanwhile */
-                e = tx_one(tx, SQL_TASK_GET, &child[i], INT(child[i].id));
-                if (!e)
-                        e = cancel_below(tx, &child[i], c, events);
-        }
-        return e;
-}
-
 enum err cancel_tree(struct tx *tx, const struct principal *by, struct task *task,
                      struct str detail, struct str metadata)
 {
-        const struct cascade c = { "direct", task->id, detail, metadata };
-        struct events events = { .by = by, .tree = task->tree_id };
+        const struct cascade c = { .task_id = task->id,
+                                   .direct = true,
+                                   .detail = detail,
+                                   .metadata = metadata };
         struct run open;
         enum err e = tx_one(tx, SQL_RUN_OPEN_ROOT, &open, INT(task->id));
         bool busy = e == ERR_OK;
@@ -180,22 +178,8 @@ enum err cancel_tree(struct tx *tx, const struct principal *by, struct task *tas
         if ((task->status == TASK_COMPLETED || task->status == TASK_FAILED) && !busy)
                 return fail(tx_scope(tx), ERR_INVALID_TRANSITION, "the task is %s",
                             task_status_names.text[task->status]);
-        e = cancel_below(tx, task, &c, &events);
-        return e ? e : events_append(tx, &events);
-}
-
-enum err cancel_dependent(struct tx *tx, const struct principal *by, struct task *task,
-                          int64_t prerequisite)
-{
-        struct events events = { .by = by, .tree = task->tree_id };
-        struct cascade c = { .reason = "dependency_failed", .from = task->id };
-        char id[ID_TEXT_SIZE];
-        enum err e;
-
-        id_print("task", prerequisite, id);
-        c.detail = arena_printf(&tx_scope(tx)->arena, "%s did not complete", id);
-        e = cancel_below(tx, task, &c, &events);
-        return e ? e : events_append(tx, &events);
+        e = cascade_run(tx, by, c);
+        return e ? e : tx_one(tx, SQL_TASK_GET, task, INT(task->id));
 }
 
 enum err run_break_off(struct tx *tx, struct run *run, const struct run_change *change,

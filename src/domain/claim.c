@@ -6,10 +6,14 @@
 #include "core/failpoint.h"
 #include "domain/attempt.h"
 #include "domain/attention.h"
+#include "domain/cascade.h"
+#include "domain/channel.h"
 #include "domain/domain.h"
 #include "domain/join.h"
+#include "domain/review.h"
 #include "domain/session.h"
 #include "domain/sql.h"
+#include "json/json_in.h"
 
 /* Static rank: urgent overtakes within AGE a level, low never starves. */
 #define RANK_AGE (600 * US_PER_S)
@@ -17,7 +21,6 @@
 
 struct candidate {
         int64_t rank, run;
-        struct str workspace;
 };
 
 struct candidates {
@@ -42,8 +45,7 @@ static enum err lane_candidates(struct tx *tx, const struct lane *lane,
                                 const struct claim_request *request, struct candidates *out)
 {
         int64_t bonus = RANK_AGE * lane->priority +
-                        RANK_PREFERRED *
-                                caps_common(lane->preferred, request->criteria.capabilities);
+                        RANK_PREFERRED * lane_preference(lane, &request->criteria);
         int64_t *rows;
         size_t n;
         const struct arg args[] = { INT(lane->id), INT(request->max) };
@@ -51,8 +53,9 @@ static enum err lane_candidates(struct tx *tx, const struct lane *lane,
 
         for (size_t i = 0; !e && i < n; i++)
                 candidate_add(&tx_scope(tx)->arena, out,
-                              (struct candidate){ rows[2 * i] - bonus, rows[2 * i + 1],
-                                                  lane->workspace });
+                              (struct candidate){ rows[2 * i] - bonus, rows[2 * i + 1] });
+        if (!e && !n)
+                lane_drain(tx, lane->id);
         return e;
 }
 
@@ -65,62 +68,56 @@ static int by_rank(const void *a, const void *b)
         return (x->run > y->run) - (x->run < y->run);
 }
 
-/*
- * A claimer of all workspaces serves them in turn: the candidates of the workspace after the one
- * served last come first.
- */
-static void take_turns(struct tx *tx, struct domain *domain, struct candidates *c)
+static enum err group_candidates(struct tx *tx, const struct lane_group *group,
+                                 const struct claim_request *request, struct candidates *out)
 {
-        int64_t chosen = 0, first = 0;
-        struct str workspace = STR_NONE;
-        size_t kept = 0;
+        size_t at = 0, lanes = 0, before = out->n;
+        const struct lane *lane;
+        enum err e = ERR_OK;
 
-        for (size_t i = 0; i < c->n; i++) {
-                int64_t id;
-
-                if (str_eq(c->items[i].workspace, workspace) ||
-                    tx_name(tx, c->items[i].workspace, &id))
-                        continue;
-                workspace = c->items[i].workspace;
-                if (id > domain->now.last_workspace && (!chosen || id < chosen))
-                        chosen = id;
-                if (!first || id < first)
-                        first = id;
+        while (!e && (lane = lane_group_next(group, &request->criteria, &at))) {
+                lanes++;
+                e = lane_candidates(tx, lane, request, out);
         }
-        if (!chosen)
-                chosen = first;
-        domain->now.last_workspace = chosen;
-        workspace = tx_name_text(tx, chosen);
-        for (size_t i = 0; i < c->n; i++)
-                if (str_eq(c->items[i].workspace, workspace)) {
-                        struct candidate moved = c->items[i];
+        if (lanes > 1 && out->n > before + 1)
+                qsort(out->items + before, out->n - before, sizeof(struct candidate), by_rank);
+        return e;
+}
 
-                        memmove(&c->items[kept + 1], &c->items[kept],
-                                (i - kept) * sizeof(struct candidate));
-                        c->items[kept++] = moved;
-                }
+/*
+ * A claimer of all workspaces serves them in turn: first what the one after the one served last has to
+ * offer, and no more of them than it takes.
+ */
+static enum err candidates_in_turn(struct tx *tx, const struct claim_request *request,
+                                   struct candidates *out)
+{
+        struct domain *domain = tx_context(tx);
+        int64_t *last = &domain->now.turn[request->criteria.executor];
+        struct lane_turn turn = { request->criteria.executor, *last, *last, false };
+        const struct lane_group *group;
+        enum err e = ERR_OK;
+
+        while (!e && out->n < (size_t)request->max && (group = lanes_turn(domain->lanes, &turn))) {
+                size_t before = out->n;
+
+                e = group_candidates(tx, group, request, out);
+                if (out->n > before)
+                        *last = lane_group_number(group);
+        }
+        return e;
 }
 
 static enum err find_candidates(struct tx *tx, const struct claim_request *request,
                                 struct candidates *out)
 {
-        struct domain *domain = tx_context(tx);
-        enum err e = ERR_OK;
-        size_t lanes = 0;
+        const struct domain *domain = tx_context(tx);
+        const struct claim_criteria *c = &request->criteria;
+        const struct lane_group *group;
 
-        for (size_t i = 0; !e && i < lanes_n(domain->lanes); i++) {
-                const struct lane *lane = lane_at(domain->lanes, i);
-
-                if (!lane_allows(lane, &request->criteria))
-                        continue;
-                lanes++;
-                e = lane_candidates(tx, lane, request, out);
-        }
-        if (lanes > 1 && out->n > 1)
-                qsort(out->items, out->n, sizeof(struct candidate), by_rank);
-        if (!e && !request->criteria.workspace.p && out->n > 1)
-                take_turns(tx, domain, out);
-        return e;
+        if (!c->workspace.p)
+                return candidates_in_turn(tx, request, out);
+        group = lane_group_of(domain->lanes, c->workspace, c->executor);
+        return group ? group_candidates(tx, group, request, out) : ERR_OK;
 }
 
 /* Sessions are named within a workspace: what another tenant's session of that name holds is no matter. */
@@ -167,22 +164,18 @@ static enum err grant(struct tx *tx, const struct principal *by, const struct cl
         return e;
 }
 
-static enum err claim_this(struct tx *tx, const struct principal *by,
-                           const struct claim_request *request, struct list *out)
+/* Why this run is not to be had by this claimer. */
+static enum err check_claim(struct tx *tx, const struct claim_request *request, const struct run *run)
 {
         struct scope *scope = tx_scope(tx);
-        struct domain *domain = tx_context(tx);
-        struct run *run = arena_new(&scope->arena, struct run);
-        struct claim *claim = arena_new(&scope->arena, struct claim);
-        enum err e = run_get(tx, by, request->run, run);
-        const struct lane *lane;
+        const struct domain *domain = tx_context(tx);
+        const struct lane *lane = lane_get(domain->lanes, run->lane);
+        struct str refusal;
+        bool canceled;
+        enum err e;
 
-        if (!e)
-                e = session_is_free(tx, run->workspace_id, request->criteria.session_id);
-        if (e)
-                return e;
         if (run->status != RUN_QUEUED)
-                return fail(scope, run_is_leased(run->status) ? ERR_CONFLICT : ERR_INVALID_TRANSITION,
+                return fail(scope, run_is_leased(run->status) ? ERR_LEASE_HELD : ERR_INVALID_TRANSITION,
                             "the run is %s", run_status_names.text[run->status]);
         if (run->hold)
                 return fail(scope, ERR_INVALID_TRANSITION,
@@ -190,22 +183,66 @@ static enum err claim_this(struct tx *tx, const struct principal *by,
         if (domain->now.paused)
                 return fail(scope, ERR_INVALID_TRANSITION,
                             "the scheduler is paused: no run is handed out until it is resumed");
-        lane = lane_get(domain->lanes, run->lane);
-        if (!lane || !lane_allows(lane, &request->criteria))
-                return fail(scope, ERR_PERMISSION_DENIED,
-                            "this run's executor, capabilities or owner do not allow this claimer");
-        e = grant(tx, by, request, run, claim);
+        if ((e = cascade_reaches(tx, run->task_id, &canceled)) || canceled)
+                return e ? e : fail(scope, ERR_INVALID_TRANSITION, "the run is canceled");
+        refusal = lane ? lane_refusal(&scope->arena, lane, &request->criteria) : STR("of a lane that is not known");
+        return refusal.p ? fail(scope, ERR_PERMISSION_DENIED,
+                                "this run is not for this claimer, but for one " STR_FMT, STR_ARG(refusal)) :
+                           ERR_OK;
+}
+
+/* Of a run that was read, after check_claim(). */
+static enum err take(struct tx *tx, const struct principal *by, const struct claim_request *request,
+                     struct run *run, struct list *out)
+{
+        struct claim *claim = arena_new(&tx_scope(tx)->arena, struct claim);
+
         *out = (struct list){ claim, 1 };
+        return grant(tx, by, request, run, claim);
+}
+
+static enum err claim_this(struct tx *tx, const struct principal *by,
+                           const struct claim_request *request, struct list *out)
+{
+        struct run *run = arena_new(&tx_scope(tx)->arena, struct run);
+        enum err e = run_get(tx, by, request->run, run);
+
+        if (!e)
+                e = session_is_free(tx, run->workspace_id, request->criteria.session_id);
+        if (!e)
+                e = check_claim(tx, request, run);
+        return e ? e : take(tx, by, request, run, out);
+}
+
+/* Grants what was found.  A run that a cascade is going to cancel ends here instead: *met counts them. */
+static enum err grant_found(struct tx *tx, const struct principal *by, const struct claim_request *request,
+                            const struct candidates *found, struct list *out, int *met)
+{
+        struct scope *scope = tx_scope(tx);
+        size_t n = found->n > (size_t)request->max ? (size_t)request->max : found->n;
+        struct claim *claims = arena_array(&scope->arena, struct claim, n);
+        enum err e = ERR_OK;
+
+        *out = (struct list){ claims, 0 };
+        for (size_t i = 0; !e && i < n; i++) {
+                struct run *run = arena_new(&scope->arena, struct run);
+                bool canceled = false;
+
+                e = run_load(tx, found->items[i].run, run);
+                if (!e)
+                        e = cascade_overtake(tx, run->task_id, &canceled);
+                *met += canceled;
+                if (!e && !canceled)
+                        e = grant(tx, by, request, run, &claims[out->n++]);
+        }
         return e;
 }
 
 enum err claim_next(struct tx *tx, const struct principal *by, const struct claim_request *request,
                     struct list *out)
 {
-        struct scope *scope = tx_scope(tx);
         const struct domain *domain = tx_context(tx);
-        struct candidates found = { 0 };
-        struct claim *claims;
+        int met = 0, before;
         enum err e;
 
         if (request->run)
@@ -213,37 +250,27 @@ enum err claim_next(struct tx *tx, const struct principal *by, const struct clai
         e = session_is_free(tx, by->workspace, request->criteria.session_id);
         if (!e && domain->now.paused)
                 return ERR_EMPTY;
-        if (!e)
-                e = find_candidates(tx, request, &found);
-        if (e)
-                return e;
-        if (found.n > (size_t)request->max)
-                found.n = (size_t)request->max;
-        if (!found.n)
-                return ERR_EMPTY;
-        claims = arena_array(&scope->arena, struct claim, found.n);
-        for (size_t i = 0; !e && i < found.n; i++) {
-                struct run *run = arena_new(&scope->arena, struct run);
+        *out = (struct list){ 0 };
+        do {
+                struct candidates found = { 0 };
 
-                e = run_load(tx, found.items[i].run, run);
+                before = met;
                 if (!e)
-                        e = grant(tx, by, request, run, &claims[i]);
-        }
-        *out = (struct list){ claims, found.n };
-        return e;
+                        e = find_candidates(tx, request, &found);
+                if (!e && found.n)
+                        e = grant_found(tx, by, request, &found, out, &met);
+        } while (!e && !out->n && met > before && met < CASCADE_TASKS);
+        return e || out->n ? e : ERR_EMPTY;
 }
 
-/* Its holder says which session works on it: the lease stays as it is. */
-static enum err bind_session(struct tx *tx, const struct fence *fence, struct str session,
-                             struct run *run, struct list *out)
+/* Its holder, who showed the token, says which session works on it: the lease stays as it is. */
+static enum err bind_session(struct tx *tx, struct str session, struct run *run, struct list *out)
 {
         struct scope *scope = tx_scope(tx);
         struct claim *claim = arena_new(&scope->arena, struct claim);
         struct task *task = arena_new(&scope->arena, struct task);
-        enum err e = run_check_fence(tx, run, fence);
+        enum err e = tx_exec(tx, SQL_RUN_BIND, INT(run->id), NAME(session));
 
-        if (!e)
-                e = tx_exec(tx, SQL_RUN_BIND, INT(run->id), NAME(session));
         if (!e)
                 e = tx_one(tx, SQL_TASK_GET, task, INT(run->task_id));
         if (e)
@@ -274,8 +301,14 @@ enum err claim_attach(struct tx *tx, const struct fence *fence, const struct cla
         if (e)
                 return e;
         *granted = !run_is_leased(run->status);
-        e = *granted ? claim_this(tx, fence->by, request, out) :
-                       bind_session(tx, fence, session, run, out);
+        e = *granted ? check_claim(tx, request, run) : run_check_fence(tx, run, fence);
+        if (!e)
+                e = channel_of_run(tx, fence->by, run, "attach");
+        if (!e)
+                e = *granted ? take(tx, fence->by, request, run, out) :
+                               bind_session(tx, session, run, out);
+        if (!e)
+                e = failpoint(scope, FAILPOINT_SESSION_BOUND);
         if (e)
                 return e;
         events.tree = run->tree_id;
@@ -299,6 +332,8 @@ enum err claim_start(struct tx *tx, const struct fence *fence, int64_t id, struc
         if (!e && run->status != RUN_CLAIMED)
                 e = fail(tx_scope(tx), ERR_INVALID_TRANSITION, "the run is %s already",
                          run_status_names.text[run->status]);
+        if (!e)
+                e = channel_of_run(tx, fence->by, run, "start");
         if (e)
                 return e;
         events.tree = run->tree_id;
@@ -382,11 +417,11 @@ static enum err end(struct tx *tx, struct run *run, const struct run_change *cha
 }
 
 /* The very same completion again, by whoever held the token, is answered as the first one was. */
-static bool is_repeat(const struct run *run, const struct fence *fence, struct str result)
+static bool is_repeat(struct tx *tx, const struct run *run, const struct fence *fence,
+                      struct str result)
 {
         return run->status == RUN_COMPLETED && run_is_held_by(run, fence->by) &&
-               run_has_token(run, fence) &&
-               str_eq(run->result, result);
+               run_has_token(run, fence) && json_same(tx_scope(tx), run->result, result);
 }
 
 enum err claim_complete(struct tx *tx, const struct fence *fence, int64_t id, struct str result,
@@ -399,7 +434,7 @@ enum err claim_complete(struct tx *tx, const struct fence *fence, int64_t id, st
                                      .result = result };
         enum err e = run_get(tx, fence->by, id, run);
 
-        if (e || is_repeat(run, fence, result))
+        if (e || is_repeat(tx, run, fence, result))
                 return e;
         return end(tx, run, &change, fence->by);
 }
@@ -476,5 +511,7 @@ enum err run_ended(struct tx *tx, struct run *run, struct events *events)
                 if (e || task.last_run_id != run->id)
                         return e;
         }
+        if (task.review_policy && (e = review_of_ended(tx, &task, run, events)))
+                return e;
         return task_project_run(tx, &task, RUN_NONE, events);
 }

@@ -5,6 +5,7 @@
 #ifndef BATON_DOMAIN_CLAIM_H
 #define BATON_DOMAIN_CLAIM_H
 
+#include "domain/claimer.h"
 #include "domain/run.h"
 
 struct claim {
@@ -33,7 +34,8 @@ enum err claim_next(struct tx *, const struct principal *, const struct claim_re
 enum err claim_attach(struct tx *, const struct fence *, const struct claim_request *,
                       struct list *out, bool *granted) NODISCARD;
 
-/* running; an outside claimer says that it has begun */
+/* running; an outside claimer says that it has begun.  ERR_STALE_CHANNEL, here and in claim_attach(): what it wrote
+ * (channel_of_run()) is kept. */
 enum err claim_start(struct tx *, const struct fence *, int64_t run, struct run *) NODISCARD;
 struct heartbeat {
         int64_t lease_until; /* wall clock */

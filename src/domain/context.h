@@ -1,15 +1,20 @@
 /*
  * The context of a run: what its worker is told about the task beside the claim, in at most
  * CONTEXT_MAX bytes of JSON.  What does not fit goes in this order: the oldest events, the oldest
- * attempts, halves of the handoff.  Members of events whose names say that they are secret, and
- * claim tokens in any error or event, are not told.
+ * attempts, the oldest reviews, halves of the handoff, then of what a reviewer wants, says and
+ * misses, halves of the profile's guidance.  Members of events whose names say that they are secret, and
+ * claim tokens in any error, event or review, are not told.
  */
 #ifndef BATON_DOMAIN_CONTEXT_H
 #define BATON_DOMAIN_CONTEXT_H
 
 #include "domain/inspect.h"
+#include "domain/profile.h"
+#include "domain/review.h"
 
-enum { CONTEXT_MAX = 8192, CONTEXT_SUMMARY_MAX = 4096, CONTEXT_ATTEMPTS = 5, CONTEXT_EVENTS = 50 };
+enum { CONTEXT_MAX = 8192, CONTEXT_SUMMARY_MAX = 4096, CONTEXT_ATTEMPTS = 5, CONTEXT_EVENTS = 50,
+       CONTEXT_REVIEWS = 5, CONTEXT_REASON_MAX = 2048, CONTEXT_GUIDANCE_MAX = 4096,
+       CONTEXT_MISSING = 20, CONTEXT_MISSING_MAX = 512 };
 
 struct context_limits {
         int64_t max_runtime_seconds; /* 0 = none */
@@ -18,7 +23,10 @@ struct context_limits {
 struct context {
         struct task_view *task;
         struct run_view *current_run;
-        struct str handoff_summary;                /* why the attempt before did not succeed */
+        struct profile *profile;                   /* the task's, or NULL */
+        struct str handoff_summary; /* what the reviewer wants, or why the attempt before did not succeed */
+        struct review *review_continuation; /* the rejection that it follows */
+        struct list review_history;         /* newest first */
         struct list prior_attempts, recent_events; /* newest first */
         struct context_limits *limits;
 };

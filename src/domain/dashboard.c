@@ -4,7 +4,7 @@
 #include "domain/sql.h"
 #include "domain/summary.h"
 
-enum { SHOWN = FIELD_WIRE | FIELD_ALWAYS, STATUSES = TASK_CANCELED + 1 };
+enum { SHOWN = FIELD_WIRE | FIELD_ALWAYS };
 
 #define COUNT(type, member) { #member, FIELD_INT, SHOWN, offsetof(struct type, member) }
 static const struct field totals_fields[] = {
@@ -15,7 +15,7 @@ static const struct field totals_fields[] = {
 static const struct field cards_fields[] = {
         COUNT(dashboard_cards, awaiting_approval), COUNT(dashboard_cards, failed),
         COUNT(dashboard_cards, blocked),           COUNT(dashboard_cards, in_progress),
-        COUNT(dashboard_cards, stuck_runs),
+        COUNT(dashboard_cards, in_review),         COUNT(dashboard_cards, stuck_runs),
 };
 static const struct field status_fields[] = {
         { "status", FIELD_ENUM, SHOWN, offsetof(struct status_count, status), &task_status_names },
@@ -40,36 +40,37 @@ static const struct record queue_record = { "DashboardQueue", queue_fields, LENG
 
 #define AT(member) offsetof(struct dashboard, member)
 static const struct field dashboard_fields[] = {
-        { "as_of", FIELD_TIME, FIELD_WIRE, AT(as_of) },
-        { "totals", FIELD_RECORD, FIELD_WIRE, AT(totals), &totals_record },
-        { "cards", FIELD_RECORD, FIELD_WIRE, AT(cards), &cards_record },
-        { "by_status", FIELD_LIST, FIELD_WIRE, AT(by_status), &status_record },
-        { "queue", FIELD_RECORD, FIELD_WIRE, AT(queue), &queue_record },
-        { "stuck_runs", FIELD_LIST, FIELD_WIRE, AT(stuck_runs), &active_run_record },
-        { "active_runs", FIELD_LIST, FIELD_WIRE, AT(active_runs), &active_run_record },
+        { "as_of", FIELD_TIME, FIELD_WIRE | FIELD_REQUIRED, AT(as_of) },
+        { "totals", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, AT(totals), &totals_record },
+        { "cards", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, AT(cards), &cards_record },
+        { "by_status", FIELD_LIST, FIELD_WIRE | FIELD_ALWAYS, AT(by_status), &status_record },
+        { "queue", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, AT(queue), &queue_record },
+        { "stuck_runs", FIELD_LIST, FIELD_WIRE | FIELD_ALWAYS, AT(stuck_runs), &active_run_record },
+        { "active_runs", FIELD_LIST, FIELD_WIRE | FIELD_ALWAYS, AT(active_runs), &active_run_record },
 };
 const struct record dashboard_record = { "Dashboard", dashboard_fields, LENGTH(dashboard_fields),
                                          sizeof(struct dashboard), -1 };
 
 static enum err read_statuses(struct tx *tx, struct str workspace, struct dashboard *out)
 {
-        struct status_count *counts = arena_array(&tx_scope(tx)->arena, struct status_count, STATUSES);
+        struct status_count *counts = arena_array(&tx_scope(tx)->arena, struct status_count, TASK_STATUSES);
         int64_t (*rows)[2];
         size_t n;
         const struct arg args[] = { NAME(workspace) };
         enum err e = tx_number_rows(tx, SQL_DASHBOARD_STATUSES, (int64_t **)&rows, &n, 2, args, LENGTH(args));
 
-        for (int i = 0; i < STATUSES; i++)
+        for (int i = 0; i < TASK_STATUSES; i++)
                 counts[i] = (struct status_count){ .status = i };
         for (size_t i = 0; !e && i < n; i++) {
                 counts[rows[i][0]].count = rows[i][1];
                 out->totals->tasks += rows[i][1];
-                *(rows[i][0] >= TASK_COMPLETED ? &out->totals->ended_tasks : &out->totals->open_tasks) += rows[i][1];
+                *(task_is_closed((int)rows[i][0]) ? &out->totals->ended_tasks : &out->totals->open_tasks) += rows[i][1];
         }
-        out->by_status = (struct list){ counts, STATUSES };
+        out->by_status = (struct list){ counts, TASK_STATUSES };
         out->cards->failed = counts[TASK_FAILED].count;
         out->cards->blocked = counts[TASK_BLOCKED].count;
         out->cards->in_progress = counts[TASK_IN_PROGRESS].count;
+        out->cards->in_review = counts[TASK_IN_REVIEW].count;
         return e;
 }
 

@@ -19,7 +19,7 @@ struct dashboard_totals {
         int64_t tasks, open_tasks, ended_tasks, queued_runs, active_runs;
 };
 struct dashboard_cards {
-        int64_t awaiting_approval, failed, blocked, in_progress, stuck_runs;
+        int64_t awaiting_approval, failed, blocked, in_progress, in_review, stuck_runs;
 };
 struct status_count {
         int status;

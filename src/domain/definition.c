@@ -7,15 +7,15 @@
 #define AT(member) offsetof(struct definition_row, member)
 enum { BOTH = FIELD_COLUMN | FIELD_WIRE };
 static const struct field definition_fields[] = {
-        { "id", FIELD_ID, BOTH, AT(id), "def" },
-        { "workspace_id", FIELD_NAME, BOTH, AT(workspace_id) },
-        { "name", FIELD_STR, BOTH, AT(name) },
-        { "version", FIELD_INT, BOTH, AT(version) },
+        { "id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(id), "def" },
+        { "workspace_id", FIELD_NAME, BOTH | FIELD_REQUIRED, AT(workspace_id) },
+        { "name", FIELD_STR, BOTH | FIELD_REQUIRED, AT(name) },
+        { "version", FIELD_INT, BOTH | FIELD_REQUIRED, AT(version) },
         { "description", FIELD_STR, BOTH, AT(description) },
         { "spec", FIELD_JSON, FIELD_WIRE, AT(spec) },
-        { "created_by", FIELD_ACTOR, BOTH, AT(created_by) },
-        { "created_at", FIELD_TIME, BOTH, AT(created_at) },
-        { "updated_at", FIELD_TIME, BOTH, AT(updated_at) },
+        { "created_by", FIELD_ACTOR, BOTH | FIELD_REQUIRED, AT(created_by) },
+        { "created_at", FIELD_TIME, BOTH | FIELD_REQUIRED, AT(created_at) },
+        { "updated_at", FIELD_TIME, BOTH | FIELD_REQUIRED, AT(updated_at) },
         { "archived_at", FIELD_TIME, BOTH, AT(archived_at) },
 };
 const struct record definition_record = { "Definition", definition_fields,
@@ -24,12 +24,12 @@ const struct record definition_record = { "Definition", definition_fields,
 #undef AT
 #define AT(member) offsetof(struct definition_version_row, member)
 static const struct field version_fields[] = {
-        { "definition_id", FIELD_ID, BOTH, AT(definition_id), "def" },
-        { "version", FIELD_INT, BOTH, AT(version) },
+        { "definition_id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(definition_id), "def" },
+        { "version", FIELD_INT, BOTH | FIELD_REQUIRED, AT(version) },
         { "document", FIELD_JSON, FIELD_COLUMN, AT(document) },
-        { "created_by", FIELD_ACTOR, BOTH, AT(created_by) },
-        { "created_at", FIELD_TIME, BOTH, AT(created_at) },
-        { "spec", FIELD_JSON, FIELD_WIRE, AT(document) },
+        { "created_by", FIELD_ACTOR, BOTH | FIELD_REQUIRED, AT(created_by) },
+        { "created_at", FIELD_TIME, BOTH | FIELD_REQUIRED, AT(created_at) },
+        { "spec", FIELD_JSON, FIELD_WIRE | FIELD_REQUIRED, AT(document) },
 };
 const struct record definition_version_record = { "DefinitionVersion", version_fields,
                                                   LENGTH(version_fields),
@@ -265,7 +265,7 @@ enum err definition_list(struct tx *tx, const struct principal *by, int64_t befo
         return tx_all(tx, SQL_DEFINITION_LIST, out, NAME(by->workspace), INT(before), INT(limit));
 }
 
-enum err definition_versions(struct tx *tx, int64_t id, struct list *out)
+enum err definition_versions(struct tx *tx, int64_t id, int64_t before, int limit, struct list *out)
 {
-        return tx_all(tx, SQL_VERSION_LIST, out, INT(id));
+        return tx_all(tx, SQL_VERSION_LIST, out, INT(id), INT(before), INT(limit));
 }

@@ -49,6 +49,8 @@ enum err definition_document(struct tx *, struct definition_row *, int64_t versi
 enum err definition_reaches(struct tx *, int64_t from, int64_t to, bool *out) NODISCARD;
 enum err definition_list(struct tx *, const struct principal *, int64_t before, int limit,
                          struct list *) NODISCARD;
-enum err definition_versions(struct tx *, int64_t id, struct list *) NODISCARD;
+/* Newest first, those before a version; 0 = from the newest. */
+enum err definition_versions(struct tx *, int64_t id, int64_t before, int limit,
+                             struct list *) NODISCARD;
 
 #endif

@@ -22,12 +22,12 @@ const struct names delivery_status_names = { statuses, NULL };
 #define AT(member) offsetof(struct delivery, member)
 enum { BOTH = FIELD_COLUMN | FIELD_WIRE };
 static const struct field delivery_fields[] = {
-        { "id", FIELD_ID, BOTH, AT(id), "dlv" },
-        { "webhook_id", FIELD_ID, BOTH, AT(webhook_id), "hook" },
-        { "type", FIELD_ENUM, BOTH, AT(type), &event_names },
-        { "tree_id", FIELD_ID, BOTH, AT(tree_id), "task" },
-        { "sequence", FIELD_INT, BOTH, AT(sequence) },
-        { "task_id", FIELD_ID, BOTH, AT(task_id), "task" },
+        { "id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(id), "dlv" },
+        { "webhook_id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(webhook_id), "hook" },
+        { "type", FIELD_ENUM, BOTH | FIELD_REQUIRED, AT(type), &event_names },
+        { "tree_id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(tree_id), "task" },
+        { "sequence", FIELD_INT, BOTH | FIELD_REQUIRED, AT(sequence) },
+        { "task_id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(task_id), "task" },
         { "run_id", FIELD_ID, BOTH, AT(run_id), "run" },
         { "body", FIELD_JSON, FIELD_COLUMN, AT(body) },
         { "status", FIELD_ENUM, BOTH, AT(status), &delivery_status_names },
@@ -37,7 +37,7 @@ static const struct field delivery_fields[] = {
         { "response", FIELD_STR, BOTH, AT(response) },
         { "error", FIELD_STR, BOTH, AT(error) },
         { "duration_ms", FIELD_INT, BOTH, AT(duration_ms) },
-        { "created_at", FIELD_TIME, BOTH, AT(created_at) },
+        { "created_at", FIELD_TIME, BOTH | FIELD_REQUIRED, AT(created_at) },
         { "finished_at", FIELD_TIME, BOTH, AT(finished_at) },
 };
 const struct record delivery_record = { "Delivery", delivery_fields, LENGTH(delivery_fields),

@@ -1,10 +1,8 @@
 #include "domain/dependency.h"
 
-#include <string.h>
-
+#include "core/failpoint.h"
 #include "domain/attempt.h"
-#include "domain/cancel.h"
-#include "domain/domain.h"
+#include "domain/cascade.h"
 #include "domain/sql.h"
 
 static const char *const on_failures[] = { "block", "proceed", "cancel", NULL };
@@ -15,12 +13,12 @@ const struct names dependency_kind_names = { kinds, NULL };
 #define AT(member) offsetof(struct dependency, member)
 enum { BOTH = FIELD_COLUMN | FIELD_WIRE };
 static const struct field dependency_fields[] = {
-        { "task_id", FIELD_ID, BOTH, AT(task_id), "task" },
-        { "depends_on_task_id", FIELD_ID, BOTH, AT(depends_on_task_id), "task" },
+        { "task_id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(task_id), "task" },
+        { "depends_on_task_id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(depends_on_task_id), "task" },
         { "kind", FIELD_ENUM, FIELD_WIRE, AT(kind), &dependency_kind_names },
         { "on_failure", FIELD_ENUM, BOTH, AT(on_failure), &on_failure_names },
-        { "created_at", FIELD_TIME, BOTH, AT(created_at) },
-        { "title", FIELD_STR, BOTH, AT(title) },
+        { "created_at", FIELD_TIME, BOTH | FIELD_REQUIRED, AT(created_at) },
+        { "title", FIELD_STR, BOTH | FIELD_REQUIRED, AT(title) },
         { "status", FIELD_ENUM, BOTH, AT(status), &task_status_names },
         { "met", FIELD_BOOL, FIELD_WIRE | FIELD_ALWAYS, AT(met) },
 };
@@ -33,7 +31,8 @@ static bool ended_badly(int status)
         return status == TASK_FAILED || status == TASK_CANCELED;
 }
 
-bool dependency_is_met(int status, int on_failure)
+/* Completed; or ended badly where that does not matter. */
+static bool is_met(int status, int on_failure)
 {
         return status == TASK_COMPLETED || (on_failure == ON_FAILURE_PROCEED && ended_badly(status));
 }
@@ -44,46 +43,21 @@ enum err dependencies_of(struct tx *tx, int64_t task, struct list *out)
         struct dependency *d = out->items;
 
         for (size_t i = 0; !e && i < out->n; i++)
-                d[i].met = dependency_is_met(d[i].status, d[i].on_failure);
+                d[i].met = is_met(d[i].status, d[i].on_failure);
         return e;
 }
 
 /* ---- what follows from a prerequisite's status ---- */
 
-/* Tasks to be canceled because a prerequisite ended badly. */
-struct doomed {
-        struct doom {
-                int64_t task, prerequisite;
-        } *items;
-        size_t n, size;
-};
-
-static void doom(struct arena *arena, struct doomed *d, int64_t task, int64_t prerequisite)
+/* Because a prerequisite ended badly. */
+static struct cascade doom(struct tx *tx, int64_t task, int64_t prerequisite)
 {
-        if (d->n == d->size) {
-                struct doom *old = d->items;
+        char id[ID_TEXT_SIZE];
 
-                d->size = d->size ? d->size * 2 : 16;
-                d->items = arena_array(arena, struct doom, d->size);
-                if (d->n)
-                        memcpy(d->items, old, d->n * sizeof(*old));
-        }
-        d->items[d->n++] = (struct doom){ task, prerequisite };
-}
-
-static enum err cancel_doomed(struct tx *tx, const struct principal *by, struct doomed *doomed)
-{
-        enum err e = ERR_OK;
-
-        while (!e && doomed->n) {
-                struct doom next = doomed->items[--doomed->n];
-                struct task task;
-
-                e = tx_one(tx, SQL_TASK_GET, &task, INT(next.task));
-                if (!e && task.status < TASK_COMPLETED)
-                        e = cancel_dependent(tx, by, &task, next.prerequisite);
-        }
-        return e;
+        id_print("task", prerequisite, id);
+        return (struct cascade){ .task_id = task,
+                                 .detail = arena_printf(&tx_scope(tx)->arena, "%s did not complete",
+                                                        id) };
 }
 
 static struct str edge_payload(struct tx *tx, int64_t prerequisite, int on_failure, int status)
@@ -100,7 +74,7 @@ static struct str edge_payload(struct tx *tx, int64_t prerequisite, int on_failu
 /* delta: what the count of unmet prerequisites changes by. */
 static enum err dependent_follows(struct tx *tx, const struct principal *by,
                                   const struct task *prerequisite, int64_t id, int on_failure,
-                                  int64_t delta, bool failed, struct doomed *doomed)
+                                  int64_t delta, bool failed)
 {
         struct events events = { .by = by };
         struct task task;
@@ -109,11 +83,11 @@ static enum err dependent_follows(struct tx *tx, const struct principal *by,
         if (e)
                 return e;
         events.tree = task.tree_id;
-        if (failed && task.status < TASK_COMPLETED) {
+        if (failed && !task_is_closed(task.status)) {
                 events_add(tx, &events, EVENT_TASK_DEPENDENCY_FAILED, id, 0,
                            edge_payload(tx, prerequisite->id, on_failure, prerequisite->status));
                 if (on_failure == ON_FAILURE_CANCEL)
-                        doom(&tx_scope(tx)->arena, doomed, id, prerequisite->id);
+                        cascade_add(tx, by, doom(tx, id, prerequisite->id));
         }
         if ((task.unmet_deps == 0) != (task.unmet_deps - delta == 0))
                 e = task_follow(tx, &task, &events);
@@ -123,35 +97,30 @@ static enum err dependent_follows(struct tx *tx, const struct principal *by,
 enum err dependents_follow(struct tx *tx, const struct task *task, int before,
                            struct events *events)
 {
-        struct domain *domain = tx_context(tx);
-        struct doomed own = { 0 }, *doomed = domain->doomed ? domain->doomed : &own;
+        struct cascades own = { .left = CASCADE_TASKS };
         bool failed = ended_badly(task->status) && !ended_badly(before);
         const struct arg args[] = { INT(task->id) };
         int64_t *rows;
         size_t n;
         enum err e;
 
-        if (before < TASK_COMPLETED && task->status < TASK_COMPLETED)
+        if (!task_is_closed(before) && !task_is_closed(task->status))
                 return ERR_OK; /* they ask only whether and how it has ended */
+        cascades_open(tx, &own);
         e = events_append(tx, events);
         if (!e)
                 e = tx_number_rows(tx, SQL_DEPENDENTS, &rows, &n, 2, args, LENGTH(args));
         for (size_t i = 0; !e && i < n; i++) {
                 int on_failure = (int)rows[2 * i + 1];
-                int64_t delta = dependency_is_met(before, on_failure) -
-                                dependency_is_met(task->status, on_failure);
+                int64_t delta = is_met(before, on_failure) - is_met(task->status, on_failure);
 
                 if (delta || failed)
                         e = dependent_follows(tx, events->by, task, rows[2 * i], on_failure, delta,
-                                              failed, doomed);
-        }
-        if (!domain->doomed && own.n) { /* the outermost one ends them all */
-                domain->doomed = &own;
+                                              failed);
                 if (!e)
-                        e = cancel_doomed(tx, events->by, &own);
-                domain->doomed = NULL;
+                        e = failpoint(tx_scope(tx), FAILPOINT_DEPENDENT_FOLLOWED);
         }
-        return e;
+        return cascades_close(tx, &own, e);
 }
 
 /* ---- edges ---- */
@@ -222,8 +191,8 @@ enum err dependency_add(struct tx *tx, const struct principal *by, int64_t id, i
         if (e)
                 return e;
         events.tree = task->tree_id;
-        met = dependency_is_met(on.status, on_failure);
-        failed = ended_badly(on.status) && task->status < TASK_COMPLETED;
+        met = is_met(on.status, on_failure);
+        failed = ended_badly(on.status) && !task_is_closed(task->status);
         e = tx_exec(tx, SQL_DEPENDENCY_ADD, INT(id), INT(depends_on), INT(on_failure),
                     INT(tx_now(tx)));
         if (!e)
@@ -239,9 +208,9 @@ enum err dependency_add(struct tx *tx, const struct principal *by, int64_t id, i
                 e = task_follow(tx, task, &events);
         if (!e)
                 e = events_append(tx, &events);
-        return !e && failed && on_failure == ON_FAILURE_CANCEL ?
-                       cancel_dependent(tx, by, task, depends_on) :
-                       e;
+        if (!e && failed && on_failure == ON_FAILURE_CANCEL)
+                e = cascade_run(tx, by, doom(tx, id, depends_on));
+        return e ? e : task_get(tx, by, id, task);
 }
 
 /* The task waits for that one no longer. */
@@ -250,7 +219,7 @@ static enum err edge_gone(struct tx *tx, const struct principal *by, int64_t id,
 {
         struct events events = { .by = by };
         enum err e = tx_one(tx, SQL_TASK_UNMET, task, INT(id),
-                            INT(-!dependency_is_met(on->status, on_failure)), INT(-1));
+                            INT(-!is_met(on->status, on_failure)), INT(-1));
 
         if (e)
                 return e;

@@ -29,9 +29,6 @@ struct dependency {
 };
 extern const struct record dependency_record;
 
-/* Completed; or ended badly where that does not matter. */
-bool dependency_is_met(int prerequisite_status, int on_failure);
-
 enum err dependency_add(struct tx *, const struct principal *, int64_t task, int64_t depends_on,
                         int on_failure, struct task *) NODISCARD;
 enum err dependency_remove(struct tx *, const struct principal *, int64_t task, int64_t depends_on,

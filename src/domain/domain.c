@@ -9,15 +9,18 @@
 #include "core/log.h"
 #include "domain/approval.h"
 #include "domain/attention.h"
-#include "domain/claim.h"
 #include "domain/cancel.h"
+#include "domain/cascade.h"
+#include "domain/claim.h"
 #include "domain/force.h"
 #include "domain/idempotency.h"
 #include "domain/join.h"
 #include "domain/lane_record.h"
 #include "domain/purge.h"
-#include "domain/scheduler.h"
 #include "domain/retention.h"
+#include "domain/review.h"
+#include "domain/scheduler.h"
+#include "domain/search.h"
 #include "domain/sql.h"
 #include "domain/workspace.h"
 
@@ -32,6 +35,7 @@ struct domain *domain_new(const struct world *world)
         d->world = world;
         d->attention = attention_new();
         d->attention_after = ATTENTION_AFTER;
+        d->review_timeout = REVIEW_TIMEOUT;
         d->force_limit = FORCE_LIMIT;
         d->lanes = lane_table_new();
         d->policies = -1;
@@ -186,6 +190,10 @@ enum err domain_boot(struct tx *tx, void *context)
         if (!e)
                 e = scheduler_load(tx);
         if (!e)
+                e = cascade_load(tx);
+        if (!e)
+                e = search_load(tx);
+        if (!e)
                 e = failpoint(tx_scope(tx), FAILPOINT_BOOT_RECOVER);
         if (!e)
                 e = recover(tx);
@@ -315,11 +323,16 @@ enum err domain_tick(struct domain *d, struct tx *tx)
                 e = expire_approvals(tx);
         if (!e)
                 e = drains_settle(tx, &d->daemon);
+        if (e || d->now.cascading) /* what was promised comes before what tidies up */
+                return e ? e : cascade_tick(tx, d);
+        e = reviews_tick(tx); /* those of a tree that is being canceled end with it */
         if (!e)
                 e = purge_piece(tx);
         if (!e)
                 e = attention_tick(tx, d);
         if (!e)
                 e = trim(tx, d);
-        return e ? e : retention_tick(tx, d);
+        if (!e)
+                e = retention_tick(tx, d);
+        return e ? e : search_tick(tx, d);
 }

@@ -15,8 +15,10 @@
 
 /* What a batch may change and a rollback of it must restore. */
 struct domain_state {
-        int64_t last_workspace; /* served last by a claimer of all workspaces */
-        bool paused;            /* no run is handed out: see scheduler.h */
+        int64_t turn[EXECUTORS]; /* the group of lanes served last by a claimer of all workspaces */
+        bool paused;             /* no run is handed out: see scheduler.h */
+        int64_t searched;        /* tasks up to this id are in the index of texts: see search.h */
+        bool cascading;          /* a cancel has not reached every task yet: see cascade.h */
 };
 
 /* How far the look for trees to delete has come (domain/retention.c). */
@@ -38,12 +40,14 @@ struct domain {
         int64_t lease_saved;          /* high-water mark in the database */
         struct attention *attention;
         int64_t attention_after;      /* microseconds before a run is marked; 0 = never */
+        int64_t review_timeout;       /* microseconds that a review may take unless it says otherwise */
         int64_t force_limit;          /* of an agent's session, a task and a minute; 0 = forbidden */
+        unsigned profile_refuses;     /* PROFILE_… bits (profile.h): what profiles may not say */
         int64_t next_trim;
         struct domain_state now, kept, committed; /* kept: as of domain_kept() */
         struct retention retention;
         int64_t policies;             /* webhooks that are asked before claims; -1 = to be counted */
-        struct doomed *doomed;        /* tasks that an operation under way will cancel, or NULL */
+        struct cascades *cascades;    /* of the operation under way, or NULL */
         struct principal daemon;      /* the server itself, as an actor */
 };
 

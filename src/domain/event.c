@@ -8,7 +8,7 @@
 
 static const char *const type_names[] = {
         [0] = "",          [38] = "", [39] = "",
-        [45 ... 59] = "",
+        [45 ... 59] = "",  [64 ... 89] = "", [93 ... 99] = "", [103 ... 104] = "",
 #define EVENT(code, number, name) [number] = name,
 #include "domain/event.def"
 #undef EVENT
@@ -23,11 +23,11 @@ static const struct field event_fields[] = {
         { "tree_id", FIELD_ID, FIELD_COLUMN | FIELD_WIRE, AT(tree_id), "task" },
         { "task_id", FIELD_ID, FIELD_COLUMN | FIELD_WIRE, AT(task_id), "task" },
         { "run_id", FIELD_ID, FIELD_COLUMN | FIELD_WIRE, AT(run_id), "run" },
-        { "type", FIELD_ENUM, FIELD_COLUMN | FIELD_WIRE, AT(type), &event_names },
-        { "actor", FIELD_ACTOR, FIELD_COLUMN | FIELD_WIRE, AT(actor) },
-        { "origin", FIELD_ACTOR, FIELD_COLUMN | FIELD_WIRE, AT(origin) },
+        { "type", FIELD_ENUM, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(type), &event_names },
+        { "actor", FIELD_ACTOR, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(actor) },
+        { "origin", FIELD_ACTOR, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(origin) },
         { "payload", FIELD_JSON, FIELD_COLUMN | FIELD_WIRE, AT(payload) },
-        { "timestamp", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE, AT(timestamp) },
+        { "timestamp", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(timestamp) },
 };
 const struct record event_record = { "Event", event_fields, LENGTH(event_fields),
                                      sizeof(struct event), -1 };
@@ -94,6 +94,18 @@ enum err events_append(struct tx *tx, struct events *events)
                 tx_hint(tx, HINT_TREE, events->tree, last);
         events->n = 0;
         return e;
+}
+
+struct str payload_of(struct tx *tx, const struct record *record, const void *value)
+{
+        struct buf text = BUF_INIT(1 << 20);
+        struct json_out j = { .out = &text };
+        struct str copy;
+
+        json_record(&j, record, value);
+        copy = str_dup(&tx_scope(tx)->arena, buf_view(&text));
+        buf_done(&text);
+        return copy;
 }
 
 struct str payload_said(struct tx *tx, const char *key, struct str value, struct str metadata)

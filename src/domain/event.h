@@ -45,6 +45,7 @@ void events_add(struct tx *, struct events *, enum event_type, int64_t task, int
 enum err events_append(struct tx *, struct events *) NODISCARD;
 
 /* Payload helpers: a small JSON object in the arena. */
+struct str payload_of(struct tx *, const struct record *, const void *); /* its wire members */
 struct str payload_said(struct tx *, const char *key, struct str value, struct str metadata);
 struct str payload_change(struct tx *, const char *from, const char *to);
 

@@ -1,5 +1,6 @@
 #include "domain/explain.h"
 
+#include "domain/claimer.h"
 #include "domain/dependency.h"
 #include "domain/domain.h"
 #include "domain/scheduler.h"
@@ -7,8 +8,8 @@
 
 static const struct field reason_fields[] = {
 #define AT(member) offsetof(struct reason, member)
-        { "code", FIELD_STR, FIELD_WIRE, AT(code) },
-        { "detail", FIELD_STR, FIELD_WIRE, AT(detail) },
+        { "code", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, AT(code) },
+        { "detail", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, AT(detail) },
         { "resource", FIELD_STR, FIELD_WIRE, AT(resource) },
         { "until", FIELD_TIME, FIELD_WIRE, AT(until) },
 #undef AT
@@ -18,7 +19,7 @@ const struct record reason_record = { "Reason", reason_fields, LENGTH(reason_fie
 static const struct field explanation_fields[] = {
         { "status", FIELD_ENUM, FIELD_WIRE, offsetof(struct explanation, status),
           &run_status_names },
-        { "reasons", FIELD_LIST, FIELD_WIRE, offsetof(struct explanation, reasons),
+        { "reasons", FIELD_LIST, FIELD_WIRE | FIELD_ALWAYS, offsetof(struct explanation, reasons),
           &reason_record },
 };
 const struct record explanation_record = { "Explanation", explanation_fields,
@@ -95,6 +96,28 @@ static void say_scheduler_paused(struct tx *tx, struct str reason, struct list *
             0);
 }
 
+/* What a claim must bring, in words. */
+static enum err explain_claimer(struct tx *tx, const struct run *run, struct list *reasons)
+{
+        struct arena *arena = &tx_scope(tx)->arena;
+        struct str words;
+        struct lane lane;
+        enum err e = tx_one(tx, SQL_LANE_GET, &lane, INT(run->lane));
+
+        if (e)
+                return e;
+        if (run->executor != EXECUTOR_WORKER)
+                words = arena_printf(arena, "waiting for an agent to claim it: one " STR_FMT,
+                                     STR_ARG(lane_wants(arena, &lane)));
+        else if (lane.required.n)
+                words = arena_printf(arena, "waiting for a free worker with the capabilities " STR_FMT,
+                                     STR_ARG(caps_words(arena, lane.required)));
+        else
+                words = STR("waiting for a free worker");
+        say(reasons, "no_claimer", words, 0);
+        return ERR_OK;
+}
+
 static enum err explain_queued(struct tx *tx, const struct run *run, struct list *reasons)
 {
         struct scheduler scheduler;
@@ -122,12 +145,7 @@ static enum err explain_queued(struct tx *tx, const struct run *run, struct list
                     arena_printf(&tx_scope(tx)->arena, "%lld%s runs of the same kind are ahead",
                                  (long long)ahead, ahead == 1000 ? " or more" : ""),
                     0);
-        say(reasons, "no_claimer",
-            run->executor == EXECUTOR_WORKER ?
-                    STR("waiting for a free worker with the required capabilities") :
-                    STR("waiting for an agent with the required capabilities to claim it"),
-            0);
-        return ERR_OK;
+        return explain_claimer(tx, run, reasons);
 }
 
 enum err run_explain(struct tx *tx, const struct principal *by, int64_t id, struct explanation *out)
@@ -147,6 +165,8 @@ enum err run_explain(struct tx *tx, const struct principal *by, int64_t id, stru
                     run.error.p ? run.error : str_from(run_status_names.text[run.status]), 0);
         else if (run.status == RUN_AWAITING_APPROVAL)
                 say(&out->reasons, "awaiting_approval", STR("a person must decide"), 0);
+        else if (run.status == RUN_AWAITING_INPUT)
+                say(&out->reasons, "waiting", STR("somebody must send the task an input"), run.wake_at);
         else if (run_is_waiting(run.status))
                 say(&out->reasons, "waiting", str_from(run_status_names.text[run.status]),
                     run.wake_at);

@@ -1,5 +1,6 @@
 #include "domain/force.h"
 
+#include "core/failpoint.h"
 #include "domain/attention.h"
 #include "domain/audit.h"
 #include "domain/cancel.h"
@@ -32,7 +33,8 @@ enum err force_gate(struct tx *tx, const struct principal *by, int64_t task)
                 scope->fault.retry_after = (int)((use[0] + FORCE_WINDOW - now) / US_PER_S + 1);
                 return e;
         }
-        return tx_exec(tx, SQL_FORCE_COUNT, NAME(by->actor), INT(task), INT(use[0]), INT(use[1] + 1));
+        e = tx_exec(tx, SQL_FORCE_COUNT, NAME(by->actor), INT(task), INT(use[0]), INT(use[1] + 1));
+        return e ? e : failpoint(scope, FAILPOINT_FORCE_COUNTED);
 }
 
 enum err force_trim(struct tx *tx)
@@ -168,6 +170,8 @@ enum err force_fail(struct tx *tx, const struct principal *by, int64_t id, const
         change.payload = payload(tx, run, said);
         before = audit_digest(tx, &run_record, run);
         e = run_break_off(tx, run, &change, &events);
+        if (!e)
+                e = failpoint(tx_scope(tx), FAILPOINT_RUN_FORCED);
         if (e)
                 return e;
         run->claim_token_hash = STR_NONE;

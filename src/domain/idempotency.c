@@ -44,3 +44,20 @@ enum err idempotency_keep(struct tx *tx, const struct principal *by, struct str 
 
         return e ? e : failpoint(tx_scope(tx), FAILPOINT_KEY_KEPT);
 }
+
+enum err idempotency_given_again(struct tx *tx, const struct principal *by, struct str operation,
+                                 struct str key)
+{
+        return tx_exec(tx, SQL_IDEMPOTENCY_TOUCH, NAME(by->workspace), NAME(by->actor),
+                       TEXT(operation), TEXT(key));
+}
+
+enum err idempotency_drop(struct tx *tx, const struct principal *by, struct str operation,
+                          struct str key, int64_t kept)
+{
+        int64_t changed = 0;
+        enum err e = tx_exec_changed(tx, SQL_IDEMPOTENCY_DROP, &changed, NAME(by->workspace),
+                                     NAME(by->actor), TEXT(operation), TEXT(key), INT(kept));
+
+        return e || changed ? e : ERR_EMPTY;
+}

@@ -13,7 +13,7 @@ static const struct field inbox_item_fields[] = {
         { "blocking_reason", FIELD_STR, FIELD_WIRE, AT(blocking_reason) },
         { "unread", FIELD_BOOL, FIELD_WIRE | FIELD_ALWAYS, AT(unread) },
         { "last_seen_activity_at", FIELD_TIME, FIELD_WIRE, AT(last_seen_activity_at) },
-        { "task", FIELD_RECORD, FIELD_WIRE, AT(task), &task_record },
+        { "task", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, AT(task), &task_record },
 };
 const struct record inbox_item_record = { "InboxItem", inbox_item_fields, LENGTH(inbox_item_fields),
                                           sizeof(struct inbox_item), -1 };
@@ -26,7 +26,7 @@ static const enum sql statements[INBOX_LANES] = {
 
 /* As the statements give them. */
 struct row {
-        int64_t id, status, approval_state, failed, archived, dismissed, seen_at, unread, matches;
+        int64_t id, status, approval_state, failed, circuit, archived, dismissed, seen_at, unread, matches;
 };
 enum { ROW_COLUMNS = sizeof(struct row) / sizeof(int64_t), ROWS_AT_ONCE = 200 };
 
@@ -51,6 +51,8 @@ static struct str blocking_reason(const struct row *row)
                 return STR("awaiting_approval");
         if (row->status == TASK_BLOCKED && row->approval_state == APPROVAL_REJECTED)
                 return STR("approval_rejected");
+        if (row->circuit)
+                return STR("review_circuit_open");
         if (row->failed)
                 return STR("latest_run_failed");
         return row->status == TASK_BLOCKED ? STR("awaiting_dependencies") : STR_NONE;

@@ -1,5 +1,6 @@
 #include "domain/inspect.h"
 
+#include "domain/claimer.h"
 #include "domain/domain.h"
 #include "domain/explain.h"
 #include "domain/scheduler.h"
@@ -13,9 +14,9 @@
 #define AT(member) offsetof(struct task_view, member)
 enum { SHOWN = FIELD_WIRE | FIELD_ALWAYS };
 static const struct field task_view_fields[] = {
-        { "id", FIELD_ID, FIELD_WIRE, AT(task.id), "task" },
+        { "id", FIELD_ID, FIELD_WIRE | FIELD_REQUIRED, AT(task.id), "task" },
         { "identifier", FIELD_STR, FIELD_WIRE, AT(task.identifier) },
-        { "title", FIELD_STR, FIELD_WIRE, AT(task.title) },
+        { "title", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, AT(task.title) },
         { "status", FIELD_ENUM, FIELD_WIRE, AT(task.status), &task_status_names },
         { "priority", FIELD_ENUM, FIELD_WIRE, AT(task.priority), &priority_names },
         { "parent_task_id", FIELD_ID, FIELD_WIRE, AT(task.parent_task_id), "task" },
@@ -40,7 +41,7 @@ const struct record task_view_record = { "TaskSummary", task_view_fields, LENGTH
 #undef AT
 #define AT(member) offsetof(struct run_view, member)
 static const struct field run_view_fields[] = {
-        { "id", FIELD_ID, FIELD_WIRE, AT(run.id), "run" },
+        { "id", FIELD_ID, FIELD_WIRE | FIELD_REQUIRED, AT(run.id), "run" },
         { "kind", FIELD_ENUM, FIELD_WIRE, AT(run.kind), &run_kind_names },
         { "status", FIELD_ENUM, FIELD_WIRE, AT(run.status), &run_status_names },
         { "executor", FIELD_ENUM, FIELD_WIRE, AT(run.executor), &executor_names },
@@ -59,7 +60,7 @@ static const struct field run_view_fields[] = {
           AT(heartbeat_age_seconds) },
         { "failure_kind", FIELD_ENUM, FIELD_WIRE, AT(run.failure_kind), &outcome_names },
         { "last_error", FIELD_STR, FIELD_WIRE, AT(run.error) },
-        { "queued_at", FIELD_TIME, FIELD_WIRE, AT(run.queued_at) },
+        { "queued_at", FIELD_TIME, FIELD_WIRE | FIELD_REQUIRED, AT(run.queued_at) },
         { "claimed_at", FIELD_TIME, FIELD_WIRE, AT(run.claimed_at) },
         { "started_at", FIELD_TIME, FIELD_WIRE, AT(run.started_at) },
         { "ended_at", FIELD_TIME, FIELD_WIRE, AT(run.ended_at) },
@@ -69,32 +70,32 @@ const struct record run_view_record = { "RunSummary", run_view_fields, LENGTH(ru
 #undef AT
 #define AT(member) offsetof(struct diagnostic, member)
 static const struct field diagnostic_fields[] = {
-        { "code", FIELD_STR, FIELD_WIRE, AT(code) },
-        { "severity", FIELD_STR, FIELD_WIRE, AT(severity) },
-        { "message", FIELD_STR, FIELD_WIRE, AT(message) },
+        { "code", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, AT(code) },
+        { "severity", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, AT(severity) },
+        { "message", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, AT(message) },
         { "suggested_command", FIELD_STR, FIELD_WIRE, AT(suggested_command) },
 };
 static const struct record diagnostic_record = { "Diagnostic", diagnostic_fields,
                                                  LENGTH(diagnostic_fields),
                                                  sizeof(struct diagnostic), -1 };
 static const struct field target_fields[] = {
-        { "kind", FIELD_STR, FIELD_WIRE, offsetof(struct target, kind) },
-        { "id", FIELD_STR, FIELD_WIRE, offsetof(struct target, id) },
+        { "kind", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, offsetof(struct target, kind) },
+        { "id", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, offsetof(struct target, id) },
 };
 static const struct record target_record = { "Target", target_fields, LENGTH(target_fields),
                                              sizeof(struct target), -1 };
 #undef AT
 #define AT(member) offsetof(struct inspection, member)
 static const struct field inspection_fields[] = {
-        { "target", FIELD_RECORD, FIELD_WIRE, AT(target), &target_record },
-        { "next_action", FIELD_STR, FIELD_WIRE, AT(next_action) },
+        { "target", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, AT(target), &target_record },
+        { "next_action", FIELD_STR, FIELD_WIRE | FIELD_REQUIRED, AT(next_action) },
         { "diagnostics", FIELD_LIST, SHOWN, AT(diagnostics), &diagnostic_record },
         { "reasons", FIELD_LIST, SHOWN, AT(reasons), &reason_record },
-        { "task", FIELD_RECORD, FIELD_WIRE, AT(task), &task_view_record },
+        { "task", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, AT(task), &task_view_record },
         { "current_run", FIELD_RECORD, FIELD_WIRE, AT(current_run), &run_view_record },
         { "recent_runs", FIELD_LIST, SHOWN, AT(recent_runs), &run_view_record },
         { "recent_events", FIELD_LIST, SHOWN, AT(recent_events), &event_record },
-        { "as_of", FIELD_TIME, FIELD_WIRE, AT(as_of) },
+        { "as_of", FIELD_TIME, FIELD_WIRE | FIELD_REQUIRED, AT(as_of) },
 };
 const struct record inspection_record = { "Inspection", inspection_fields,
                                           LENGTH(inspection_fields), sizeof(struct inspection),

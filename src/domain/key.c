@@ -1,58 +1,42 @@
 #include "domain/key.h"
 
+#include <assert.h>
 #include <sodium.h>
 #include <string.h>
 
+#include "core/failpoint.h"
 #include "domain/audit.h"
 #include "domain/session.h"
 #include "domain/sql.h"
 
+static const char *const scopes[] = { "tasks:read", "tasks:write",   "tasks:approve", "runs:claim",
+                                      "admin",      "global:create", NULL };
+const struct names key_scope_names = { scopes, NULL };
+static_assert(SCOPE_TASKS_READ == 1 && SCOPE_GLOBAL_CREATE == 1 << 5, "a scope's bit is its place");
+
 #define AT(member) offsetof(struct key, member)
 static const struct field key_fields[] = {
-        { "id", FIELD_ID, FIELD_COLUMN | FIELD_WIRE, AT(id), "key" },
+        { "id", FIELD_ID, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(id), "key" },
         { "digest", FIELD_BYTES, FIELD_COLUMN, AT(digest) },
-        { "name", FIELD_STR, FIELD_COLUMN | FIELD_WIRE, AT(name) },
-        { "actor", FIELD_ACTOR, FIELD_COLUMN | FIELD_WIRE, AT(actor) },
+        { "name", FIELD_STR, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(name) },
+        { "actor", FIELD_ACTOR, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(actor) },
         { "session_id", FIELD_NAME, FIELD_COLUMN | FIELD_WIRE, AT(session_id) },
         { "agent_name", FIELD_NAME, FIELD_COLUMN | FIELD_WIRE, AT(agent_name) },
         { "capabilities", FIELD_CAPS, FIELD_COLUMN | FIELD_WIRE, AT(capabilities) },
         { "scopes", FIELD_INT, FIELD_COLUMN, AT(scopes) },
+        { "scopes", FIELD_SET, FIELD_WIRE | FIELD_ALWAYS, AT(scopes), &key_scope_names },
         { "workspace_id", FIELD_NAME, FIELD_COLUMN | FIELD_WIRE, AT(workspace_id) },
-        { "created_by", FIELD_ACTOR, FIELD_COLUMN | FIELD_WIRE, AT(created_by) },
-        { "created_at", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE, AT(created_at) },
+        { "created_by", FIELD_ACTOR, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(created_by) },
+        { "created_at", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(created_at) },
         { "expires_at", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE, AT(expires_at) },
         { "revoked_at", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE, AT(revoked_at) },
 };
 const struct record key_record = { "Key", key_fields, LENGTH(key_fields), sizeof(struct key), -1 };
 
-static const struct {
-        const char *name;
-        unsigned bit;
-} scope_names[] = {
-        { "tasks:read", SCOPE_TASKS_READ },       { "tasks:write", SCOPE_TASKS_WRITE },
-        { "tasks:approve", SCOPE_TASKS_APPROVE }, { "runs:claim", SCOPE_RUNS_CLAIM },
-        { "admin", SCOPE_ADMIN },                 { "global:create", SCOPE_GLOBAL_CREATE },
-};
-
-static const char *const actor_kinds[] = { "human",     "agent_session", "automation",
-                                           "extension", "network_peer",  "daemon" };
-
-unsigned key_scope_bit(struct str name)
-{
-        for (size_t i = 0; i < LENGTH(scope_names); i++)
-                if (str_is(name, scope_names[i].name))
-                        return scope_names[i].bit;
-        return 0;
-}
-
-void key_scopes_print(struct json_out *j, unsigned scopes)
-{
-        json_begin_list(j);
-        for (size_t i = 0; i < LENGTH(scope_names); i++)
-                if (scopes & scope_names[i].bit)
-                        json_put_text(j, scope_names[i].name);
-        json_end_list(j);
-}
+/* `daemon` is the server itself: no key speaks for it. */
+static const char *const actor_kinds[] = { "human", "agent_session", "automation", "extension",
+                                           "network_peer", NULL };
+const struct names actor_kind_names = { actor_kinds, NULL };
 
 void key_digest(struct str text, unsigned char digest[32])
 {
@@ -73,30 +57,18 @@ static struct str secret_new(struct scope *scope)
         return (struct str){ text, 4 + sizeof(bytes) };
 }
 
-static bool is_actor_kind(struct str kind)
-{
-        for (size_t i = 0; i < LENGTH(actor_kinds); i++)
-                if (str_is(kind, actor_kinds[i]))
-                        return true;
-        return false;
-}
-
 static enum err check(struct tx *tx, const struct principal *by, const struct key_spec *spec)
 {
         struct scope *scope = tx_scope(tx);
 
         if (!str_trim(spec->name).n || spec->name.n > 200)
                 return fail_field(scope, "name", ERR_VALIDATION, "name must have 1 to 200 bytes");
-        if (!is_actor_kind(spec->actor_kind))
-                return fail_field(scope, "actor_kind", ERR_VALIDATION,
-                                  "actor_kind must be human, agent_session, automation, extension,"
-                                  " network_peer or daemon");
         if (!spec->ref.n || spec->ref.n > 200)
                 return fail_field(scope, "ref", ERR_VALIDATION, "ref must have 1 to 200 bytes");
         if (!spec->scopes)
                 return fail_field(scope, "scopes", ERR_VALIDATION,
-                                  "scopes must name at least one of tasks:read, tasks:write,"
-                                  " tasks:approve, runs:claim, admin, global:create");
+                                  "scopes must name at least one of " STR_FMT,
+                                  STR_ARG(names_list(&scope->arena, &key_scope_names)));
         if (spec->scopes & ~by->scopes)
                 return fail_field(scope, "scopes", ERR_PERMISSION_DENIED,
                                   "a key cannot be given scopes that its maker does not have");
@@ -123,8 +95,8 @@ enum err key_create(struct tx *tx, const struct principal *by, const struct key_
                 .id = scope_id(scope),
                 .digest = str_dup(&scope->arena, (struct str){ (const char *)digest, 32 }),
                 .name = str_trim(spec->name),
-                .actor = arena_printf(&scope->arena, STR_FMT ":" STR_FMT,
-                                      STR_ARG(spec->actor_kind), STR_ARG(spec->ref)),
+                .actor = arena_printf(&scope->arena, "%s:" STR_FMT,
+                                      actor_kinds[spec->actor_kind], STR_ARG(spec->ref)),
                 .session_id = spec->session_id,
                 .agent_name = spec->agent_name,
                 .capabilities = spec->capabilities,
@@ -151,7 +123,7 @@ enum err key_create_admin(struct tx *tx, void *arg)
                                 .all_workspaces = true,
                                 .scopes = SCOPE_ALL };
         struct key_spec spec = { .name = STR("admin"),
-                                 .actor_kind = STR("human"),
+                                 .actor_kind = ACTOR_HUMAN,
                                  .ref = STR("admin"),
                                  .scopes = SCOPE_ALL };
         struct key key;
@@ -223,5 +195,8 @@ enum err key_revoke(struct tx *tx, const struct principal *by, int64_t id)
         key.revoked_at = tx_now(tx);
         change.after = audit_digest(tx, &key_record, &key);
         e = audit_append(tx, by, &change);
-        return e || !key.session_id.p ? e : end_session(tx, by, &key);
+        if (e || !key.session_id.p)
+                return e;
+        e = failpoint(tx_scope(tx), FAILPOINT_SESSION_OVER);
+        return e ? e : end_session(tx, by, &key);
 }

@@ -5,7 +5,6 @@
 #ifndef BATON_DOMAIN_KEY_H
 #define BATON_DOMAIN_KEY_H
 
-#include "core/json_out.h"
 #include "domain/principal.h"
 #include "store/tx.h"
 
@@ -18,9 +17,15 @@ struct key {
 };
 extern const struct record key_record;
 
+enum actor_kind { ACTOR_HUMAN }; /* and the others of actor_kind_names */
+extern const struct names actor_kind_names;
+/* SCOPE_… bits, in their order. */
+extern const struct names key_scope_names;
+
 struct key_spec {
         struct str name;
-        struct str actor_kind, ref;
+        int actor_kind;
+        struct str ref;
         struct str session_id, agent_name, capabilities;
         unsigned scopes;
         struct str workspace_id;
@@ -39,9 +44,5 @@ enum err key_list(struct tx *, const struct principal *, int64_t before, int lim
 enum err key_revoke(struct tx *, const struct principal *, int64_t id) NODISCARD;
 
 void key_digest(struct str text, unsigned char digest[32]);
-/* "tasks:read" and so on; 0 when unknown. */
-unsigned key_scope_bit(struct str name);
-/* A JSON list of the names in the set. */
-void key_scopes_print(struct json_out *, unsigned scopes);
 
 #endif

@@ -16,10 +16,27 @@ static enum err hold_runs(struct tx *tx, int64_t task, bool paused)
         return e;
 }
 
+/* What task.paused and task.resumed say, beside who did it. */
+struct told {
+        bool manual, previous_paused, paused;
+        struct str reason, metadata;
+};
+#define AT(member) offsetof(struct told, member)
+static const struct field told_fields[] = {
+        { "manual", FIELD_BOOL, FIELD_WIRE | FIELD_ALWAYS, AT(manual) },
+        { "previous_paused", FIELD_BOOL, FIELD_WIRE | FIELD_ALWAYS, AT(previous_paused) },
+        { "paused", FIELD_BOOL, FIELD_WIRE | FIELD_ALWAYS, AT(paused) },
+        { "reason", FIELD_STR, FIELD_WIRE, AT(reason) },
+        { "metadata", FIELD_JSON, FIELD_WIRE, AT(metadata) },
+};
+static const struct record told_record = { "Paused", told_fields, LENGTH(told_fields),
+                                           sizeof(struct told), -1 };
+
 static enum err write(struct tx *tx, const struct principal *by, struct task *task,
                       struct str reason, struct str metadata)
 {
         struct events events = { .by = by, .tree = task->tree_id };
+        const struct told told = { true, !task->paused, task->paused, reason, metadata };
         int64_t delta = task->paused ? 1 : -1;
         enum err e;
 
@@ -29,7 +46,7 @@ static enum err write(struct tx *tx, const struct principal *by, struct task *ta
         task->paused_n += delta;
         task->updated_at = tx_now(tx);
         events_add(tx, &events, task->paused ? EVENT_TASK_PAUSED : EVENT_TASK_RESUMED, task->id, 0,
-                   payload_said(tx, "reason", reason, metadata));
+                   payload_of(tx, &told_record, &told));
         e = tx_exec(tx, SQL_TASK_PAUSE, INT(task->id), INT(task->paused), NAME(task->paused_by),
                     OPT(task->paused_at), TEXT(reason), INT(task->updated_at));
         if (!e)
@@ -47,7 +64,7 @@ enum err task_pause(struct tx *tx, const struct principal *by, int64_t id, struc
 
         if (!e && !str_trim(reason).n)
                 e = fail_field(tx_scope(tx), "reason", ERR_REASON_REQUIRED, "say why it is paused");
-        if (!e && task->status >= TASK_COMPLETED)
+        if (!e && task_is_closed(task->status))
                 e = fail_diagnosed(tx_scope(tx), "task_run_already_terminal", ERR_INVALID_TRANSITION,
                                    "the task is %s", task_status_names.text[task->status]);
         if (e || task->paused)

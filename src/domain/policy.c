@@ -116,21 +116,6 @@ static enum err ask(struct tx *tx, const struct principal *by, const struct clai
 
 /* ---- the answer ---- */
 
-/* What is in both; absent when nothing is. */
-static struct str common(struct arena *arena, struct str a, struct str b)
-{
-        struct str out = STR_NONE;
-
-        while (a.n) {
-                struct str name = str_cut(a, ',', &a);
-
-                if (caps_within(name, b))
-                        out = arena_printf(arena, STR_FMT "%s" STR_FMT, STR_ARG(out),
-                                           out.n ? "," : "", STR_ARG(name));
-        }
-        return out;
-}
-
 enum err policy_apply(struct tx *tx, const struct principal *by, struct policy *p,
                       struct claim_request *r)
 {
@@ -154,6 +139,6 @@ enum err policy_apply(struct tx *tx, const struct principal *by, struct policy *
         if (p->priority_min > c->priority_min)
                 c->priority_min = p->priority_min;
         if (p->narrows)
-                c->capabilities = common(&tx_scope(tx)->arena, c->capabilities, p->capabilities);
+                c->capabilities = caps_both(&tx_scope(tx)->arena, c->capabilities, p->capabilities);
         return ERR_OK;
 }

@@ -29,6 +29,7 @@ struct principal {
         bool all_workspaces;
         unsigned scopes;
         int64_t key;             /* 0 for the local socket and the server itself */
+        struct str idempotency_key; /* of the request that it acts in; absent without one */
 };
 
 #endif

@@ -1,5 +1,6 @@
 #include "domain/purge.h"
 
+#include "core/failpoint.h"
 #include "domain/audit.h"
 #include "domain/domain.h"
 #include "domain/run.h"
@@ -79,7 +80,8 @@ static enum err purge(struct tx *tx, const struct workspace *w)
                 e = tx_exec_changed(tx, SQL_PURGE_IDEMPOTENCY, &answers, NAME(w->id), INT(EVENTS));
         if (e || some || answers || tx_now(tx) < w->deleted_at + STRAGGLERS)
                 return e;
-        return tx_exec(tx, SQL_PURGE_DONE, NAME(w->id), INT(tx_now(tx)));
+        e = failpoint(tx_scope(tx), FAILPOINT_WORKSPACE_PURGED);
+        return e ? e : tx_exec(tx, SQL_PURGE_DONE, NAME(w->id), INT(tx_now(tx)));
 }
 
 enum err purge_piece(struct tx *tx)
@@ -128,6 +130,8 @@ enum err workspace_delete(struct tx *tx, const struct principal *by, struct str 
         w.deleted_at = tx_now(tx);
         if (!e)
                 e = tx_exec(tx, SQL_WORKSPACE_DELETE, NAME(w.id), INT(w.deleted_at));
+        if (!e)
+                e = failpoint(tx_scope(tx), FAILPOINT_WORKSPACE_GONE);
         if (!e)
                 e = tx_exec(tx, SQL_WORKSPACE_DELETE_KEYS, NAME(w.id));
         if (!e)

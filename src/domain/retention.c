@@ -1,5 +1,6 @@
 #include "domain/retention.h"
 
+#include "core/failpoint.h"
 #include "domain/sql.h"
 #include "domain/task.h"
 
@@ -12,7 +13,7 @@ enum {
         LEAVES = 100,
         RUNS = 50,
         EVENTS = 500,
-        LOGS = 32,     /* of up to 64 KiB each, */
+        LOGS = 32,     /* of up to 64 KiB each (and inputs), */
         LOG_COST = 16, /* as much work as so many small rows */
         TASK_COST = 10,
 };
@@ -44,7 +45,8 @@ static enum err erase(struct tx *tx, struct expiry *x, enum sql statement, int64
 static enum err erase_run(struct tx *tx, struct expiry *x, int64_t run)
 {
         static const enum sql rows[] = { SQL_RETENTION_RUN_STEPS, SQL_RETENTION_RUN_JOINS,
-                                         SQL_RETENTION_RUN_APPROVALS, SQL_RETENTION_RUN };
+                                         SQL_RETENTION_RUN_APPROVALS, SQL_RETENTION_RUN_REVIEWS,
+                                         SQL_RETENTION_RUN };
         enum err e = ERR_OK;
 
         for (size_t i = 0; !e && i < LENGTH(rows); i++) {
@@ -77,8 +79,10 @@ static enum err erase_runs(struct tx *tx, struct expiry *x, int64_t task, bool *
 /* What is left of it; streams hear that it is gone. */
 static enum err erase_history(struct tx *tx, struct expiry *x)
 {
-        enum err e = tx_exec(tx, SQL_RETENTION_LAST_EVENTS, INT(x->root));
+        enum err e = failpoint(tx_scope(tx), FAILPOINT_TREE_EXPIRED);
 
+        if (!e)
+                e = tx_exec(tx, SQL_RETENTION_LAST_EVENTS, INT(x->root));
         tx_hint(tx, HINT_TREE, x->root, 0);
         x->gone = true;
         return e ? e : tx_exec(tx, SQL_WEBHOOK_REWIND);
@@ -89,6 +93,8 @@ static enum err erase_task(struct tx *tx, struct expiry *x, const struct task *t
         bool is_root = task->id == x->root, all;
         enum err e = erase(tx, x, SQL_RETENTION_LOGS, task->id, LOGS, LOG_COST, &all);
 
+        if (!e && all)
+                e = erase(tx, x, SQL_RETENTION_INPUTS, task->id, LOGS, LOG_COST, &all);
         if (!e && all)
                 e = erase_runs(tx, x, task->id, &all);
         if (!e && all && is_root)
@@ -118,8 +124,11 @@ static enum err tell(struct tx *tx, struct expiry *x, int64_t tasks)
         change.detail = arena_printf(&tx_scope(tx)->arena, "%lld task%s", (long long)tasks,
                                      tasks == 1 ? "" : "s");
         change.before = audit_digest(tx, &task_record, &root);
+        e = audit_append(tx, &x->domain->daemon, &change);
+        if (e) /* nothing may have been written yet, and then nothing is rolled back */
+                return e;
         r->tree = x->root;
-        return audit_append(tx, &x->domain->daemon, &change);
+        return failpoint(tx_scope(tx), FAILPOINT_TREE_EXPIRES);
 }
 
 /* *done unless there is more of it for the next piece. */

@@ -1,10 +1,13 @@
 #include "domain/run.h"
 
+#include <assert.h>
 #include <sodium.h>
 #include <string.h>
 
 #include "core/failpoint.h"
 #include "domain/attention.h"
+#include "domain/cascade.h"
+#include "domain/claimer.h"
 #include "domain/domain.h"
 #include "domain/sql.h"
 
@@ -45,8 +48,8 @@ static const struct record usage_record = { "Usage", usage_fields, LENGTH(usage_
 #define AT(member) offsetof(struct run, member)
 enum { BOTH = FIELD_COLUMN | FIELD_WIRE, SHOWN = BOTH | FIELD_ALWAYS };
 static const struct field run_fields[] = {
-        { "id", FIELD_ID, BOTH, AT(id), "run" },
-        { "task_id", FIELD_ID, BOTH, AT(task_id), "task" },
+        { "id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(id), "run" },
+        { "task_id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(task_id), "task" },
         { "tree_id", FIELD_ID, FIELD_COLUMN, AT(tree_id), "task" },
         { "workspace_id", FIELD_NAME, FIELD_COLUMN, AT(workspace_id) },
         { "definition_id", FIELD_ID, BOTH, AT(definition_id), "def" },
@@ -78,7 +81,7 @@ static const struct field run_fields[] = {
         { "heartbeat_at", FIELD_TIME, BOTH, AT(heartbeat_at) },
         { "cancel_requested", FIELD_BOOL, FIELD_COLUMN, AT(cancel_requested) },
         { "recoveries", FIELD_INT, SHOWN, AT(recoveries) },
-        { "origin", FIELD_ACTOR, BOTH, AT(origin) },
+        { "origin", FIELD_ACTOR, BOTH | FIELD_REQUIRED, AT(origin) },
         { "idempotency_key", FIELD_STR, BOTH, AT(idempotency_key) },
         { "network_channel", FIELD_NAME, BOTH, AT(network_channel) },
         { "coordination_channel_id", FIELD_NAME, BOTH, AT(coordination_channel_id) },
@@ -88,7 +91,7 @@ static const struct field run_fields[] = {
         { "hold", FIELD_INT, FIELD_COLUMN, AT(hold) },
         { "review", FIELD_JSON, BOTH, AT(review) },
         { "attention", FIELD_STR, BOTH, AT(attention) },
-        { "queued_at", FIELD_TIME, BOTH, AT(queued_at) },
+        { "queued_at", FIELD_TIME, BOTH | FIELD_REQUIRED, AT(queued_at) },
         { "claimed_at", FIELD_TIME, BOTH, AT(claimed_at) },
         { "started_at", FIELD_TIME, BOTH, AT(started_at) },
         { "ended_at", FIELD_TIME, BOTH, AT(ended_at) },
@@ -99,7 +102,7 @@ static const struct field run_fields[] = {
         { "cost_microusd", FIELD_INT, FIELD_COLUMN, AT(cost_microusd) },
         { "steps", FIELD_INT, FIELD_COLUMN, AT(steps) },
         { "tool_calls", FIELD_INT, FIELD_COLUMN, AT(tool_calls) },
-        { "usage", FIELD_RECORD, FIELD_WIRE, AT(usage), &usage_record },
+        { "usage", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, AT(usage), &usage_record },
         { "last_activity_at", FIELD_TIME, FIELD_WIRE, AT(last_activity_at) },
         { "metadata", FIELD_JSON, BOTH, AT(metadata) },
         { "input", FIELD_JSON, BOTH, AT(input) },
@@ -166,29 +169,77 @@ bool run_has_token(const struct run *run, const struct fence *fence)
                sodium_memcmp(fence->digest, run->claim_token_hash.p, sizeof(fence->digest)) == 0;
 }
 
-/* BLAKE2b with a key is a MAC by itself, at a fifth of what HMAC-SHA-512 costs. */
-static void token_bytes(const struct domain *domain, const struct run *run, int64_t epoch,
-                        unsigned char out[TOKEN_BYTES])
-{
-        unsigned char message[32];
+/* What a token is made of. */
+struct token_source {
+        int64_t run, epoch;
+        unsigned char nonce[16];
+};
+static_assert(sizeof(struct token_source) == 32, "every byte of it is authenticated");
 
-        BUG_ON(run->token_nonce.n != 16);
-        memcpy(message, &run->id, 8);
-        memcpy(message + 8, &epoch, 8);
-        memcpy(message + 16, run->token_nonce.p, 16);
-        crypto_generichash(out, TOKEN_BYTES, message, sizeof(message), domain->secret,
-                           sizeof(domain->secret));
+static struct token_source token_source(const struct run *run, int64_t epoch)
+{
+        struct token_source source = { .run = run->id, .epoch = epoch };
+
+        BUG_ON(run->token_nonce.n != sizeof(source.nonce));
+        memcpy(source.nonce, run->token_nonce.p, sizeof(source.nonce));
+        return source;
 }
 
-struct str token_text(struct tx *tx, const struct run *run)
+/* BLAKE2b with a key is a MAC by itself, at a fifth of what HMAC-SHA-512 costs. */
+static void token_bytes(const struct domain *domain, const struct token_source *source,
+                        unsigned char out[TOKEN_BYTES])
+{
+        crypto_generichash(out, TOKEN_BYTES, (const unsigned char *)source, sizeof(*source),
+                           domain->secret, sizeof(domain->secret));
+}
+
+static struct str token_print(struct tx *tx, const struct token_source *source)
 {
         unsigned char bytes[TOKEN_BYTES];
         char *text = arena_alloc(&tx_scope(tx)->arena, 4 + 2 * TOKEN_BYTES + 1, 1);
 
-        token_bytes(tx_context(tx), run, run->epoch, bytes);
+        token_bytes(tx_context(tx), source, bytes);
         memcpy(text, "btk_", 4);
         sodium_bin2hex(text + 4, 2 * TOKEN_BYTES + 1, bytes, sizeof(bytes));
         return (struct str){ text, 4 + 2 * TOKEN_BYTES };
+}
+
+struct str token_text(struct tx *tx, const struct run *run)
+{
+        const struct token_source source = token_source(run, run->epoch);
+
+        return token_print(tx, &source);
+}
+
+/* No JSON text holds this byte. */
+enum { TOKEN_MARK = 1 };
+
+struct str token_recipe(struct arena *arena, const struct run *run)
+{
+        const struct token_source source = token_source(run, run->epoch);
+        char hex[2 * sizeof(source) + 1];
+
+        sodium_bin2hex(hex, sizeof(hex), (const unsigned char *)&source, sizeof(source));
+        return arena_printf(arena, "%c%s%c", TOKEN_MARK, hex, TOKEN_MARK);
+}
+
+struct str tokens_remake(struct tx *tx, struct str text)
+{
+        struct buf out = BUF_INIT(2 * text.n + 1);
+        struct str copy;
+
+        for (bool recipe = false; text.p; recipe = !recipe) {
+                struct str piece = str_cut(text, TOKEN_MARK, &text);
+                struct token_source source = { 0 };
+
+                if (recipe && !sodium_hex2bin((unsigned char *)&source, sizeof(source), piece.p,
+                                              piece.n, NULL, NULL, NULL))
+                        piece = token_print(tx, &source);
+                buf_str(&out, piece);
+        }
+        copy = str_dup(&tx_scope(tx)->arena, buf_view(&out));
+        buf_done(&out);
+        return copy;
 }
 
 /*
@@ -199,15 +250,28 @@ static void token_make(struct tx *tx, struct run *run)
 {
         struct arena *arena = &tx_scope(tx)->arena;
         unsigned char nonce[16], bytes[TOKEN_BYTES], digest[32];
+        struct token_source source;
 
         scope_random(tx_scope(tx), nonce, sizeof(nonce));
         run->token_nonce = str_dup(arena, (struct str){ (char *)nonce, sizeof(nonce) });
-        token_bytes(tx_context(tx), run, run->epoch + 1, bytes);
+        source = token_source(run, run->epoch + 1);
+        token_bytes(tx_context(tx), &source, bytes);
         crypto_hash_sha256(digest, bytes, sizeof(bytes));
         run->claim_token_hash = str_dup(arena, (struct str){ (char *)digest, sizeof(digest) });
 }
 
 /* ---- creation ---- */
+
+/* What a claimer must and had better be able to do: as the task says, and its execution profile. */
+static void run_capabilities(struct tx *tx, const struct task *task, struct run *run)
+{
+        struct arena *arena = &tx_scope(tx)->arena;
+
+        run->required_capabilities = caps_union(arena, task->required_capabilities,
+                                                rule_part(task->claim_rule, RULE_REQUIRED));
+        run->preferred_capabilities = caps_union(arena, task->preferred_capabilities,
+                                                 rule_part(task->claim_rule, RULE_PREFERRED));
+}
 
 static enum err run_lane(struct tx *tx, const struct task *task, struct run *run)
 {
@@ -220,6 +284,8 @@ static enum err run_lane(struct tx *tx, const struct task *task, struct run *run
                 .preferred = run->preferred_capabilities,
                 /* The built-in worker does the work itself: nobody claims for an owner. */
                 .owner = run->executor == EXECUTOR_WORKER ? STR_NONE : task->owner,
+                .agent = run->executor == EXECUTOR_WORKER ? STR_NONE :
+                                                            rule_from(task->claim_rule, RULE_AGENTS),
         };
 
         return lane_find(tx, &signature, &run->lane);
@@ -229,9 +295,11 @@ static enum err enter_lane(struct tx *tx, const struct run *run)
 {
         enum err e = tx_exec(tx, SQL_READY_ADD, INT(run->lane), INT(run->queued_at), INT(run->id));
 
-        if (!e)
-                tx_hint(tx, HINT_LANE, run->lane, run->id);
-        return e;
+        if (e)
+                return e;
+        lane_fill(tx, run->lane);
+        tx_hint(tx, HINT_LANE, run->lane, run->id);
+        return ERR_OK;
 }
 
 static int64_t holds_of(const struct task *task, const struct run_spec *spec)
@@ -321,19 +389,20 @@ enum err run_create(struct tx *tx, struct task *task, const struct run_spec *spe
                 .locals = spec->locals,
                 .nesting = spec->parent ? spec->parent->nesting + 1 : 0,
                 .origin = events->by->origin,
+                .idempotency_key = spec->idempotency_key,
                 .network_channel = spec->network_channel.p ? spec->network_channel :
                                                              task->network_channel,
-                .required_capabilities = task->required_capabilities,
-                .preferred_capabilities = task->preferred_capabilities,
                 .hold = holds_of(task, spec),
                 .queued_at = tx_now(tx),
                 .wake_at = spec->wake_at > spec->clean_at ? spec->wake_at : spec->clean_at,
+                .review = spec->review,
                 .input = spec->input,
                 .metadata = spec->metadata,
         };
         enum err e;
 
         token_make(tx, &run);
+        run_capabilities(tx, task, &run);
         e = run_lane(tx, task, &run);
         if (!e)
                 e = tx_insert(tx, SQL_RUN_ADD, &run);
@@ -354,8 +423,7 @@ enum err run_follow(struct tx *tx, const struct task *task, bool channel, struct
         run->priority = task->priority;
         if (channel)
                 run->network_channel = task->network_channel;
-        run->required_capabilities = task->required_capabilities;
-        run->preferred_capabilities = task->preferred_capabilities;
+        run_capabilities(tx, task, run);
         if (!e)
                 e = run_lane(tx, task, run);
         if (!e)
@@ -420,6 +488,7 @@ enum err run_list(struct tx *tx, const struct principal *by, const struct run_fi
         enum sql statement = f->of_definition ? SQL_RUN_LIST_DEFINITION :
                              f->task_id       ? SQL_RUN_LIST_TASK :
                              f->parent_run_id ? SQL_RUN_LIST_PARENT :
+                             f->session_id.p  ? SQL_RUN_LIST_SESSION :
                              open             ? SQL_RUN_LIST_OPEN :
                                                 SQL_RUN_LIST;
         int64_t below = f->before ? f->before : INT64_MAX;
@@ -435,6 +504,8 @@ enum err run_list(struct tx *tx, const struct principal *by, const struct run_fi
 static enum err fence_error(struct tx *tx, const struct run *run, const struct fence *fence)
 {
         struct scope *scope = tx_scope(tx);
+        bool canceled;
+        enum err e;
 
         if (!run_has_token(run, fence))
                 return fail(scope, ERR_STALE_TOKEN,
@@ -448,7 +519,8 @@ static enum err fence_error(struct tx *tx, const struct run *run, const struct f
                             run_status_names.text[run->status]);
         if (run->lease_until <= lease_now(tx_context(tx)))
                 return fail(scope, ERR_LEASE_EXPIRED, "the lease has expired; claim the run again");
-        return ERR_OK;
+        e = cascade_reaches(tx, run->task_id, &canceled);
+        return e || !canceled ? e : fail(scope, ERR_INVALID_TRANSITION, "the run is canceled");
 }
 
 enum err run_check_fence(struct tx *tx, const struct run *run, const struct fence *fence)

@@ -87,7 +87,9 @@ struct run_spec {
         int64_t parent_step_index, branch_index;
         struct str branch_name, path, locals;
         int64_t definition_id, definition_version;
+        struct str review; /* what follows from a rejection: run.review */
         struct str input, metadata, network_channel; /* the channel: absent = the task's */
+        struct str idempotency_key; /* of the request that asked for the run */
         int64_t wake_at; /* held by backoff until then; 0 = at once */
         int64_t clean_at; /* set by run_after(): held at most until then */
         bool limited;    /* waits for a sibling to end (max_concurrency) */
@@ -174,5 +176,9 @@ enum err run_end_steps(struct tx *, const struct run *) NODISCARD;
 enum err run_check_fence(struct tx *, const struct run *, const struct fence *) NODISCARD;
 /* The token of a claim that was granted to this run and epoch. */
 struct str token_text(struct tx *, const struct run *);
+/* What stands for it in an answer that is kept: never the token, but what it is made of. */
+struct str token_recipe(struct arena *, const struct run *);
+/* The answer with its tokens again. */
+struct str tokens_remake(struct tx *, struct str text);
 
 #endif

@@ -1,5 +1,6 @@
 #include "domain/scheduler.h"
 
+#include "core/failpoint.h"
 #include "domain/audit.h"
 #include "domain/domain.h"
 #include "domain/run.h"
@@ -14,7 +15,7 @@
         { "paused_by", FIELD_ACTOR, FIELD_COLUMN | FIELD_WIRE, AT(paused_by) },        \
         { "paused_at", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE, AT(paused_at) },         \
         { "paused_reason", FIELD_STR, FIELD_COLUMN | FIELD_WIRE, AT(paused_reason) },  \
-        COUNT(active_claim_count), { "as_of", FIELD_TIME, FIELD_WIRE, AT(as_of) }
+        COUNT(active_claim_count), { "as_of", FIELD_TIME, FIELD_WIRE | FIELD_REQUIRED, AT(as_of) }
 
 static const struct field pause_fields[] = { PAUSE };
 static const struct field scheduler_fields[] = {
@@ -33,20 +34,20 @@ const struct record scheduler_record = { "Scheduler", scheduler_fields, LENGTH(s
 enum { BOTH = FIELD_COLUMN | FIELD_WIRE, SHOWN = BOTH | FIELD_ALWAYS };
 static const struct field drain_fields[] = {
         { "id", FIELD_INT, FIELD_COLUMN, AT(id) },
-        { "started_at", FIELD_TIME, BOTH, AT(started_at) },
+        { "started_at", FIELD_TIME, BOTH | FIELD_REQUIRED, AT(started_at) },
         { "due_at", FIELD_TIME, FIELD_COLUMN, AT(due_at) },
-        { "completed_at", FIELD_TIME, BOTH, AT(completed_at) },
+        { "completed_at", FIELD_TIME, BOTH | FIELD_REQUIRED, AT(completed_at) },
         { "completed", FIELD_BOOL, SHOWN, AT(completed) },
         { "timed_out", FIELD_BOOL, SHOWN, AT(timed_out) },
         { "remaining_claims", FIELD_INT, SHOWN, AT(remaining_claims) },
-        { "scheduler", FIELD_RECORD, FIELD_WIRE, AT(scheduler), &scheduler_pause_record },
+        { "scheduler", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, AT(scheduler), &scheduler_pause_record },
 };
 const struct record drain_record = { "Drain", drain_fields, LENGTH(drain_fields),
                                      sizeof(struct drain), -1 };
 
 static const struct field item_fields[] = {
-        { "task", FIELD_RECORD, FIELD_WIRE, offsetof(struct backlog_item, task), &task_record },
-        { "run", FIELD_RECORD, FIELD_WIRE, offsetof(struct backlog_item, run), &run_record },
+        { "task", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, offsetof(struct backlog_item, task), &task_record },
+        { "run", FIELD_RECORD, FIELD_WIRE | FIELD_REQUIRED, offsetof(struct backlog_item, run), &run_record },
 };
 static const struct record item_record = { "BacklogItem", item_fields, LENGTH(item_fields),
                                            sizeof(struct backlog_item), -1 };
@@ -163,6 +164,8 @@ static enum err pause(struct tx *tx, struct str reason, struct str metadata, str
         reason = str_trim(reason);
         s.paused_reason = reason.n ? reason : STR_NONE;
         e = tx_insert(tx, SQL_SCHEDULER_PAUSE_ADD, &s);
+        if (!e)
+                e = failpoint(tx_scope(tx), FAILPOINT_SCHEDULER_SWITCHED);
         if (e)
                 return e;
         d->now.paused = true;
@@ -196,7 +199,10 @@ static enum err drain_end(struct tx *tx, const struct drain *d, int64_t remainin
                           struct events *events)
 {
         bool timed_out = remaining && d->due_at <= tx_now(tx);
+        enum err e = failpoint(tx_scope(tx), FAILPOINT_DRAIN_OVER);
 
+        if (e)
+                return e;
         events_add(tx, events, EVENT_SCHEDULER_DRAIN_COMPLETED, 0, 0,
                    arena_printf(&tx_scope(tx)->arena,
                                 "{\"completed\":%s,\"timed_out\":%s,\"remaining_claims\":%lld}",
@@ -254,6 +260,8 @@ enum err scheduler_drain(struct tx *tx, const struct principal *by, struct str r
         if (!e)
                 e = tx_insert(tx, SQL_DRAIN_ADD, &d);
         if (!e)
+                e = failpoint(tx_scope(tx), FAILPOINT_DRAIN_BEGUN);
+        if (!e)
                 e = events_append(tx, &events);
         if (!e)
                 e = drains_settle(tx, by);
@@ -270,6 +278,8 @@ enum err scheduler_resume(struct tx *tx, const struct principal *by, struct str 
         if (!d->now.paused)
                 return show(tx, out);
         e = tx_write(tx, SQL_SCHEDULER_PAUSE_DROP, NULL, NULL, 0);
+        if (!e)
+                e = failpoint(tx_scope(tx), FAILPOINT_SCHEDULER_SWITCHED);
         if (e)
                 return e;
         d->now.paused = false;

@@ -19,11 +19,11 @@ static_assert(sizeof(((struct domain *)0)->vault) == crypto_aead_xchacha20poly13
 #define AT(member) offsetof(struct secret, member)
 static const struct field secret_fields[] = {
         { "workspace_id", FIELD_NAME, FIELD_COLUMN, AT(workspace_id) },
-        { "name", FIELD_STR, FIELD_COLUMN | FIELD_WIRE, AT(name) },
+        { "name", FIELD_STR, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(name) },
         { "nonce", FIELD_BYTES, FIELD_COLUMN, AT(nonce) },
         { "sealed", FIELD_BYTES, FIELD_COLUMN, AT(sealed) },
-        { "created_at", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE, AT(created_at) },
-        { "updated_at", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE, AT(updated_at) },
+        { "created_at", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(created_at) },
+        { "updated_at", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(updated_at) },
 };
 const struct record secret_record = { "Secret", secret_fields, LENGTH(secret_fields),
                                       sizeof(struct secret), -1 };

@@ -4,6 +4,7 @@
 
 #include "domain/claim.h"
 #include "domain/domain.h"
+#include "domain/review.h"
 #include "domain/sql.h"
 
 enum err session_lease(struct tx *tx, struct str workspace, struct str session, int64_t *run)
@@ -62,5 +63,5 @@ enum err session_release(struct tx *tx, const struct principal *by, struct str s
         run = runs.items;
         for (size_t i = 0; !e && i < runs.n; i++)
                 e = run_requeue(tx, &run[i], &back, by);
-        return e;
+        return e ? e : reviews_of_session(tx, by, session, workspace);
 }

@@ -12,7 +12,7 @@
 #define AT(member) offsetof(struct step, member)
 enum { BOTH = FIELD_COLUMN | FIELD_WIRE };
 static const struct field step_fields[] = {
-        { "run_id", FIELD_ID, BOTH, AT(run_id), "run" },
+        { "run_id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(run_id), "run" },
         { "step_index", FIELD_INT, FIELD_COLUMN, AT(index) },
         { "index", FIELD_INT, FIELD_WIRE | FIELD_ALWAYS, AT(index) },
         { "id", FIELD_STR, FIELD_WIRE, AT(id) },
@@ -23,12 +23,12 @@ static const struct field step_fields[] = {
         { "input", FIELD_JSON, BOTH, AT(input) },
         { "output", FIELD_JSON, BOTH, AT(output) },
         { "error", FIELD_JSON, BOTH, AT(error) },
-        { "child_run_ids", FIELD_JSON, FIELD_WIRE, AT(child_run_ids) },
+        { "child_run_ids", FIELD_JSON, FIELD_WIRE, AT(child_run_ids), "array" },
         { "approval_id", FIELD_ID, BOTH, AT(approval_id), "appr" },
         { "sandbox", FIELD_JSON, BOTH, AT(sandbox) },
         { "started_at", FIELD_TIME, BOTH, AT(started_at) },
         { "ended_at", FIELD_TIME, BOTH, AT(ended_at) },
-        { "duration_ms", FIELD_INT, FIELD_WIRE, AT(duration_ms) },
+        { "duration_ms", FIELD_INT, FIELD_WIRE | FIELD_FOLLOWS, AT(duration_ms) },
 };
 const struct record step_record = { "Step", step_fields, LENGTH(step_fields), sizeof(struct step),
                                     -1 };
@@ -331,6 +331,9 @@ static enum err leave(struct tx *tx, const struct advance *a, struct run *run, s
                 return finish(tx, a, run, begun, events);
         case ADVANCE_APPROVAL:
                 return wait(tx, a, run, begun, RUN_AWAITING_APPROVAL, 0, STR_NONE, events);
+        case ADVANCE_INPUT:
+                e = wait(tx, a, run, begun, RUN_AWAITING_INPUT, 0, STR_NONE, events);
+                return e ? e : input_await(tx, run, a->input_name, events);
         case ADVANCE_SLEEP:
                 return wait(tx, a, run, begun, RUN_SLEEPING, EVENT_RUN_SLEEPING, STR_NONE, events);
         case ADVANCE_CHILDREN:
@@ -351,9 +354,10 @@ static enum err leave(struct tx *tx, const struct advance *a, struct run *run, s
 static bool goes_on(struct tx *tx, const struct advance *a, struct run *run, struct events *events,
                     enum err *e)
 {
+        const struct domain *domain = tx_context(tx);
         int64_t changed = 0;
 
-        if (a->move != ADVANCE_GO_ON || a->cancel_children || !a->known || a->known->status != RUN_RUNNING)
+        if (domain->now.cascading || a->move != ADVANCE_GO_ON || a->cancel_children || !a->known || a->known->status != RUN_RUNNING)
                 return false;
         *run = *a->known;
         events->tree = run->tree_id;
@@ -489,6 +493,8 @@ enum err snapshot_read(struct tx *tx, struct run *run, struct task *task, struct
                 if (steps[i].index != run->current_step || steps[i].status != STEP_WAITING)
                         continue;
                 e = read_children(tx, run->id, steps[i].index, &out->children);
+                if (!e && !out->children.n)
+                        e = input_of_step(tx, run->id, steps[i].index, &out->input);
                 if (!e && steps[i].approval_id) {
                         out->approval = arena_new(&tx_scope(tx)->arena, struct approval);
                         e = approval_load(tx, steps[i].approval_id, out->approval);

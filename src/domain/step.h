@@ -8,6 +8,7 @@
 
 #include "domain/approval.h"
 #include "domain/claim.h"
+#include "domain/input.h"
 #include "domain/retry.h"
 
 struct step {
@@ -48,6 +49,7 @@ enum advance_move {
         ADVANCE_COMPLETE,
         ADVANCE_FAIL,
         ADVANCE_APPROVAL,
+        ADVANCE_INPUT,
         ADVANCE_SLEEP,
         ADVANCE_CHILDREN,
 };
@@ -65,6 +67,7 @@ struct advance {
         struct str message;
         int64_t wake_in;
         struct approval_spec approval;
+        struct str input_name; /* that is waited for, or absent */
         const struct child_spec *children;
         size_t n_children;
         bool join_any, fail_fast, subtask;
@@ -103,6 +106,7 @@ struct snapshot {
         int n_frames;
         struct list children;      /* struct child_result: of the step that waits */
         struct approval *approval; /* of the step that waits, or NULL */
+        struct input *input;       /* that it was handed, or NULL */
 };
 enum err snapshot_read(struct tx *, struct run *, struct task *, struct snapshot *) NODISCARD;
 

@@ -7,18 +7,18 @@
 #define AT(member) offsetof(struct active_run, member)
 enum { BOTH = FIELD_COLUMN | FIELD_WIRE };
 static const struct field active_run_fields[] = {
-        { "id", FIELD_ID, BOTH, AT(id), "run" },
-        { "task_id", FIELD_ID, BOTH, AT(task_id), "task" },
+        { "id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(id), "run" },
+        { "task_id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(task_id), "task" },
         { "title", FIELD_STR, BOTH, AT(title) },
         { "status", FIELD_ENUM, BOTH, AT(status), &run_status_names },
         { "executor", FIELD_ENUM, BOTH, AT(executor), &executor_names },
         { "priority", FIELD_ENUM, BOTH, AT(priority), &priority_names },
-        { "attempt", FIELD_INT, BOTH, AT(attempt) },
-        { "claimed_by", FIELD_ACTOR, BOTH, AT(claimed_by) },
+        { "attempt", FIELD_INT, BOTH | FIELD_REQUIRED, AT(attempt) },
+        { "claimed_by", FIELD_ACTOR, BOTH | FIELD_REQUIRED, AT(claimed_by) },
         { "session_id", FIELD_NAME, BOTH, AT(session_id) },
-        { "claimed_at", FIELD_TIME, BOTH, AT(claimed_at) },
+        { "claimed_at", FIELD_TIME, BOTH | FIELD_REQUIRED, AT(claimed_at) },
         { "started_at", FIELD_TIME, BOTH, AT(started_at) },
-        { "progress_at", FIELD_TIME, BOTH, AT(progress_at) },
+        { "progress_at", FIELD_TIME, BOTH | FIELD_REQUIRED, AT(progress_at) },
         { "heartbeat_at", FIELD_TIME, BOTH, AT(heartbeat_at) },
         { "lease_until", FIELD_TIME, BOTH, AT(lease_until) },
 };

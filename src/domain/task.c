@@ -1,8 +1,11 @@
 #include "domain/task.h"
 
+#include <string.h>
+
 #include "domain/approval.h"
 #include "domain/attempt.h"
 #include "domain/cancel.h"
+#include "domain/channel.h"
 #include "domain/dependency.h"
 #include "domain/domain.h"
 #include "domain/retry.h"
@@ -13,7 +16,8 @@
 #include "domain/workspace.h"
 
 static const char *const statuses[] = { "draft",       "pending",   "blocked", "ready",
-                                        "in_progress", "completed", "failed",  "canceled", NULL };
+                                        "in_progress", "completed", "failed",  "canceled",
+                                        "in_review",   NULL };
 static const struct alias status_aliases[] = { { "cancelled", TASK_CANCELED },
                                                { "done", TASK_COMPLETED },
                                                { "error", TASK_FAILED },
@@ -38,14 +42,14 @@ const struct names review_policy_names = { review_policies, NULL };
 #define AT(member) offsetof(struct task, member)
 enum { BOTH = FIELD_COLUMN | FIELD_WIRE, SHOWN = BOTH | FIELD_ALWAYS };
 static const struct field task_fields[] = {
-        { "id", FIELD_ID, BOTH, AT(id), "task" },
+        { "id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(id), "task" },
         { "tree_id", FIELD_ID, FIELD_COLUMN, AT(tree_id), "task" },
         { "workspace_id", FIELD_NAME, BOTH, AT(workspace_id) },
         { "parent_task_id", FIELD_ID, BOTH, AT(parent_task_id), "task" },
         { "depth", FIELD_INT, BOTH, AT(depth) },
         { "scope", FIELD_ENUM, BOTH, AT(scope), &task_scope_names },
         { "identifier", FIELD_STR, BOTH, AT(identifier) },
-        { "title", FIELD_STR, BOTH, AT(title) },
+        { "title", FIELD_STR, BOTH | FIELD_REQUIRED, AT(title) },
         { "description", FIELD_STR, BOTH, AT(description) },
         { "priority", FIELD_ENUM, BOTH, AT(priority), &priority_names },
         { "status", FIELD_ENUM, BOTH, AT(status), &task_status_names },
@@ -58,15 +62,16 @@ static const struct field task_fields[] = {
         { "approval_policy", FIELD_ENUM, BOTH, AT(approval_policy), &approval_policy_names },
         { "approval_state", FIELD_ENUM, BOTH, AT(approval_state), &approval_state_names },
         { "review_policy", FIELD_ENUM, BOTH, AT(review_policy), &review_policy_names },
-        { "review_round", FIELD_INT, FIELD_COLUMN, AT(review_round) },
-        { "last_review_id", FIELD_ID, FIELD_COLUMN, AT(last_review_id), "review" },
-        { "review_circuit_at", FIELD_TIME, FIELD_COLUMN, AT(review_circuit_at) },
+        { "review_round", FIELD_INT, BOTH, AT(review_round) },
+        { "review_id", FIELD_ID, BOTH, AT(review_id), "review" },
+        { "review_circuit_at", FIELD_TIME, BOTH, AT(review_circuit_at) },
         { "owner", FIELD_ACTOR, BOTH, AT(owner) },
         { "network_channel", FIELD_NAME, BOTH, AT(network_channel) },
         { "definition_id", FIELD_ID, BOTH, AT(definition_id), "def" },
         { "definition_version", FIELD_INT, BOTH, AT(definition_version) },
         { "required_capabilities", FIELD_CAPS, BOTH, AT(required_capabilities) },
         { "preferred_capabilities", FIELD_CAPS, BOTH, AT(preferred_capabilities) },
+        { "claim_rule", FIELD_NAME, FIELD_COLUMN, AT(claim_rule) },
         { "current_run_id", FIELD_ID, FIELD_WIRE, AT(current_run_id), "run" },
         { "active_run", FIELD_RECORD, FIELD_WIRE, AT(active_run), &active_run_record },
         { "last_run_id", FIELD_ID, FIELD_COLUMN, AT(last_run_id), "run" },
@@ -89,10 +94,10 @@ static const struct field task_fields[] = {
         { "source_conversation_id", FIELD_STR, BOTH, AT(source_conversation_id) },
         { "source_message_id", FIELD_STR, BOTH, AT(source_message_id) },
         { "conversation_context", FIELD_JSON, FIELD_COLUMN, AT(conversation_context) },
-        { "created_by", FIELD_ACTOR, BOTH, AT(created_by) },
-        { "origin", FIELD_ACTOR, BOTH, AT(origin) },
-        { "created_at", FIELD_TIME, BOTH, AT(created_at) },
-        { "updated_at", FIELD_TIME, BOTH, AT(updated_at) },
+        { "created_by", FIELD_ACTOR, BOTH | FIELD_REQUIRED, AT(created_by) },
+        { "origin", FIELD_ACTOR, BOTH | FIELD_REQUIRED, AT(origin) },
+        { "created_at", FIELD_TIME, BOTH | FIELD_REQUIRED, AT(created_at) },
+        { "updated_at", FIELD_TIME, BOTH | FIELD_REQUIRED, AT(updated_at) },
         { "last_activity_at", FIELD_TIME, FIELD_WIRE, AT(last_activity_at) },
         { "closed_at", FIELD_TIME, BOTH, AT(closed_at) },
         { "archived_at", FIELD_TIME, BOTH, AT(archived_at) },
@@ -104,6 +109,18 @@ static const struct field task_fields[] = {
 };
 const struct record task_record = { "Task", task_fields, LENGTH(task_fields), sizeof(struct task),
                                     -1 };
+
+/* What task.created says. */
+static const struct field created_fields[] = {
+        { "scope", FIELD_ENUM, FIELD_WIRE, AT(scope), &task_scope_names },
+        { "workspace_id", FIELD_NAME, FIELD_WIRE, AT(workspace_id) },
+        { "parent_task_id", FIELD_ID, FIELD_WIRE, AT(parent_task_id), "task" },
+        { "status", FIELD_ENUM, FIELD_WIRE, AT(status), &task_status_names },
+        { "network_channel", FIELD_NAME, FIELD_WIRE, AT(network_channel) },
+        { "owner", FIELD_ACTOR, FIELD_WIRE, AT(owner) },
+};
+static const struct record created_record = { "TaskCreated", created_fields,
+                                              LENGTH(created_fields), sizeof(struct task), -1 };
 
 /* ---- status ---- */
 
@@ -123,16 +140,13 @@ enum task_status task_derive(const struct task *task, int open_run)
                 return idle;
         if (open_run != RUN_NONE && !run_is_terminal(open_run))
                 return TASK_IN_PROGRESS;
+        if (task->review_id)
+                return task->review_circuit_at ? TASK_BLOCKED : TASK_IN_REVIEW;
         if (task->last_run_status == RUN_COMPLETED)
                 return TASK_COMPLETED;
         if (task->last_run_status == RUN_FAILED || task->last_run_status == RUN_TIMED_OUT)
                 return task->attempts >= task->max_attempts ? TASK_FAILED : idle;
         return idle;
-}
-
-static bool is_closed(int status)
-{
-        return status >= TASK_COMPLETED;
 }
 
 int64_t task_holds(const struct task *task, bool root_run)
@@ -150,7 +164,7 @@ enum err task_project(struct tx *tx, struct task *task, int open_run, struct eve
                 return ERR_OK;
         task->status = to;
         task->updated_at = tx_now(tx);
-        task->closed_at = is_closed(to) ? tx_now(tx) : 0;
+        task->closed_at = task_is_closed(to) ? tx_now(tx) : 0;
         events_add(tx, events, EVENT_TASK_STATUS_CHANGED, task->id, 0,
                   payload_change(tx, statuses[from], statuses[to]));
         e = tx_exec(tx, SQL_TASK_PROJECT, INT(task->id), INT(to), OPT(task->last_run_id),
@@ -204,19 +218,6 @@ static enum err owner_check(struct scope *scope, struct str owner)
                           " network_peer or pool");
 }
 
-enum err task_channel_check(struct scope *scope, struct str channel)
-{
-        bool ok = !channel.p || (channel.n >= 1 && channel.n <= 64);
-
-        for (size_t i = 0; ok && i < channel.n; i++)
-                ok = (channel.p[i] >= 'a' && channel.p[i] <= 'z') ||
-                     (channel.p[i] >= '0' && channel.p[i] <= '9') ||
-                     (i && (channel.p[i] == '-' || channel.p[i] == '_'));
-        return ok ? ERR_OK :
-                    fail_field(scope, "network_channel", ERR_VALIDATION,
-                               "network_channel must be 1 to 64 of a-z, 0-9 and inner - and _");
-}
-
 static enum err spec_check(struct scope *scope, const struct principal *by,
                            const struct task_spec *spec)
 {
@@ -231,9 +232,11 @@ static enum err spec_check(struct scope *scope, const struct principal *by,
         if (spec->scope == TASK_GLOBAL && !(by->scopes & SCOPE_GLOBAL_CREATE))
                 return fail_field(scope, "scope", ERR_PERMISSION_DENIED,
                                   "a global task needs a key with the scope global:create");
+        if (spec->scope == TASK_WORKSPACE && str_is(by->workspace, SYSTEM_WORKSPACE))
+                return fail_field(scope, "scope", ERR_SCOPE_BINDING,
+                                  "the system workspace holds global tasks only: say scope global,"
+                                  " or choose another workspace");
         e = owner_check(scope, spec->owner);
-        if (!e)
-                e = task_channel_check(scope, spec->network_channel);
         return e ? e : retry_parse(scope, spec->retry, &retry);
 }
 
@@ -243,8 +246,9 @@ static struct str child_payload(struct tx *tx, const struct task *child)
 
         id_print("task", child->id, id);
         return arena_printf(&tx_scope(tx)->arena,
-                            "{\"child_task_id\":\"%s\",\"child_scope\":\"%s\"}", id,
-                            scopes[child->scope]);
+                            "{\"child_task_id\":\"%s\",\"child_scope\":\"%s\","
+                            "\"child_workspace_id\":\"" STR_FMT "\"}",
+                            id, scopes[child->scope], STR_ARG(child->workspace_id));
 }
 
 static struct task task_new(struct tx *tx, const struct principal *by,
@@ -266,6 +270,7 @@ static struct task task_new(struct tx *tx, const struct principal *by,
                 .approval_policy = spec->approval_policy,
                 .approval_state = spec->approval_policy ? APPROVAL_PENDING :
                                                           APPROVAL_NOT_REQUIRED,
+                .review_policy = spec->review_policy,
                 .max_attempts = spec->max_attempts ? spec->max_attempts : RETRY_ATTEMPTS,
                 .retry = spec->retry,
                 .timeout_seconds = spec->timeout_seconds,
@@ -297,6 +302,7 @@ static enum err first_run(struct tx *tx, struct task *task, struct events *event
         struct run_spec spec = attempt_spec(task, 1, STR_NONE);
         enum err e;
 
+        spec.idempotency_key = events->by->idempotency_key;
         *run = arena_new(&tx_scope(tx)->arena, struct run);
         e = run_create(tx, task, &spec, events, *run);
         if (e)
@@ -315,6 +321,8 @@ enum err task_create(struct tx *tx, const struct principal *by, const struct tas
         enum err e = spec_check(tx_scope(tx), by, spec);
 
         if (!e)
+                e = channel_check(tx, task.workspace_id, STR_NONE, task.network_channel);
+        if (!e)
                 e = own_id(tx, spec->id, &task.id);
         if (e)
                 return e;
@@ -324,13 +332,16 @@ enum err task_create(struct tx *tx, const struct principal *by, const struct tas
                            child_payload(tx, &task));
         if (!spec->draft && task_is_blocked(&task))
                 task.status = TASK_BLOCKED;
-        events_add(tx, &events, EVENT_TASK_CREATED, task.id, 0, STR_NONE);
+        events_add(tx, &events, EVENT_TASK_CREATED, task.id, 0,
+                   payload_of(tx, &created_record, &task));
         if (spec->start)
                 e = first_run(tx, &task, &events, run);
         if (!e)
                 e = tx_insert(tx, SQL_TASK_ADD, &task);
         if (!e)
                 e = events_append(tx, &events);
+        if (!e)
+                e = search_follow(tx, NULL, &task);
         if (!e && task.approval_policy)
                 e = approval_open_task(tx, &task);
         if (!e && parent)
@@ -445,6 +456,12 @@ enum err task_tree(struct tx *tx, const struct principal *by, int64_t id, int64_
         return e;
 }
 
+enum {
+        SORTED_MAX = 2000,     /* tasks that a page may sort, */
+        CANDIDATES_MAX = 2000, /* candidates of the index of texts that it may look at, */
+        LOOKED_AT_MAX = 10000, /* and tasks, where that index does not help */
+};
+
 /* Owners are stored as kind:ref; all of a kind lie between `kind:` and `kind;`. */
 struct owner_range {
         struct str from, to; /* both included; absent = any */
@@ -463,31 +480,154 @@ static struct owner_range owner_range(struct arena *arena, const struct task_fil
         return (struct owner_range){ one, arena_printf(arena, STR_FMT ";", STR_ARG(f->owner_kind)) };
 }
 
-enum err task_list(struct tx *tx, const struct principal *by, const struct task_filter *f,
-                   struct list *out)
+/* The index that a page is read by, what fits fewest tasks first.  few_owners: of all of that kind. */
+static enum sql list_statement(const struct task_filter *f, bool few_owners)
 {
-        enum sql statement = f->parent_task_id     ? SQL_TASK_LIST_PARENT :
-                             f->approval_state > 0 ? SQL_TASK_LIST_APPROVAL :
-                             f->definition_id      ? SQL_TASK_LIST_DEFINITION :
-                             f->status >= 0        ? SQL_TASK_LIST_STATUS :
-                             f->priority >= 0      ? SQL_TASK_LIST_PRIORITY :
-                                                     SQL_TASK_LIST;
-        struct owner_range owner = owner_range(&tx_scope(tx)->arena, f);
+        return f->parent_task_id           ? SQL_TASK_LIST_PARENT :
+               f->approval_state > 0       ? SQL_TASK_LIST_APPROVAL :
+               f->definition_id            ? SQL_TASK_LIST_DEFINITION :
+               f->source_conversation_id.p ? SQL_TASK_LIST_CONVERSATION :
+               f->owner_ref.p              ? SQL_TASK_LIST_OWNER :
+               f->network_channel.p        ? SQL_TASK_LIST_CHANNEL :
+               few_owners                  ? SQL_TASK_LIST_OWNERS :
+               f->status >= 0              ? SQL_TASK_LIST_STATUS :
+               f->priority >= 0            ? SQL_TASK_LIST_PRIORITY :
+                                             SQL_TASK_LIST;
+}
+
+/* Few tasks have an owner of that kind.  Where they are many, a page of them is soon found. */
+static enum err owned_by_few(struct tx *tx, struct str workspace, const struct owner_range *owner,
+                             bool *few)
+{
+        int64_t n = 0;
+        enum err e = owner->from.p ? tx_number(tx, SQL_TASK_OWNED, &n, NAME(workspace), TEXT(owner->from),
+                                               TEXT(owner->to), INT(SORTED_MAX)) :
+                                     ERR_OK;
+
+        *few = owner->from.p && n < SORTED_MAX;
+        return e;
+}
+
+/* A page on its way. */
+struct page {
+        enum sql statement;
+        struct arg args[16];
+        struct list items;
+        size_t limit;
+        int64_t passed; /* what came before was looked at, and it is enough for one page; 0 = not yet */
+};
+enum { ARG_BELOW = 1, ARG_PATTERN = 6, ARG_LIMIT = 9, ARG_ABOVE = 15 };
+
+static bool is_over(const struct page *page)
+{
+        return page->items.n == page->limit || page->passed;
+}
+
+/* Adds what there is between two ids. */
+static enum err add_between(struct tx *tx, struct page *page, enum sql statement, int64_t above, int64_t below)
+{
+        struct list more;
+        enum err e;
+
+        page->args[ARG_ABOVE] = INT(above);
+        page->args[ARG_BELOW] = INT(below);
+        page->args[ARG_LIMIT] = INT(page->limit - page->items.n);
+        e = tx_rows(tx, statement, &more, page->args, LENGTH(page->args));
+        if (e || !more.n)
+                return e;
+        memcpy((struct task *)page->items.items + page->items.n, more.items, more.n * sizeof(struct task));
+        page->items.n += more.n;
+        return ERR_OK;
+}
+
+/* The same for a text that few of them may have: of a whole workspace a page looks at so many tasks. */
+static enum err look_between(struct tx *tx, struct page *page, int64_t above, int64_t below)
+{
+        const struct arg args[] = { page->args[0], INT(above), INT(below), INT(LOOKED_AT_MAX - 1) };
+        int64_t last = 0;
+        enum err e = page->statement == SQL_TASK_LIST ?
+                             tx_numbers(tx, SQL_TASK_PASSED, &last, 1, args, LENGTH(args)) :
+                             ERR_EMPTY;
+
+        if (e && e != ERR_EMPTY)
+                return e;
+        e = add_between(tx, page, page->statement, last ? last - 1 : above, below);
+        page->passed = last;
+        return e;
+}
+
+/* Candidates of the index one by one, down to *below; *all unless there are too many. */
+static enum err look_at_candidates(struct tx *tx, struct page *page, struct str words, int64_t *below, bool *all)
+{
+        size_t n = SEARCH_CANDIDATES;
+        enum err e = ERR_OK;
+
+        for (int looked = 0; !e && n == SEARCH_CANDIDATES && !is_over(page) && looked < CANDIDATES_MAX;
+             looked += SEARCH_CANDIDATES) {
+                int64_t *ids;
+
+                e = search_candidates(tx, words, *below, &ids, &n);
+                for (size_t i = 0; !e && i < n && !is_over(page); i++) {
+                        *below = ids[i];
+                        e = add_between(tx, page, SQL_TASK_LIST_ONE, ids[i] - 1, ids[i] + 1);
+                }
+        }
+        *all = n < SEARCH_CANDIDATES;
+        return e;
+}
+
+/* The newest tasks, which the index does not know yet; its candidates; and where these are too many for one page,
+ * which then is soon full, the rest as it is. */
+static enum err look_for(struct tx *tx, struct page *page, struct str q, int64_t below)
+{
+        struct str words = STR_NONE;
+        int64_t upto = 0;
+        bool all = false;
+        enum err e = search_upto(tx, &upto);
+
+        if (!e)
+                e = look_between(tx, page, upto, below);
+        if (below > upto)
+                below = upto + 1;
+        if (!e && !is_over(page))
+                e = search_words(tx, q, below, &words);
+        if (!e && words.p)
+                e = look_at_candidates(tx, page, words, &below, &all);
+        return e || all || is_over(page) ? e : look_between(tx, page, 0, below);
+}
+
+enum err task_list(struct tx *tx, const struct principal *by, const struct task_filter *f,
+                   struct list *out, int64_t *next)
+{
+        struct arena *arena = &tx_scope(tx)->arena;
+        struct owner_range owner = owner_range(arena, f);
         struct str workspace = f->scope == TASK_GLOBAL ? STR(SYSTEM_WORKSPACE) : by->workspace;
-        struct task *task;
+        int64_t below = f->before ? f->before : INT64_MAX;
+        struct page page = {
+                .args = { NAME(workspace), NONE(), INT(f->status), INT(f->priority),
+                          INT(f->parent_task_id), INT(f->definition_id), NONE(),
+                          TEXT(f->source_conversation_id), INT(f->include_drafts), NONE(),
+                          NAME(f->network_channel), TEXT(owner.from), TEXT(owner.to),
+                          INT(f->approval_state), NAME(f->owner_ref.p ? owner.from : STR_NONE) },
+                .items = { arena_array(arena, struct task, (size_t)f->limit), 0 },
+                .limit = (size_t)f->limit,
+        };
+        bool few;
         enum err e;
 
         if (f->q.n > SEARCH_MAX)
                 return fail_limit(tx_scope(tx), "q", ERR_VALIDATION, SEARCH_MAX, (int64_t)f->q.n,
                                   "bytes of a text to search for");
-        e = tx_all(tx, statement, out, NAME(workspace), INT(f->before ? f->before : INT64_MAX),
-                   INT(f->status), INT(f->priority), INT(f->parent_task_id), INT(f->definition_id),
-                   TEXT(search_pattern(&tx_scope(tx)->arena, f->q)), TEXT(f->source_conversation_id),
-                   INT(f->include_drafts), INT(f->limit), NAME(f->network_channel),
-                   TEXT(owner.from), TEXT(owner.to), INT(f->approval_state));
-        task = out->items;
+        page.args[ARG_PATTERN] = TEXT(search_pattern(arena, f->q));
+        e = owned_by_few(tx, workspace, &owner, &few);
+        page.statement = list_statement(f, few);
+        if (!e)
+                e = f->q.n ? look_for(tx, &page, f->q, below) :
+                             add_between(tx, &page, page.statement, 0, below);
+        *out = page.items;
+        *next = page.items.n < page.limit ? page.passed : 0;
         for (size_t i = 0; !e && i < out->n; i++)
-                e = task_summarize(tx, &task[i]);
+                e = task_summarize(tx, (struct task *)out->items + i);
         return e;
 }
 
@@ -499,9 +639,10 @@ static const char *const patch_names[] = { "title",           "description",
                                            "required_capabilities", "metadata",
                                            "preferred_capabilities", "owner",
                                            "network_channel", "clear_owner",
-                                           "auto_enqueue_on_ready", "approval_policy" };
+                                           "auto_enqueue_on_ready", "approval_policy",
+                                           "review_policy" };
 
-static struct str changed_names(struct tx *tx, uint64_t given)
+static struct str updated_payload(struct tx *tx, uint64_t given, enum task_status status)
 {
         struct str list = STR("");
 
@@ -509,8 +650,8 @@ static struct str changed_names(struct tx *tx, uint64_t given)
                 if (given >> i & 1)
                         list = arena_printf(&tx_scope(tx)->arena, STR_FMT "%s\"%s\"", STR_ARG(list),
                                             list.n ? "," : "", patch_names[i]);
-        return arena_printf(&tx_scope(tx)->arena, "{\"changed_fields\":[" STR_FMT "]}",
-                            STR_ARG(list));
+        return arena_printf(&tx_scope(tx)->arena, "{\"changed_fields\":[" STR_FMT "],\"status\":\"%s\"}",
+                            STR_ARG(list), statuses[status]);
 }
 
 static void patch_apply(struct task *task, const struct task_patch *p)
@@ -539,11 +680,16 @@ static void patch_apply(struct task *task, const struct task_patch *p)
                 task->network_channel = p->network_channel;
         if (p->given & PATCH_AUTO)
                 task->auto_enqueue_on_ready = p->auto_enqueue_on_ready;
+        if (p->given & PATCH_REVIEW)
+                task->review_policy = p->review_policy;
         /* Another policy begins anew, and so does one that ended in a rejection. */
         if ((p->given & PATCH_APPROVAL) && (p->approval_policy != task->approval_policy ||
                                             task->approval_state == APPROVAL_REJECTED)) {
                 task->approval_policy = p->approval_policy;
-                task->approval_state = p->approval_policy ? APPROVAL_PENDING : APPROVAL_NOT_REQUIRED;
+                /* Nobody is asked about a canceled task. */
+                task->approval_state = p->approval_policy && task->status != TASK_CANCELED ?
+                                               APPROVAL_PENDING :
+                                               APPROVAL_NOT_REQUIRED;
         }
 }
 
@@ -574,8 +720,7 @@ static enum err reset_approval(struct tx *tx, const struct principal *by, const 
         if (!e)
                 e = tx_exec(tx, SQL_TASK_APPROVAL, INT(task->id), INT(task->approval_policy),
                             INT(task->approval_state), INT(task->updated_at));
-        /* Nobody is asked about a canceled task. */
-        if (!e && task->approval_policy && task->status != TASK_CANCELED)
+        if (!e && task->approval_state == APPROVAL_PENDING)
                 e = approval_open_task(tx, task);
         return e ? e :
                    task_tell(tx, by, AUDIT_TASK_APPROVAL_POLICY, before,
@@ -592,7 +737,8 @@ static bool same_row(const struct task *a, const struct task *b)
                str_eq(a->preferred_capabilities, b->preferred_capabilities) &&
                str_eq(a->owner, b->owner) && str_eq(a->network_channel, b->network_channel) &&
                a->auto_enqueue_on_ready == b->auto_enqueue_on_ready &&
-               a->approval_policy == b->approval_policy && a->approval_state == b->approval_state;
+               a->approval_policy == b->approval_policy && a->approval_state == b->approval_state &&
+               a->review_policy == b->review_policy;
 }
 
 /* What depends on several fields. */
@@ -613,8 +759,6 @@ static enum err patch_check(struct scope *scope, struct task_patch *p)
         if ((p->given & PATCH_TITLE) && !str_trim(p->title).n)
                 return fail_field(scope, "title", ERR_VALIDATION, "title must not be blank");
         e = owner_check(scope, p->owner);
-        if (!e)
-                e = task_channel_check(scope, p->network_channel);
         return e ? e : retry_parse(scope, p->retry, &retry);
 }
 
@@ -629,6 +773,8 @@ enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
 
         if (!e)
                 e = patch_check(tx_scope(tx), &patch);
+        if (!e)
+                e = channel_check(tx, task.workspace_id, task.claim_rule, patch.network_channel);
         if (e)
                 return e;
         before = task;
@@ -643,14 +789,23 @@ enum err task_patch(struct tx *tx, const struct principal *by, int64_t id,
                     INT(task.timeout_seconds), NAME(task.required_capabilities),
                     TEXT(task.metadata), INT(task.updated_at),
                     NAME(task.preferred_capabilities), NAME(task.owner),
-                    NAME(task.network_channel), INT(task.auto_enqueue_on_ready));
-        events_add(tx, &events, EVENT_TASK_UPDATED, id, 0, changed_names(tx, patch.given));
+                    NAME(task.network_channel), INT(task.auto_enqueue_on_ready),
+                    INT(task.review_policy));
+        if (!e)
+                e = search_follow(tx, &before, &task);
         if (!e && (task.approval_policy != before.approval_policy ||
                    task.approval_state != before.approval_state))
                 e = reset_approval(tx, by, &before, &task);
+        if (!e && task.review_policy != before.review_policy)
+                e = task_tell(tx, by, AUDIT_TASK_REVIEW_POLICY, &before,
+                              str_from(review_policies[task.review_policy]));
         if (!e)
                 e = attempt_open(tx, id, &open);
-        if (!e && open.status == RUN_QUEUED)
+        if (e)
+                return e;
+        events_add(tx, &events, EVENT_TASK_UPDATED, id, 0,
+                   updated_payload(tx, patch.given, task_derive(&task, open.status)));
+        if (open.status == RUN_QUEUED)
                 e = run_follow(tx, &task, patch.given & PATCH_CHANNEL, &open);
         if (!e)
                 e = task_follow(tx, &task, &events);
@@ -673,11 +828,16 @@ enum err task_erase(struct tx *tx, const struct principal *by, const struct task
         static const enum sql rows[] = { SQL_TASK_DELETE_STEPS,          SQL_TASK_DELETE_JOINS,
                                          SQL_TASK_DELETE_LOGS,           SQL_TASK_DELETE_STEP_APPROVALS,
                                          SQL_TASK_DELETE_APPROVALS,      SQL_TASK_DELETE_RUNS,
-                                         SQL_TRIAGE_DROP,                SQL_TASK_DELETE };
+                                         SQL_TRIAGE_DROP,                SQL_PROFILE_DROP,
+                                         SQL_TRIAGE_DROP,                SQL_TASK_DELETE_INPUTS,
+                                         SQL_TRIAGE_DROP,                SQL_TASK_DELETE_REVIEWS,
+                                         SQL_TASK_DELETE };
         enum err e = dependencies_drop(tx, by, task);
 
         for (size_t i = 0; !e && i < LENGTH(rows); i++)
                 e = tx_exec(tx, rows[i], INT(task->id));
+        if (!e)
+                e = search_follow(tx, task, NULL);
         if (!e && task->parent_task_id)
                 e = tx_exec(tx, SQL_TASK_CHILD_COUNT, INT(task->parent_task_id), INT(-1));
         return e;

@@ -18,6 +18,8 @@ enum task_status {
         TASK_COMPLETED,
         TASK_FAILED,
         TASK_CANCELED,
+        TASK_IN_REVIEW, /* its newest run has ended and is judged */
+        TASK_STATUSES,
 };
 enum priority { PRIORITY_LOW, PRIORITY_MEDIUM, PRIORITY_HIGH, PRIORITY_URGENT };
 enum task_scope { TASK_WORKSPACE, TASK_GLOBAL };
@@ -54,10 +56,13 @@ struct task {
         int64_t timeout_seconds;
         bool auto_enqueue_on_ready;
         int approval_policy, approval_state, review_policy;
-        int64_t review_round, last_review_id, review_circuit_at;
+        int64_t review_round;      /* of its newest review */
+        int64_t review_id;         /* what it waits for, 0 = nothing: review.h */
+        int64_t review_circuit_at; /* since when that waits for a person */
         struct str owner, network_channel;
         int64_t definition_id, definition_version;
         struct str required_capabilities, preferred_capabilities;
+        struct str claim_rule; /* what its execution profile says about claims (claimer.h), or absent */
         int64_t last_run_id, last_run_status; /* newest root run; how the newest ended one ended */
         int64_t unmet_deps, dependency_count, dependent_count, child_count;
         bool paused;
@@ -98,7 +103,7 @@ struct task_spec {
         struct str source_session_id, source_conversation_id, source_message_id;
         struct str conversation_context;
         bool start, auto_enqueue_on_ready, draft;
-        int approval_policy;
+        int approval_policy, review_policy;
         const struct task *parent; /* set by task_create_child() */
 };
 
@@ -128,8 +133,10 @@ struct task_filter {
         bool include_drafts;
         int limit;
 };
+/* *next: a page with q may end before it is full, because it has looked at enough; the next one begins below
+ * this task.  0: it is full, or there is no next one. */
 enum err task_list(struct tx *, const struct principal *, const struct task_filter *,
-                   struct list *) NODISCARD;
+                   struct list *, int64_t *next) NODISCARD;
 
 /* Fields of a patch; `given` has the bit of each field present (order of the body's record). */
 struct task_patch {
@@ -137,7 +144,7 @@ struct task_patch {
         struct str title, description, metadata, required_capabilities, preferred_capabilities;
         struct str owner, network_channel;
         bool clear_owner, auto_enqueue_on_ready;
-        int approval_policy;
+        int approval_policy, review_policy;
         int priority;
         int64_t max_attempts, timeout_seconds;
         struct str retry;
@@ -145,7 +152,7 @@ struct task_patch {
 enum { PATCH_TITLE = 1, PATCH_DESCRIPTION = 2, PATCH_PRIORITY = 4, PATCH_MAX_ATTEMPTS = 8,
        PATCH_RETRY = 16, PATCH_TIMEOUT = 32, PATCH_CAPABILITIES = 64, PATCH_METADATA = 128,
        PATCH_PREFERRED = 256, PATCH_OWNER = 512, PATCH_CHANNEL = 1024, PATCH_CLEAR_OWNER = 2048,
-       PATCH_AUTO = 4096, PATCH_APPROVAL = 8192 };
+       PATCH_AUTO = 4096, PATCH_APPROVAL = 8192, PATCH_REVIEW = 16384 };
 enum err task_patch(struct tx *, const struct principal *, int64_t id, const struct task_patch *,
                     struct task *) NODISCARD;
 
@@ -161,6 +168,11 @@ enum err task_tell(struct tx *, const struct principal *, enum audit_action,
 enum err task_cancel(struct tx *, const struct principal *, int64_t id, struct str reason,
                      struct str metadata, struct task *) NODISCARD;
 
+/* It has ended; only an operator makes it go on. */
+static inline bool task_is_closed(int status)
+{
+        return status >= TASK_COMPLETED && status <= TASK_CANCELED;
+}
 /* The status that the facts give: pure (spec task-domain 2.1 as corrected by DESIGN 1). */
 enum task_status task_derive(const struct task *, int current_run_status);
 /* Writes the status if it is another now, and adds task.status_changed. */
@@ -171,8 +183,6 @@ enum err task_project_run(struct tx *, struct task *, int current_run_status,
 
 /* By a dependency, or for want of its approval. */
 bool task_is_blocked(const struct task *);
-/* ERR_VALIDATION unless it is absent or a name of a channel. */
-enum err task_channel_check(struct scope *, struct str channel) NODISCARD;
 /* HOLD_… bits that a queued run of the task must have: blocked, its root runs alone; paused. */
 int64_t task_holds(const struct task *, bool root_run);
 #endif

@@ -6,12 +6,12 @@
 #define AT(member) offsetof(struct triage, member)
 enum { WIRE = FIELD_WIRE | FIELD_ALWAYS, BOTH = FIELD_COLUMN | WIRE };
 static const struct field triage_fields[] = {
-        { "task_id", FIELD_ID, BOTH, AT(task_id), "task" },
-        { "actor", FIELD_ACTOR, BOTH, AT(actor) },
+        { "task_id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(task_id), "task" },
+        { "actor", FIELD_ACTOR, BOTH | FIELD_REQUIRED, AT(actor) },
         { "read", FIELD_BOOL, WIRE, AT(read) },
         { "archived", FIELD_BOOL, BOTH, AT(archived) },
         { "dismissed", FIELD_BOOL, BOTH, AT(dismissed) },
-        { "last_seen_activity_at", FIELD_TIME, WIRE, AT(last_seen_activity_at) },
+        { "last_seen_activity_at", FIELD_TIME, WIRE | FIELD_REQUIRED, AT(last_seen_activity_at) },
 };
 const struct record triage_record = { "Triage", triage_fields, LENGTH(triage_fields),
                                       sizeof(struct triage), -1 };

@@ -67,6 +67,7 @@ enum err waiting_claim(struct tx *tx, const struct principal *by, struct claim_c
         bool gone = c->gone;
         enum err e = gone ? ERR_EMPTY : claim_next(tx, by, &c->request, out);
 
+        c->call.keep = e == ERR_EMPTY; /* it may have met runs of a canceled tree, and ended them */
         if (e == ERR_EMPTY && !gone)
                 c->call.parked = clock->boot(clock->ctx) < c->wait_until;
         else if (c->woken_by && (e || !took_from(out, c->woken_by)))
@@ -74,13 +75,12 @@ enum err waiting_claim(struct tx *tx, const struct principal *by, struct claim_c
         return e;
 }
 
-void waiting_lane(struct waiting *w, int64_t id)
+bool waiting_lane(struct waiting *w, int64_t id)
 {
         const struct lane *lane = lane_get(w->domain->lanes, id);
 
         if (w->domain->now.paused) /* all look again when it is resumed */
-                return;
-        /* One run, one waiter: the first in line that may take it and is still there. */
+                return false;
         for (struct claim_call *c = w->first, *next; lane && c; c = next) {
                 next = c->next;
                 if (c->n_trees || !lane_allows(lane, &c->request.criteria))
@@ -88,8 +88,9 @@ void waiting_lane(struct waiting *w, int64_t id)
                 c->woken_by = c->gone ? 0 : id;
                 leave(w, c);
                 if (c->woken_by)
-                        return;
+                        return true;
         }
+        return false;
 }
 
 static bool waits_for(const struct claim_call *c, int64_t tree)

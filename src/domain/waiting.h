@@ -38,8 +38,8 @@ struct waiting *waiting_new(struct store **store, struct domain *);
 void waiting_free(struct waiting *);
 /* The store's park hook. */
 void waiting_park(struct waiting *, struct claim_call *);
-/* After a commit: a lane has gained a run. */
-void waiting_lane(struct waiting *, int64_t lane);
+/* A lane has gained a run: sends back the first in line that may take it; false when there is none. */
+bool waiting_lane(struct waiting *, int64_t lane);
 /* After a commit: something happened in a tree. */
 void waiting_tree(struct waiting *, int64_t tree);
 /* All look once more: after a resume of the scheduler, and after the storage had failed, for one that was

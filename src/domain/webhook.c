@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <sodium.h>
-#include <string.h>
 
 #include "domain/audit.h"
 #include "domain/domain.h"
@@ -15,9 +14,9 @@ enum { KEY_BYTES = 32, TYPES = 128 };
 #define AT(member) offsetof(struct webhook, member)
 enum { BOTH = FIELD_COLUMN | FIELD_WIRE };
 static const struct field webhook_fields[] = {
-        { "id", FIELD_ID, BOTH, AT(id), "hook" },
-        { "workspace_id", FIELD_NAME, BOTH, AT(workspace_id) },
-        { "url", FIELD_STR, BOTH, AT(url) },
+        { "id", FIELD_ID, BOTH | FIELD_REQUIRED, AT(id), "hook" },
+        { "workspace_id", FIELD_NAME, BOTH | FIELD_REQUIRED, AT(workspace_id) },
+        { "url", FIELD_STR, BOTH | FIELD_REQUIRED, AT(url) },
         { "description", FIELD_STR, BOTH, AT(description) },
         { "events", FIELD_CAPS, BOTH, AT(events) },
         { "asks", FIELD_BOOL, FIELD_COLUMN, AT(asks) },
@@ -26,9 +25,9 @@ static const struct field webhook_fields[] = {
         { "nonce", FIELD_BYTES, FIELD_COLUMN, AT(nonce) },
         { "sealed", FIELD_BYTES, FIELD_COLUMN, AT(sealed) },
         { "cursor", FIELD_INT, FIELD_COLUMN, AT(cursor) },
-        { "created_by", FIELD_ACTOR, BOTH, AT(created_by) },
-        { "created_at", FIELD_TIME, BOTH, AT(created_at) },
-        { "updated_at", FIELD_TIME, BOTH, AT(updated_at) },
+        { "created_by", FIELD_ACTOR, BOTH | FIELD_REQUIRED, AT(created_by) },
+        { "created_at", FIELD_TIME, BOTH | FIELD_REQUIRED, AT(created_at) },
+        { "updated_at", FIELD_TIME, BOTH | FIELD_REQUIRED, AT(updated_at) },
         { "deleted_at", FIELD_TIME, FIELD_COLUMN, AT(deleted_at) },
 };
 const struct record webhook_record = { "Webhook", webhook_fields, LENGTH(webhook_fields),
@@ -219,17 +218,21 @@ static enum err policy_check(struct tx *tx, const struct webhook *w)
         return e == ERR_EMPTY ? ERR_OK : e;
 }
 
-static enum err tell(struct tx *tx, const struct principal *by, enum audit_action action,
-                     const struct webhook *before, const struct webhook *after)
+static struct str digest(struct tx *tx, const struct webhook *w)
 {
-        const struct webhook *w = after ? after : before;
+        return audit_digest(tx, &webhook_record, w);
+}
+
+static enum err tell(struct tx *tx, const struct principal *by, enum audit_action action,
+                     const struct webhook *w, struct str before, struct str after)
+{
         const struct audit_change change = {
                 .action = action,
                 .resource = audit_id(tx, "webhook", w->id),
                 .workspace = w->workspace_id,
                 .detail = w->url,
-                .before = before ? audit_digest(tx, &webhook_record, before) : STR_NONE,
-                .after = after ? audit_digest(tx, &webhook_record, after) : STR_NONE,
+                .before = before,
+                .after = after,
         };
 
         return audit_append(tx, by, &change);
@@ -260,7 +263,7 @@ enum err webhook_create(struct tx *tx, const struct principal *by, const struct 
         text = make_key(tx, &w);
         e = tx_insert(tx, SQL_WEBHOOK_ADD, &w);
         if (!e)
-                e = tell(tx, by, AUDIT_WEBHOOK_CREATED, NULL, &w);
+                e = tell(tx, by, AUDIT_WEBHOOK_CREATED, &w, STR_NONE, digest(tx, &w));
         if (e)
                 return e;
         tx_hint(tx, HINT_WEBHOOKS, w.id, 0);
@@ -310,7 +313,7 @@ enum err webhook_update(struct tx *tx, const struct principal *by, int64_t id,
                             NAME(w.events), INT(w.enabled), TEXT(w.disabled_reason), INT(w.cursor),
                             INT(w.updated_at), INT(w.asks));
         if (!e)
-                e = tell(tx, by, AUDIT_WEBHOOK_CHANGED, &before, &w);
+                e = tell(tx, by, AUDIT_WEBHOOK_CHANGED, &w, digest(tx, &before), digest(tx, &w));
         if (e)
                 return e;
         tx_hint(tx, HINT_WEBHOOKS, id, 0);
@@ -326,7 +329,7 @@ enum err webhook_delete(struct tx *tx, const struct principal *by, int64_t id)
         ((struct domain *)tx_context(tx))->policies = -1;
         if (!e)
                 e = tx_exec(tx, SQL_WEBHOOK_DELETE, INT(id), INT(tx_now(tx)));
-        return e ? e : tell(tx, by, AUDIT_WEBHOOK_DELETED, &w, NULL);
+        return e ? e : tell(tx, by, AUDIT_WEBHOOK_DELETED, &w, digest(tx, &w), STR_NONE);
 }
 
 enum err webhook_disable(struct tx *tx, int64_t id, struct str reason)

@@ -3,17 +3,19 @@
 #include <stdio.h>
 
 #include "domain/audit.h"
+#include "domain/channel.h"
 #include "domain/sql.h"
 
 #define AT(member) offsetof(struct workspace, member)
 static const struct field workspace_fields[] = {
-        { "id", FIELD_NAME, FIELD_COLUMN | FIELD_WIRE, AT(id) },
-        { "name", FIELD_STR, FIELD_COLUMN | FIELD_WIRE, AT(name) },
-        { "slug", FIELD_STR, FIELD_COLUMN | FIELD_WIRE, AT(slug) },
+        { "id", FIELD_NAME, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(id) },
+        { "name", FIELD_STR, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(name) },
+        { "slug", FIELD_STR, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(slug) },
         { "uid", FIELD_INT, FIELD_COLUMN, AT(uid) },
         { "quota_bytes", FIELD_INT, FIELD_COLUMN | FIELD_WIRE | FIELD_ALWAYS, AT(quota_bytes) },
         { "retention_seconds", FIELD_INT, FIELD_COLUMN | FIELD_WIRE, AT(retention_seconds) },
-        { "created_at", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE, AT(created_at) },
+        { "network_channels", FIELD_CAPS, FIELD_COLUMN | FIELD_WIRE, AT(network_channels) },
+        { "created_at", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(created_at) },
         { "deleted_at", FIELD_TIME, FIELD_COLUMN, AT(deleted_at) },
 };
 const struct record workspace_record = { "Workspace", workspace_fields, LENGTH(workspace_fields),
@@ -91,6 +93,8 @@ enum err workspace_create(struct tx *tx, const struct principal *by,
         struct audit_change change;
         enum err e = check_name(scope, w.name);
 
+        if (!e)
+                e = channels_check(scope, "network_channels", spec->network_channels);
         if (e)
                 return e;
         if (!w.slug.p)
@@ -105,6 +109,7 @@ enum err workspace_create(struct tx *tx, const struct principal *by,
         w.id = uuid_new(scope);
         w.quota_bytes = spec->quota_bytes ? spec->quota_bytes : DEFAULT_QUOTA;
         w.retention_seconds = spec->retention_seconds;
+        w.network_channels = spec->network_channels;
         w.created_at = tx_now(tx);
         e = tx_insert(tx, SQL_WORKSPACE_ADD, &w);
         if (e)
@@ -161,6 +166,8 @@ enum err workspace_patch(struct tx *tx, const struct principal *by, struct str i
                 e = check_slug(tx, spec->slug);
         if (!e && spec->name.p)
                 e = check_name(scope, str_trim(spec->name));
+        if (!e)
+                e = channels_check(scope, "network_channels", spec->network_channels);
         if (e)
                 return e;
         change.before = audit_digest(tx, &workspace_record, w);
@@ -169,25 +176,21 @@ enum err workspace_patch(struct tx *tx, const struct principal *by, struct str i
         w->quota_bytes = spec->quota_bytes ? spec->quota_bytes : w->quota_bytes;
         if (!spec->keeps_retention)
                 w->retention_seconds = spec->retention_seconds;
+        if (!spec->keeps_channels)
+                w->network_channels = spec->network_channels;
         e = tx_exec(tx, SQL_WORKSPACE_SET, NAME(w->id), TEXT(w->name), TEXT(w->slug),
-                    INT(w->quota_bytes), INT(w->retention_seconds));
+                    INT(w->quota_bytes), INT(w->retention_seconds), NAME(w->network_channels));
         change.resource = change.workspace = w->id;
         change.detail = w->slug;
         change.after = audit_digest(tx, &workspace_record, w);
         return e ? e : audit_append(tx, by, &change);
 }
 
-enum err workspace_list(struct tx *tx, const struct principal *by, struct list *out)
+enum err workspace_list(struct tx *tx, const struct principal *by, int64_t before, int limit,
+                        struct list *out)
 {
-        enum err e = tx_rows(tx, SQL_WORKSPACE_LIST, out, NULL, 0);
-        struct workspace *w = out->items;
-        size_t kept = 0;
-
-        for (size_t i = 0; !e && i < out->n; i++)
-                if (by->all_workspaces || str_eq(by->workspace, w[i].id))
-                        w[kept++] = w[i];
-        out->n = kept;
-        return e;
+        return tx_all(tx, SQL_WORKSPACE_LIST, out, INT(before),
+                      NAME(by->all_workspaces ? STR_NONE : by->workspace), INT(limit));
 }
 
 enum err workspace_boot(struct tx *tx, const struct principal *by)

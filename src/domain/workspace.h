@@ -14,14 +14,15 @@ struct workspace {
         struct str id; /* UUID */
         struct str name, slug;
         int64_t uid, quota_bytes, retention_seconds, created_at; /* retention 0: for ever */
+        struct str network_channels; /* absent: its runs may be in any */
         int64_t deleted_at; /* the row stays, so that its uid is never another's */
 };
 extern const struct record workspace_record;
 
 struct workspace_spec {
-        struct str name, slug;
+        struct str name, slug, network_channels;
         int64_t quota_bytes, retention_seconds;
-        bool keeps_retention; /* of a patch: leave it as it is */
+        bool keeps_retention, keeps_channels; /* of a patch: leave it as it is */
         uint64_t given;
 };
 
@@ -36,7 +37,9 @@ enum err workspace_for_change(struct tx *, const struct principal *, struct str 
 /* Absent texts and 0 stay as they are. */
 enum err workspace_patch(struct tx *, const struct principal *, struct str id,
                          const struct workspace_spec *, struct workspace *) NODISCARD;
-enum err workspace_list(struct tx *, const struct principal *, struct list *out) NODISCARD;
+/* Those that the principal sees, newest first, by their uids; before 0: from the newest. */
+enum err workspace_list(struct tx *, const struct principal *, int64_t before, int limit,
+                        struct list *out) NODISCARD;
 /* Creates the default and the system workspace in a fresh database. */
 enum err workspace_boot(struct tx *, const struct principal *) NODISCARD;
 

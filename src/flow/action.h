@@ -11,6 +11,7 @@ enum action_kind {
         ACTION_FOR_EACH,
         ACTION_SUB_TASK,
         ACTION_APPROVAL,
+        ACTION_INPUT,
         ACTION_DELAY,
         ACTION_CHECKPOINT,
 };

@@ -1,5 +1,6 @@
 #include "flow/definition.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "flow/schema.h"
@@ -11,7 +12,7 @@ struct reader {
 };
 
 static const char *const document_fields[] = { "name",  "description", "input", "timeout_seconds",
-                                               "retry", "steps",       "config", NULL };
+                                               "retry", "review_policy", "steps", "config", NULL };
 static const char *const config_fields[] = { "steps", NULL };
 static const char *const step_fields[] = { "index",        "id",
                                            "action",       "label",
@@ -124,6 +125,18 @@ static struct str retry_of(struct reader *r, struct str path, struct value map,
                 return text;
         problem_from_fault(r, at(r, path, "retry"), "type");
         return STR_NONE;
+}
+
+static int review_policy_of(struct reader *r, struct value map)
+{
+        struct str text = text_of(r, STR_NONE, map, "review_policy", 100);
+        int policy = text.p ? names_find(&review_policy_names, text) : REVIEW_NONE;
+
+        if (policy >= 0)
+                return policy;
+        problem_add(r->problems, STR("review_policy"), "type", NULL, "must be " STR_FMT,
+                    STR_ARG(names_list(&r->scope->arena, &review_policy_names)));
+        return REVIEW_NONE;
 }
 
 static bool is_name(struct str s, size_t max, const char *beside)
@@ -629,8 +642,9 @@ enum err definition_parse(struct scope *scope, struct str text, enum definition_
                 schema_check(problems, STR("input"), d->input_schema);
         d->timeout_seconds = seconds_of(&r, STR_NONE, map);
         d->retry = retry_of(&r, STR_NONE, map, &retry);
+        d->review_policy = review_policy_of(&r, map);
         steps = steps_of(&r, map, &path);
-        read_steps(&r, path, steps, 1, &d->steps);
+        read_steps(&r, path, steps, 0, &d->steps);
         d->document = normalise(&r, map, steps, d);
         check_size(&r, d);
         return problems->n ? first_problem(scope, problems) : ERR_OK;

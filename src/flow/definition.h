@@ -7,6 +7,7 @@
 #define BATON_FLOW_DEFINITION_H
 
 #include "domain/retry.h"
+#include "domain/task.h"
 #include "flow/action.h"
 #include "flow/problem.h"
 #include "flow/template.h"
@@ -67,6 +68,7 @@ struct definition {
         struct value input_schema; /* null = anything */
         int64_t timeout_seconds;   /* of a whole run; 0 = none */
         struct str retry;          /* JSON, or absent = the defaults */
+        int review_policy;         /* of its tasks: enum review_policy */
         struct step_list steps;
         struct value document; /* normalised, as stored and shown (`spec`) */
         void *entry;           /* where the cache keeps it */
@@ -100,12 +102,22 @@ struct str definition_capabilities(struct scope *, const struct definition *, st
 enum err definition_input(struct scope *, const struct definition *, struct str input,
                           struct str *out) NODISCARD;
 
-/* {"nodes":[{id,index,action,label?,parent?}],"edges":[{from,to,kind}]} for drawing. */
-void definition_graph(struct scope *, struct json_out *, const struct definition *);
+/* Nodes and edges for drawing: {id,index,action,label?,parent?} and {from,to,kind}. */
+struct definition_graph {
+        struct list nodes, edges;
+};
+extern const struct record definition_graph_record;
+struct definition_graph *definition_graph(struct scope *, const struct definition *);
 
-/* {"valid":…,"problems":[…],"graph":…}; a document with problems may have no definition. */
-void definition_report(struct scope *, struct json_out *, const struct problems *,
-                       const struct definition *);
+/* What validation says; a document with problems may have no definition, and then no graph. */
+struct definition_report {
+        bool valid;
+        struct list problems;
+        struct definition_graph *graph;
+};
+extern const struct record definition_report_record;
+struct definition_report *definition_report(struct scope *, const struct problems *,
+                                            const struct definition *);
 
 /* Checks values against the parameter table of an action: those that are constant when a document
  * is read, all of them (`rendered`) before they are used. */

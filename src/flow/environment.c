@@ -12,7 +12,8 @@ void forget_output(const struct progress *p, int64_t index)
         p->outputs[index].known = false;
 }
 
-struct value output_of(struct scope *scope, const struct progress *p, int64_t index)
+/* A step's output, parsed once. */
+static struct value output_of(struct scope *scope, const struct progress *p, int64_t index)
 {
         if (!p->outputs[index].known)
                 remember_output(p, index, value_from_text(scope, p->steps[index].output));
@@ -198,6 +199,8 @@ static struct value run_value(struct scope *scope, const struct run *run)
         value_put(v, STR("kind"), value_text(str_from(run_kind_names.text[run->kind])));
         value_put(v, STR("attempt"), value_int(run->attempt));
         value_put(v, STR("epoch"), value_int(run->epoch));
+        if (run->review.p)
+                value_put(v, STR("review"), value_from_text(scope, run->review));
         return v;
 }
 

@@ -17,8 +17,6 @@ void environment_init(struct environment *, const struct progress *, int64_t now
 /* A step has changed: what was made of it is void. */
 void environment_stale(struct environment *);
 
-/* A step's output, parsed once. */
-struct value output_of(struct scope *, const struct progress *, int64_t index);
 void remember_output(const struct progress *, int64_t index, struct value);
 void forget_output(const struct progress *, int64_t index);
 /* The output of the last step that has ended before `at`; null when there is none. */

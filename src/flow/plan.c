@@ -436,6 +436,22 @@ static void begin_approval(struct planner *pl, const struct step_spec *spec, str
         ask(pl, spec, &what);
 }
 
+static void begin_wait_input(struct planner *pl, const struct step_spec *spec,
+                             struct value parameters)
+{
+        struct value expires = param(parameters, "expires_in_seconds");
+        struct value name = param(parameters, "name");
+        int64_t us = expires.kind == VALUE_INT ? expires.number * US_PER_S : 0;
+
+        begin_waiting(pl, spec, parameters);
+        decide(pl, ADVANCE_INPUT);
+        if (name.kind == VALUE_STRING)
+                pl->out->advance.input_name = name.text;
+        pl->out->advance.wake_in = us && (!spec->timeout_us || us < spec->timeout_us) ?
+                                           us :
+                                           spec->timeout_us;
+}
+
 static double number_of(struct value v)
 {
         return v.kind == VALUE_INT ? (double)v.number : v.real;
@@ -509,6 +525,7 @@ static begin_action *const begin_by_kind[] = {
         [ACTION_PARALLEL] = begin_parallel, [ACTION_FOR_EACH] = begin_for_each,
         [ACTION_SUB_TASK] = begin_sub_task, [ACTION_APPROVAL] = begin_approval,
         [ACTION_DELAY] = begin_delay,       [ACTION_CHECKPOINT] = begin_checkpoint,
+        [ACTION_INPUT] = begin_wait_input,
 };
 
 /* Whether this worker can perform the step at all. */
@@ -725,6 +742,31 @@ static struct performed sub_task_ended(struct planner *pl, const struct step_spe
         return done;
 }
 
+static struct performed answered(struct planner *pl)
+{
+        const struct input *input = pl->p->snapshot->input;
+        struct performed done = { .outcome = OUTCOME_OK };
+        char id[ID_TEXT_SIZE];
+
+        if (!input) {
+                done.outcome = OUTCOME_TIMED_OUT;
+                done.message = STR("nobody sent an input in time");
+                return done;
+        }
+        id_print("input", input->id, id);
+        done.output = value_map_of(pl->scope, 5);
+        value_put(done.output, STR("input_id"),
+                  value_text(str_dup(&pl->scope->arena, str_from(id))));
+        if (input->name.p)
+                value_put(done.output, STR("name"), value_text(input->name));
+        if (input->message.p)
+                value_put(done.output, STR("message"), value_text(input->message));
+        if (input->data.p)
+                value_put(done.output, STR("data"), value_from_text(pl->scope, input->data));
+        value_put(done.output, STR("sent_by"), value_text(input->sent_by));
+        return done;
+}
+
 static struct performed slept(struct planner *pl, const struct step_spec *spec)
 {
         struct performed done = { .outcome = OUTCOME_OK };
@@ -751,6 +793,8 @@ static void resume(struct planner *pl, const struct step_spec *spec)
         }
         if (spec->action->kind == ACTION_APPROVAL && pl->p->snapshot->approval)
                 done = decided(pl, spec);
+        else if (spec->action->kind == ACTION_INPUT)
+                done = answered(pl);
         else if (spec->action->kind == ACTION_SUB_TASK)
                 done = sub_task_ended(pl, spec);
         else if (spec->action->kind == ACTION_PARALLEL || spec->action->kind == ACTION_FOR_EACH)

@@ -5,14 +5,16 @@
 #include <string.h>
 
 #define AT(member) offsetof(struct problem, member)
+enum { GIVEN = FIELD_WIRE | FIELD_REQUIRED };
 static const struct field problem_fields[] = {
-        { "path", FIELD_STR, FIELD_WIRE | FIELD_ALWAYS, AT(path) },
-        { "code", FIELD_STR, FIELD_WIRE, AT(code) },
-        { "message", FIELD_STR, FIELD_WIRE, AT(message) },
+        { "path", FIELD_STR, GIVEN, AT(path) },
+        { "code", FIELD_STR, GIVEN, AT(code) },
+        { "message", FIELD_STR, GIVEN, AT(message) },
         { "hint", FIELD_STR, FIELD_WIRE, AT(hint) },
 };
-const struct record problem_record = { "Problem", problem_fields, LENGTH(problem_fields),
-                                       sizeof(struct problem), -1 };
+const struct record definition_problem_record = { "DefinitionProblem", problem_fields,
+                                                  LENGTH(problem_fields), sizeof(struct problem),
+                                                  -1 };
 
 /* What to do about a problem whose place says nothing better. */
 static const struct {
@@ -53,7 +55,7 @@ void problem_add(struct problems *problems, struct str path, const char *code, c
         vsnprintf(text, sizeof(text), fmt, args);
         va_end(args);
         problems->items[problems->n++] = (struct problem){
-                .path = path,
+                .path = path.p ? path : STR(""), /* of the whole document */
                 .code = str_from(code),
                 .message = str_dup(arena, str_whole(str_from(text))),
                 .hint = str_dup(arena, str_from(hint ? hint : remedy(code))),

@@ -2,8 +2,8 @@
 #ifndef BATON_FLOW_PROBLEM_H
 #define BATON_FLOW_PROBLEM_H
 
-#include "core/record.h"
 #include "core/buf.h"
+#include "core/record.h"
 #include "core/scope.h"
 
 enum { PROBLEMS_MAX = 100 };
@@ -11,7 +11,7 @@ enum { PROBLEMS_MAX = 100 };
 struct problem {
         struct str path, code, message, hint; /* hint may be absent */
 };
-extern const struct record problem_record;
+extern const struct record definition_problem_record;
 
 struct problems {
         struct scope *scope;

@@ -62,12 +62,6 @@ void http_client_free(struct http_client *client)
         free(client);
 }
 
-void http_client_point(struct http_client *client, const char *base, const char *unix_socket)
-{
-        client->options.base = base;
-        client->options.unix_socket = unix_socket;
-}
-
 /* ---- one exchange ---- */
 
 static void set_text(CURL *curl, CURLoption option, const char *text)

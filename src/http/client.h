@@ -24,8 +24,6 @@ struct http_client_options {
 
 struct http_client *http_client_new(const struct http_client_options *);
 void http_client_free(struct http_client *);
-/* From now on the server is found there. */
-void http_client_point(struct http_client *, const char *base, const char *unix_socket);
 
 struct http_response {
         int status;

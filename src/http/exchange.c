@@ -702,8 +702,10 @@ void exchange_open(struct http_loop *loop, const struct arrival *a)
 
 void exchange_close_all(struct http_loop *loop)
 {
-        while (loop->connections)
-                destroy(loop->connections);
+        for (struct exchange *x = loop->connections, *next; x; x = next) {
+                next = x->next;
+                destroy(x);
+        }
 }
 
 /* ---- deadlines ---- */

@@ -31,7 +31,7 @@ struct http_request {
 
 const struct http_request *exchange_request(const struct exchange *);
 struct http_loop *exchange_loop(const struct exchange *);
-/* A request header by lower-case name, absent if not sent. */
+/* A request header by its name in any case, absent if not sent. */
 struct str exchange_header(const struct exchange *, const char *name);
 /* Called on the loop if the client goes away before the reply; the exchange is dead afterwards. */
 void exchange_on_close(struct exchange *, void (*closed)(struct exchange *, void *arg), void *arg);

@@ -319,9 +319,8 @@ static void unlink_job(struct fetch_pool *pool, struct job *job)
 
 void fetch_pool_free(struct fetch_pool *pool)
 {
-        while (pool->first) {
-                struct job *job = pool->first;
-
+        for (struct job *job = pool->first, *next; job; job = next) {
+                next = job->next;
                 unlink_job(pool, job);
                 curl_slist_free_all(job->transfer.headers);
                 end(job->curl, &job->transfer);

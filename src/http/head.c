@@ -88,7 +88,7 @@ static enum err read_field(struct scope *scope, char *text, size_t n, struct hea
 struct str head_find(const struct head *h, const char *name)
 {
         for (size_t i = 0; i < h->n; i++)
-                if (str_is(h->fields[i].name, name))
+                if (str_is_nocase(h->fields[i].name, name))
                         return h->fields[i].value;
         return STR_NONE;
 }

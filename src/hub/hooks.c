@@ -16,6 +16,17 @@ void hooks_close(struct hooks *h)
         domain_free(h->domain);
 }
 
+/* One run, one waiter.  Where there is none, one may be among the calls that are parked after the
+ * commit. */
+static void ready(void *context, struct hint *hints, size_t n)
+{
+        struct hooks *h = context;
+
+        for (size_t i = 0; i < n; i++)
+                if (hints[i].kind == HINT_LANE && waiting_lane(h->waiting, hints[i].key))
+                        hints[i].kind = HINT_NONE;
+}
+
 static void committed(void *context, const struct hint *hints, size_t n)
 {
         struct hooks *h = context;
@@ -76,6 +87,7 @@ void hooks_set(struct hooks *h, struct store_options *o)
 {
         o->context = h->domain; /* operations see only the domain */
         o->hooks = h;
+        o->ready = ready;
         o->committed = committed;
         o->kept = kept;
         o->rolled_back = rolled_back;

@@ -64,7 +64,7 @@ void json_print(struct json_out *j, const json_t *value)
         case JSON_OBJECT:
                 json_begin_object(j);
                 json_object_foreach ((json_t *)(uintptr_t)value, key, member) {
-                        json_key(j, key);
+                        json_key_str(j, str_from(key));
                         json_print(j, member);
                 }
                 json_end_object(j);
@@ -104,6 +104,18 @@ struct str json_dump(struct arena *arena, const json_t *value)
         copy = str_dup(arena, buf_view(&text));
         buf_done(&text);
         return copy;
+}
+
+bool json_same(struct scope *scope, struct str a, struct str b)
+{
+        json_t *x = NULL, *y = NULL;
+        bool same = str_eq(a, b);
+
+        if (!same && a.p && b.p && !json_parse(scope, a, &x) && !json_parse(scope, b, &y))
+                same = json_equal(x, y);
+        json_decref(x);
+        json_decref(y);
+        return same;
 }
 
 static enum err wrong(struct scope *scope, const char *path, const char *expected)
@@ -159,8 +171,10 @@ static int by_text(const void *a, const void *b)
 }
 
 /* A list of names as one sorted "a,b". */
-static enum err read_caps(struct scope *scope, const char *path, const json_t *v, struct str *out)
+static enum err read_caps(struct scope *scope, const struct field *f, const char *path, const json_t *v,
+                          struct str *out)
 {
+        bool trims = f->flags & FIELD_TRIMS;
         size_t n = json_array_size(v), i;
         const char **names = arena_array(&scope->arena, const char *, n + 1);
         json_t *item;
@@ -170,23 +184,66 @@ static enum err read_caps(struct scope *scope, const char *path, const json_t *v
         if (n > 64)
                 return fail_limit(scope, path, ERR_VALIDATION, 64, (int64_t)n, path);
         json_array_foreach (v, i, item) {
-                names[i] = json_string_value(item);
-                if (!names[i] || !*names[i] || strlen(names[i]) > 128 ||
-                    strlen(names[i]) != json_string_length(item) ||
-                    strpbrk(names[i], ", \t\r\n"))
-                        return wrong(scope, path,
-                                     "a list of names of 1 to 128 bytes without blanks or commas");
+                struct str name = trims ? str_trim(json_view(item)) : json_view(item);
+
+                if (!name.n || name.n > 128 || memchr(name.p, 0, name.n))
+                        return wrong(scope, path, "a list of names of 1 to 128 bytes");
+                names[i] = str_c(&scope->arena, name);
+                if (strpbrk(names[i], trims ? ",\t\r\n" : ", \t\r\n"))
+                        return wrong(scope, path, trims ? "a list of names without commas, tabs and line ends" :
+                                                          "a list of names without blanks or commas");
         }
         qsort(names, n, sizeof(*names), by_text);
         *out = n ? STR("") : STR_NONE;
         for (i = 0; i < n; i++) {
-                if (i && strcmp(names[i], names[i - 1]) == 0)
+                bool again = i && strcmp(names[i], names[i - 1]) == 0;
+
+                if (again && trims)
+                        continue;
+                if (again)
                         return fail_field(scope, path, ERR_VALIDATION,
                                           "%s names \"%s\" twice", path, names[i]);
                 *out = arena_printf(&scope->arena, STR_FMT "%s%s", STR_ARG(*out), i ? "," : "",
                                     names[i]);
         }
         return ERR_OK;
+}
+
+static enum err read_set(struct scope *scope, const struct field *f, const char *path,
+                         const json_t *v, int64_t *out)
+{
+        json_t *item;
+        size_t i;
+
+        if (!json_is_array(v))
+                return wrong(scope, path, "a list of names");
+        *out = 0;
+        json_array_foreach (v, i, item) {
+                int found = json_is_string(item) ? names_find(f->type, json_view(item)) : -1;
+
+                if (found < 0)
+                        return fail_field(scope, path, ERR_VALIDATION, "%s[%zu] must be " STR_FMT,
+                                          path, i, STR_ARG(names_list(&scope->arena, f->type)));
+                *out |= INT64_C(1) << found;
+        }
+        return ERR_OK;
+}
+
+/* Of the type that the table says, if it says one. */
+static enum err read_json(struct scope *scope, const struct field *f, const char *path,
+                          const json_t *v, struct str *out)
+{
+        static const char *const names[] = {
+                [JSON_OBJECT] = "object", [JSON_ARRAY] = "array",  [JSON_STRING] = "string",
+                [JSON_INTEGER] = "integer", [JSON_REAL] = "number", [JSON_TRUE] = "boolean",
+                [JSON_FALSE] = "boolean", [JSON_NULL] = "null",
+        };
+
+        if (f->type && strcmp(f->type, names[json_typeof(v)]) != 0)
+                return fail_field(scope, path, ERR_VALIDATION, "%s must be an %s", path,
+                                  (const char *)f->type);
+        *out = json_dump(&scope->arena, v);
+        return bounded(scope, f, path, (int64_t)out->n, path);
 }
 
 static enum err read_list(struct scope *scope, const struct field *f, const char *path,
@@ -260,17 +317,18 @@ static enum err read_value(struct scope *scope, const struct field *f, const cha
                                           STR_ARG(names_list(&scope->arena, f->type)));
                 *FIELD_AT(base, f, int) = found;
                 return ERR_OK;
+        case FIELD_SET:
+                return read_set(scope, f, path, v, FIELD_AT(base, f, int64_t));
         case FIELD_STR:
         case FIELD_NAME:
         case FIELD_BYTES:
                 return read_text(scope, f, path, v, text);
         case FIELD_JSON:
-                *text = json_dump(&scope->arena, v);
-                return bounded(scope, f, path, (int64_t)text->n, path);
+                return read_json(scope, f, path, v, text);
         case FIELD_ACTOR:
                 return read_actor(scope, path, v, text);
         case FIELD_CAPS:
-                return read_caps(scope, path, v, text);
+                return read_caps(scope, f, path, v, text);
         case FIELD_RECORD:
                 *FIELD_AT(base, f, void *) =
                         arena_alloc(&scope->arena, ((const struct record *)f->type)->size, 16);
@@ -312,7 +370,7 @@ enum err json_to_record(struct scope *scope, const json_t *object, const char *p
                 if (f->flags & FIELD_FIXED)
                         return fail_field(scope, path_of(scope, path, key), ERR_IMMUTABLE_FIELD,
                                           "%s cannot be changed", key);
-                if (json_is_null(v) && f->kind != FIELD_JSON) {
+                if (json_is_null(v) && (f->kind != FIELD_JSON || (f->flags & FIELD_CLEARS))) {
                         if (f->flags & FIELD_CLEARS)
                                 mark(record, f, out);
                         continue;

@@ -26,6 +26,8 @@ enum err json_read(struct scope *, struct str text, const struct record *, void 
 void json_print(struct json_out *, const json_t *);
 /* The same as text in the arena. */
 struct str json_dump(struct arena *, const json_t *);
+/* Whether two texts are the same value, whatever the order of their members; absent equals absent. */
+bool json_same(struct scope *, struct str a, struct str b);
 /* A jansson string as a view. */
 struct str json_view(const json_t *string);
 

@@ -226,18 +226,20 @@ static enum err try_sandbox(struct findings *f, const char *asked, struct str *r
                            arena_printf(&f->scope->arena, "%s/baton-doctor-XXXXXX",
                                         place && *place ? place : "/tmp"));
         struct spawner_options options = { .workspaces = home, .sandbox = asked };
-        struct spawner *spawner;
+        struct spawner *spawner = NULL;
         enum err e;
 
         if (!mkdtemp(home))
                 return fail(f->scope, ERR_UNAVAILABLE, "cannot make %s: %s", home,
                             strerror(errno));
         e = spawner_start(f->scope, &options, &spawner);
+        if (!e)
+                e = spawner_ready(f->scope, spawner);
         if (!e) {
                 *runtime = str_dup(&f->scope->arena, spawner_runtime(spawner));
                 *problem = str_dup(&f->scope->arena, spawner_runtime_problem(spawner));
-                spawner_free(spawner);
         }
+        spawner_free(spawner);
         rmdir(home);
         return e;
 }

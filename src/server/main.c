@@ -78,9 +78,7 @@ int main(int argc, char **argv)
         if (strcmp(argv[1], "doctor") == 0 &&
             !(argc == 3 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0)))
                 return doctor(argc - 2, argv + 2);
-        if (strcmp(argv[1], "version") == 0 || strcmp(argv[1], "--version") == 0) {
-                printf("baton %s\n", BATON_VERSION);
-                return 0;
-        }
+        if (strcmp(argv[1], "--version") == 0)
+                argv[1] += strlen("--");
         return cli_main(argc, argv);
 }

@@ -19,6 +19,7 @@
 #include "core/log.h"
 #include "domain/key.h"
 #include "domain/migrations.h"
+#include "domain/profile.h"
 #include "domain/sql.h"
 #include "domain/workspace.h"
 #include "hub/hooks.h"
@@ -298,15 +299,19 @@ static enum err start_spawner(struct scope *scope, struct server *s, const struc
                                            .memory_cap = o->command_memory << 20,
                                            .process_cap = o->command_processes,
                                            .cpu_cap = o->command_cpus };
-        const char *runtime, *problem;
-        enum err e = ERR_OK;
 
         if (!spawner_sandbox_is_known(o->sandbox))
-                e = fail_field(scope, "sandbox", ERR_VALIDATION,
-                               "--sandbox must be auto, bwrap, landlock or trusted, not \"%s\"",
-                               o->sandbox);
-        if (!e)
-                e = spawner_start(scope, &options, &s->spawner);
+                return fail_field(scope, "sandbox", ERR_VALIDATION,
+                                  "--sandbox must be auto, bwrap, landlock or trusted, not \"%s\"",
+                                  o->sandbox);
+        return spawner_start(scope, &options, &s->spawner);
+}
+
+static enum err await_spawner(struct scope *scope, struct server *s)
+{
+        const char *runtime, *problem;
+        enum err e = spawner_ready(scope, s->spawner);
+
         if (e)
                 return e;
         runtime = str_c(&scope->arena, spawner_runtime(s->spawner));
@@ -413,7 +418,8 @@ static enum err start(struct scope *scope, struct server *s, const struct option
                 e = open_data(scope, s, o->data);
         if (!e)
                 e = failpoint(scope, FAILPOINT_BOOT_LOCKED);
-        /* The spawner is forked while there is nothing yet that it must not have. */
+        /* The spawner is forked while there is nothing yet that it must not have.  It tries its sandbox
+         * while the database is opened. */
         if (!e)
                 e = start_spawner(scope, s, o);
         if (!e)
@@ -427,8 +433,11 @@ static enum err start(struct scope *scope, struct server *s, const struct option
         s->definitions = definition_cache_new(&system_world);
         hooks_open(&s->hooks, &system_world, &s->store);
         s->hooks.domain->force_limit = o->agent_force_limit;
+        s->hooks.domain->review_timeout = o->review_seconds * US_PER_S;
         s->hooks.domain->attention_after = o->attention_seconds * US_PER_S;
-        e = read_vault(scope, s);
+        e = profile_refusals(scope, str_from(o->profile_refuse), &s->hooks.domain->profile_refuses);
+        if (!e)
+                e = read_vault(scope, s);
         if (!e)
                 e = open_store(scope, s, o);
         if (e)
@@ -443,6 +452,8 @@ static enum err start(struct scope *scope, struct server *s, const struct option
         s->started = !e;
         if (!e)
                 e = failpoint(scope, FAILPOINT_BOOT_THREADS);
+        if (!e)
+                e = await_spawner(scope, s);
         if (!e)
                 e = start_worker(scope, s, o);
         if (!e)

@@ -16,6 +16,7 @@ struct call {
         enum call_class class;
         bool reads; /* runs on a reader in a snapshot */
         int64_t queued_at, queued_turn; /* the store's: boot clock, turn of the queue */
+        bool woken; /* the store's: had been parked */
         /* May run more than once before it is committed: it must derive everything from the
          * arguments and the rows. */
         enum err (*run)(struct call *, struct tx *);

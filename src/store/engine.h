@@ -103,6 +103,8 @@ struct tx {
         size_t writes; /* writing statements since the call began, and such as make a rollback due */
         struct hint *hints;
         size_t n_hints, size_hints;
+        enum tick_again again;
+        bool full;
 };
 
 #endif

@@ -336,13 +336,35 @@ static const char *without_null_tests(struct arena *arena, const char *text)
         return copy;
 }
 
+/* A number that stands at no place, for the text is one of several that take the same parameters, is
+ * taken for a number; 0: PostgreSQL tells.  The length of the array. */
+static int unplaced(const char *text, Oid types[PARAMETERS_MAX])
+{
+        int n = 0;
+
+        for (int i = 0; i < PARAMETERS_MAX; i++)
+                types[i] = INT8_TYPE;
+        for (const char *at = strchr(text, '$'); at; at = strchr(at + 1, '$')) {
+                int number = (int)strtol(at + 1, NULL, 10);
+
+                BUG_ON(number > PARAMETERS_MAX);
+                if (number)
+                        types[number - 1] = 0;
+                n = number > n ? number : n;
+        }
+        return n;
+}
+
 static enum err describe(struct scope *scope, struct postgres *pg, const char *text, struct prepared *out)
 {
         PGresult *result = NULL;
+        Oid types[PARAMETERS_MAX];
         enum err e;
+        int n;
 
         text = without_null_tests(&scope->arena, text);
-        if (!queue(pg, PQsendPrepare(pg->conn, "", text, 0, NULL)) ||
+        n = unplaced(text, types);
+        if (!queue(pg, PQsendPrepare(pg->conn, "", text, n, types)) ||
             !queue(pg, PQsendDescribePrepared(pg->conn, "")))
                 return lost(scope, pg);
         e = settle(scope, pg, &result);
@@ -464,6 +486,7 @@ static enum err value_field(struct tx *tx, struct value *v, const struct field *
         case FIELD_ACTOR:
         case FIELD_CAPS:
                 return value_name(tx, v, *FIELD_IN(base, f, struct str));
+        case FIELD_SET:
         case FIELD_RECORD:
         case FIELD_LIST:
                 BUG_ON(true);
@@ -617,6 +640,7 @@ static enum err read_field(struct tx *tx, const PGresult *result, int row, int c
                 name = column_number(result, row, column); /* numbers of names begin at 1 */
                 *FIELD_AT(base, f, struct str) = name ? tx_name_text(tx, name) : STR_NONE;
                 break;
+        case FIELD_SET:
         case FIELD_RECORD:
         case FIELD_LIST:
                 break;

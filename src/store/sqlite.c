@@ -272,6 +272,7 @@ static enum err bind_field(struct tx *tx, sqlite3_stmt *s, int at, const struct 
         case FIELD_ACTOR:
         case FIELD_CAPS:
                 return bind_name(tx, s, at, *text);
+        case FIELD_SET:
         case FIELD_RECORD:
         case FIELD_LIST:
                 BUG_ON(true);
@@ -316,6 +317,7 @@ static enum err read_field(struct tx *tx, sqlite3_stmt *s, int at, const struct 
                 name = sqlite3_column_int64(s, at); /* numbers of names begin at 1 */
                 *FIELD_AT(base, f, struct str) = name ? tx_name_text(tx, name) : STR_NONE;
                 break;
+        case FIELD_SET:
         case FIELD_RECORD:
         case FIELD_LIST:
                 break;

@@ -1,5 +1,6 @@
 #include "store/store.h"
 
+#include <semaphore.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,7 @@ bool store_submit(struct store *store, struct call *call)
         struct queue *q = reads ? &store->read_queue : &store->write_queue[call->class];
 
         call->queued_at = store_boot_now(store);
+        call->woken = false;
         pthread_mutex_lock(&store->lock);
         fits = !store->stopping && q->n < QUEUE_MAX &&
                !queue_is_late(q, call->queued_at, QUEUE_ADMIT_US) && !failpoint_fails(FAILPOINT_QUEUE);
@@ -45,6 +47,7 @@ bool store_submit(struct store *store, struct call *call)
 void store_resubmit(struct store *store, struct call *call)
 {
         call->queued_at = store_boot_now(store);
+        call->woken = true;
         pthread_mutex_lock(&store->lock);
         queue_push_front(&store->write_queue[call->class], call);
         store->n_queued++;
@@ -60,19 +63,12 @@ void store_wake(struct store *store)
         pthread_mutex_unlock(&store->lock);
 }
 
-struct waiting_call {
-        struct call *call;
-        void (*done)(struct call *);
-        pthread_mutex_t lock;
-        pthread_cond_t ended;
-        bool over;
-};
-
-/* A blocking call is embedded in a frame that its done() can find: the scope's arena. */
+/* A semaphore and not a condition: the writer wakes up to 64 of these after a commit, and none of
+ * them then waits for a lock that it still holds. */
 struct blocking {
         struct call call;
         struct call *inner;
-        struct waiting_call *waiting;
+        sem_t ended;
 };
 
 static enum err blocking_run(struct call *call, struct tx *tx)
@@ -86,29 +82,22 @@ static enum err blocking_run(struct call *call, struct tx *tx)
 
 static void blocking_done(struct call *call)
 {
-        struct waiting_call *w = ((struct blocking *)call)->waiting;
-
-        pthread_mutex_lock(&w->lock);
-        w->over = true;
-        pthread_cond_signal(&w->ended);
-        pthread_mutex_unlock(&w->lock);
+        sem_post(&((struct blocking *)call)->ended);
 }
 
 enum err store_call(struct store *store, struct call *call)
 {
-        struct waiting_call w = { .lock = PTHREAD_MUTEX_INITIALIZER,
-                                  .ended = PTHREAD_COND_INITIALIZER };
-        struct blocking b = { .call = *call, .inner = call, .waiting = &w };
+        struct blocking b = { .call = *call, .inner = call };
 
+        sem_init(&b.ended, 0, 0);
         b.call.run = blocking_run;
         b.call.done = blocking_done;
         if (!store_submit(store, &b.call))
                 return call->result = fail(call->scope, ERR_OVERLOADED,
                                            "the store's queue is full; try again");
-        pthread_mutex_lock(&w.lock);
-        while (!w.over)
-                pthread_cond_wait(&w.ended, &w.lock);
-        pthread_mutex_unlock(&w.lock);
+        while (sem_wait(&b.ended)) /* a signal */
+                ;
+        sem_destroy(&b.ended);
         call->result = b.call.result;
         return call->result;
 }
@@ -122,6 +111,17 @@ void tx_hint(struct tx *tx, enum hint_kind kind, int64_t key, int64_t value)
                 tx->hints = xrealloc(tx->hints, tx->size_hints * sizeof(*tx->hints));
         }
         tx->hints[tx->n_hints++] = (struct hint){ kind, key, value };
+}
+
+void tx_tick_again(struct tx *tx, enum tick_again when)
+{
+        if (when > tx->again)
+                tx->again = when;
+}
+
+bool tx_disk_is_full(const struct tx *tx)
+{
+        return tx->full;
 }
 
 struct scope *tx_scope(struct tx *tx)
@@ -261,8 +261,6 @@ enum err store_open(struct scope *scope, const struct store_options *options, st
         e = migrate(&store->tx, own, options->migrations, options->n_migrations);
         if (!e)
                 e = names_load(&store->tx, own);
-        if (!e)
-                e = engine_prepare_all(scope, store->writer);
         if (e) {
                 store_close(store);
                 return e;

@@ -28,7 +28,11 @@ struct store_options {
         int64_t server;   /* 0..1023: part of every id */
         void *context;    /* tx_context(): what operations see */
         void *hooks;      /* first argument of what follows */
-        /* On the writing thread, after COMMIT and before the calls of the batch hear of it. */
+        /* On the writing thread, before COMMIT, once for every hint: parked calls that what the batch
+         * has made can serve are to be resubmitted, and are served in the same transaction.  A hint
+         * that needs nothing more becomes HINT_NONE. */
+        void (*ready)(void *hooks, struct hint *, size_t n);
+        /* On the writing thread, after COMMIT, when the calls of the batch have been answered. */
         void (*committed)(void *hooks, const struct hint *, size_t n);
         /* On the writing thread, where calls of a batch are undone singly: what the operations have
          * cached up to now stays, unless the whole batch is undone. */
@@ -48,11 +52,12 @@ struct store_options {
 /* Whether a path is the URL of a database on a server, and no file. */
 bool store_is_url(const char *path);
 
-/* Opens, migrates, prepares every statement.  Refuses a database of a newer program. */
+/* Opens and migrates.  Refuses a database of a newer program. */
 enum err store_open(struct scope *, const struct store_options *, struct store **) NODISCARD;
 void store_close(struct store *); /* after store_stop(); checkpoints */
 
-enum err store_start(struct scope *, struct store *) NODISCARD; /* the threads */
+/* The threads; the writer prepares every statement before it serves. */
+enum err store_start(struct scope *, struct store *) NODISCARD;
 void store_stop(struct store *); /* serves what is queued, then joins the threads */
 
 /* Queues a call; false when the queue is full, or so late that the caller would not wait for its

@@ -80,11 +80,19 @@ enum err tx_name_find(struct tx *, struct str text, int64_t *id) NODISCARD;
 struct str tx_name_text(struct tx *, int64_t id);
 
 /* What the rest of the program should hear of after COMMIT; dropped with a rollback. */
-enum hint_kind { HINT_TREE, HINT_LANE, HINT_KEYS, HINT_RESUMED, HINT_WEBHOOKS };
+enum hint_kind { HINT_NONE, HINT_TREE, HINT_LANE, HINT_KEYS, HINT_RESUMED, HINT_WEBHOOKS };
 struct hint {
         enum hint_kind kind;
         int64_t key, value;
 };
 void tx_hint(struct tx *, enum hint_kind, int64_t key, int64_t value);
+
+/* The disk is full: what only makes the file grow, and can wait, is left to another time. */
+bool tx_disk_is_full(const struct tx *);
+
+/* The tick has more to do than it can at once: it comes again without waiting for its time, as soon as
+ * the batch is committed or as soon as no call has come for 20 ms.  Dropped with a rollback of the batch. */
+enum tick_again { TICK_IN_TIME, TICK_WHEN_IDLE, TICK_AT_ONCE };
+void tx_tick_again(struct tx *, enum tick_again);
 
 #endif

@@ -1,27 +1,33 @@
 #include "store/writer.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 #include "core/failpoint.h"
 #include "core/log.h"
 #include "store/migrate.h"
 #include "store/reserve.h"
 
 enum {
-        BATCH_CALLS = 256,
+        BATCH_CALLS = 256, /* of those that are queued */
+        BATCH_WOKEN = 64,  /* and of those that become servable by them */
         CHECKPOINT_BYTES = 8 << 20,
         IDLE_CHECKPOINT_BYTES = 64 << 10, /* more than the ticks of some seconds */
 };
 #define BATCH_US (20 * US_PER_MS) /* a batch that took longer goes on after its commit */
 #define IDLE_CHECKPOINT_US (500 * US_PER_MS)
 #define MEND_EVERY_US (250 * US_PER_MS)
+#define REST_US (20 * US_PER_MS) /* without a call: the writer is idle, not between two batches */
 
 /* ---- a batch ---- */
+
+struct batch {
+        struct call *calls[BATCH_CALLS + 1 + BATCH_WOKEN]; /* the tick is the one */
+        size_t n;
+        size_t offered; /* so many hints of the transaction were */
+};
 
 void writer_forget(struct store *store)
 {
         store->tx.n_hints = 0;
+        store->tx.again = TICK_IN_TIME;
         names_forget(store->names, 0);
         if (store->options.rolled_back)
                 store->options.rolled_back(store->options.hooks, true);
@@ -94,34 +100,79 @@ static bool may_wait(const struct store *store, const struct call *call, int64_t
         return call->class != CALL_LEASE && store_boot_now(store) - began > BATCH_US;
 }
 
+/* The calls from this one on go back to where they stood. */
+static void batch_cut(struct store *store, struct batch *b, size_t at)
+{
+        pthread_mutex_lock(&store->lock);
+        while (b->n > at) {
+                struct call *call = b->calls[--b->n];
+
+                queue_push_front(&store->write_queue[call->class], call);
+                store->n_queued++;
+        }
+        pthread_mutex_unlock(&store->lock);
+}
+
+/* What the batch has made servable goes to the front of its queue. */
+static void batch_offer(struct store *store, struct batch *b)
+{
+        const struct tx *tx = &store->tx;
+
+        if (tx->n_hints > b->offered && store->options.ready)
+                store->options.ready(store->options.hooks, tx->hints + b->offered,
+                                     tx->n_hints - b->offered);
+        b->offered = tx->n_hints;
+}
+
+/* Claims that waited for a run of this batch are served in the same transaction, which is one sync
+ * less between a run's birth and its start.  False when there are none, or no room. */
+static bool batch_join(struct store *store, struct batch *b)
+{
+        struct queue *claims = &store->write_queue[CALL_CLAIM];
+        size_t n = b->n;
+
+        batch_offer(store, b);
+        pthread_mutex_lock(&store->lock);
+        while (claims->first && claims->first->woken && b->n < LENGTH(b->calls)) {
+                b->calls[b->n++] = queue_pop(claims);
+                store->n_queued--;
+        }
+        pthread_mutex_unlock(&store->lock);
+        return b->n > n;
+}
+
 /*
  * Runs the batch without savepoints in the hope that none is needed; one call that wrote and then
  * failed, or a queued write that fails, makes the whole batch run again with them.  What would make it
- * last too long waits for the next one: *n says how many were run.
+ * last too long waits for the next one.
  */
-static enum batch_end batch_run(struct store *store, struct call **batch, size_t *n, int64_t now,
-                                bool guarded)
+static enum batch_end batch_run(struct store *store, struct batch *b, int64_t now, bool guarded)
 {
         int64_t began = store_boot_now(store);
 
+        b->offered = 0;
+        store->tx.full = store->full;
         if (engine_begin(&store->scope, store->writer))
                 return BATCH_BROKEN;
-        for (size_t i = 0; i < *n; i++) {
-                if (i && may_wait(store, batch[i], began)) {
-                        *n = i;
+        for (size_t i = 0; i < b->n || batch_join(store, b); i++) {
+                struct call *call = b->calls[i];
+
+                if (i && may_wait(store, call, began)) {
+                        batch_cut(store, b, i);
+                        batch_offer(store, b);
                         break;
                 }
                 if (guarded) {
-                        if (call_run_guarded(store, batch[i], now))
+                        if (call_run_guarded(store, call, now))
                                 return BATCH_BROKEN;
                         continue;
                 }
-                call_run(store, batch[i], now);
+                call_run(store, call, now);
                 if (engine_failure(store->writer)) { /* whatever the call made of it */
-                        store->scope.fault = batch[i]->scope->fault; /* for the log */
+                        store->scope.fault = call->scope->fault; /* for the log */
                         return BATCH_BROKEN;
                 }
-                if (must_roll_back(store, batch[i]))
+                if (must_roll_back(store, call))
                         return BATCH_AGAIN;
         }
         if (!engine_commit(&store->scope, store->writer))
@@ -231,25 +282,21 @@ static bool ends_work(const struct call *call)
         return call->class == CALL_LEASE || call->class == CALL_CANCEL;
 }
 
-static void batch_finish(struct store *store, struct call **batch, size_t n)
+static void call_finish(struct store *store, struct call *call)
 {
         struct store_options *o = &store->options;
 
-        for (size_t i = 0; i < n; i++) {
-                struct call *call = batch[i];
-
-                if (call->result)
-                        store->refused++;
-                if (call->parked && o->park)
-                        o->park(o->hooks, call);
-                else
-                        call->done(call);
-        }
+        if (call->result)
+                store->refused++;
+        if (call->parked && o->park)
+                o->park(o->hooks, call);
+        else
+                call->done(call);
 }
 
 /* Nothing of the batch has happened.  What may use the reserve that was given up just now is tried
- * again in its space; the rest is refused. */
-static void batch_fail(struct store *store, struct call **batch, size_t n)
+ * again in its space, who waited goes on waiting, and the rest is refused. */
+static void batch_fail(struct store *store, struct batch *b)
 {
         enum err trouble = engine_failure(store->writer);
         bool had_reserve = store->options.reserve && !store->full;
@@ -259,82 +306,75 @@ static void batch_fail(struct store *store, struct call **batch, size_t n)
         if (!store->writer->doubt)
                 writer_forget(store);
         broke(store, trouble, "commit_failed");
-        while (n-- > 0) {
-                if (had_reserve && store->full && ends_work(batch[n]) && !batch[n]->again) {
-                        batch[n]->again = true;
-                        store_resubmit(store, batch[n]);
+        for (size_t i = b->n; i-- > 0;) {
+                struct call *call = b->calls[i];
+
+                if (had_reserve && store->full && ends_work(call) && !call->again) {
+                        call->again = true;
+                        store_resubmit(store, call);
+                } else if (call->woken && store->options.park) {
+                        store->options.park(store->options.hooks, call);
                 } else {
-                        call_refuse(batch[n], store->trouble);
-                        batch_finish(store, &batch[n], 1);
+                        call_refuse(call, store->trouble);
+                        call_finish(store, call);
                 }
         }
 }
 
-/* Refuses what cannot be served now and returns how many calls are left. */
-static size_t batch_sift(struct store *store, struct call **batch, size_t n)
+/* Refuses what cannot be served now; how many. */
+static size_t batch_sift(struct store *store, struct batch *b)
 {
-        size_t kept = 0;
+        size_t n = b->n;
 
+        b->n = 0;
         for (size_t i = 0; i < n; i++) {
-                if (!store->broken && (!store->full || ends_work(batch[i]))) {
-                        batch[kept++] = batch[i];
+                if (!store->broken && (!store->full || ends_work(b->calls[i]))) {
+                        b->calls[b->n++] = b->calls[i];
                         continue;
                 }
-                call_refuse(batch[i], store->broken ? store->trouble : ERR_STORAGE_FULL);
-                batch_finish(store, &batch[i], 1);
+                call_refuse(b->calls[i], store->broken ? store->trouble : ERR_STORAGE_FULL);
+                call_finish(store, b->calls[i]);
         }
-        return kept;
+        return n - b->n;
 }
 
-/* What was taken and not run waits where it stood. */
-static void batch_put_back(struct store *store, struct call **batch, size_t n)
-{
-        if (!n)
-                return;
-        pthread_mutex_lock(&store->lock);
-        for (size_t i = n; i-- > 0;)
-                queue_push_front(&store->write_queue[batch[i]->class], batch[i]);
-        store->n_queued += n;
-        pthread_mutex_unlock(&store->lock);
-}
-
-/* How many of them were run. */
-static size_t batch_serve(struct store *store, struct call **batch, size_t taken)
+static void batch_serve(struct store *store, struct batch *b)
 {
         int64_t now = store->scope.now;
-        size_t n = taken;
-        enum batch_end ended = batch_run(store, batch, &n, now, false);
+        enum batch_end ended = batch_run(store, b, now, false);
 
         if (ended == BATCH_AGAIN) {
                 engine_rollback(store->writer);
                 writer_forget(store);
-                ended = batch_run(store, batch, &n, now, true);
+                ended = batch_run(store, b, now, true);
         }
         if (ended == BATCH_BROKEN) {
-                batch_fail(store, batch, taken);
-                return taken;
+                batch_fail(store, b);
+                return;
         }
         failpoint_pass(FAILPOINT_AFTER_COMMIT);
         store->commits++;
         names_publish(store->names); /* before anybody hears of a number */
-        batch_put_back(store, batch + n, taken - n);
-        batch_finish(store, batch, n);
+        for (size_t i = 0; i < b->n; i++)
+                call_finish(store, b->calls[i]);
         failpoint_pass(FAILPOINT_CALLS_ANSWERED);
         batch_committed(store);
-        return n;
+        if (store->options.tick && store->tx.again > store->again)
+                store->again = store->tx.again;
+        store->tx.again = TICK_IN_TIME;
 }
 
 /*
  * The next calls, by class; the tick, if it is due, stands behind those of lease-holders: a heartbeat
- * in the queue counts.  *late becomes those that have waited too long to be served.
+ * in the queue counts.  Returns those that have waited too long to be served.
  */
-static size_t batch_take(struct store *store, struct call *tick, struct call **batch,
-                         struct call **late)
+static struct call *batch_take(struct store *store, struct call *tick, struct batch *b)
 {
-        size_t n = 0, most = BATCH_CALLS;
+        struct call *late = NULL;
+        size_t most = BATCH_CALLS;
         int64_t now = store_boot_now(store);
 
-        *late = NULL;
+        b->n = 0;
         pthread_mutex_lock(&store->lock);
         for (int class = 0; class < CALL_CLASSES; class ++) {
                 struct queue *q = &store->write_queue[class];
@@ -343,21 +383,21 @@ static size_t batch_take(struct store *store, struct call *tick, struct call **b
                 while (queue_is_late(q, now, QUEUE_PATIENCE_US)) {
                         struct call *call = queue_pop(q);
 
-                        call->next = *late;
-                        *late = call;
+                        call->next = late;
+                        late = call;
                         store->n_queued--;
                 }
-                while (n < most && q->first) {
-                        batch[n++] = queue_pop(q);
+                while (b->n < most && q->first) {
+                        b->calls[b->n++] = queue_pop(q);
                         store->n_queued--;
                 }
                 if (class == CALL_LEASE && tick) {
-                        batch[n++] = tick;
+                        b->calls[b->n++] = tick;
                         most++;
                 }
         }
         pthread_mutex_unlock(&store->lock);
-        return n;
+        return late;
 }
 
 static void refuse_late(struct store *store, struct call *late)
@@ -394,12 +434,28 @@ static void tick_done(struct call *call)
 
 /* ---- turns ---- */
 
+/* When the next one comes, boot clock.  Under the lock. */
+static int64_t tick_time(const struct store *store)
+{
+        int64_t rested = store->last_served + REST_US;
+
+        if (store->again == TICK_AT_ONCE)
+                return 0;
+        return store->again == TICK_WHEN_IDLE && !store->n_queued && rested < store->next_tick ?
+                       rested :
+                       store->next_tick;
+}
+
 static bool tick_due(struct store *store)
 {
-        int64_t now = store_boot_now(store);
+        int64_t now = store_boot_now(store), due;
 
-        if (!store->options.tick || now < store->next_tick)
+        pthread_mutex_lock(&store->lock);
+        due = tick_time(store);
+        pthread_mutex_unlock(&store->lock);
+        if (!store->options.tick || now < due)
                 return false;
+        store->again = TICK_IN_TIME;
         store->next_tick = now + store->options.tick_ms * US_PER_MS;
         return true;
 }
@@ -417,14 +473,15 @@ static void checkpoint_if_due(struct store *store, bool idle)
 
 bool writer_turn(struct store *store)
 {
-        struct call *batch[BATCH_CALLS + 1], *late;
+        struct batch batch;
+        struct call *late;
         /* It is never put off, and never tried once more: the next one comes soon. */
         struct tick_call tick = { .call = { .run = tick_run,
                                             .done = tick_done,
                                             .class = CALL_LEASE,
                                             .again = true },
                                   .store = store };
-        size_t taken, n, served;
+        size_t served;
         bool ticks;
 
         scope_reset(&store->scope);
@@ -434,12 +491,14 @@ bool writer_turn(struct store *store)
                 scope_init(&tick.scope, store->options.world);
                 tick.call.scope = &tick.scope;
         }
-        taken = batch_take(store, ticks ? &tick.call : NULL, batch, &late);
-        if (taken > ticks)
+        late = batch_take(store, ticks ? &tick.call : NULL, &batch);
+        if (batch.n > ticks)
                 failpoint_pass(FAILPOINT_BATCH_TAKEN);
         refuse_late(store, late);
-        n = batch_sift(store, batch, taken);
-        served = taken - n + (n ? batch_serve(store, batch, n) : 0) - ticks;
+        served = batch_sift(store, &batch);
+        if (batch.n)
+                batch_serve(store, &batch);
+        served += batch.n - ticks;
         if (ticks)
                 scope_done(&tick.scope);
         if (served) /* the tick alone, which comes always, is rest */
@@ -454,10 +513,11 @@ bool writer_turn(struct store *store)
 /* Waits until there is something to do; false when it is time to stop. */
 static bool writer_wait(struct store *store)
 {
-        int64_t left = store->next_tick - store_boot_now(store);
+        int64_t left;
         bool go_on;
 
         pthread_mutex_lock(&store->lock);
+        left = tick_time(store) - store_boot_now(store);
         while (!store->n_queued && !store->stopping && !store->wake && left > 0) {
                 struct timespec until;
                 int64_t ns;
@@ -467,7 +527,7 @@ static bool writer_wait(struct store *store)
                 until.tv_sec += left / US_PER_S + ns / 1000000000;
                 until.tv_nsec = ns % 1000000000;
                 pthread_cond_timedwait(&store->writer_ready, &store->lock, &until);
-                left = store->next_tick - store_boot_now(store);
+                left = tick_time(store) - store_boot_now(store);
         }
         store->wake = false;
         go_on = !store->stopping || store->n_queued;
@@ -478,7 +538,10 @@ static bool writer_wait(struct store *store)
 void *writer_main(void *arg)
 {
         struct store *store = arg;
+        enum err e = engine_prepare_all(&store->scope, store->writer);
 
+        if (e)
+                broke(store, e, "store_broken");
         while (writer_wait(store))
                 writer_turn(store);
         return NULL;

@@ -32,6 +32,7 @@ struct store {
         bool full;   /* the reserve is given away: nothing is taken on that makes the file grow */
         enum err trouble; /* what broke it */
         int64_t next_tick, last_served, next_mend;
+        enum tick_again again; /* committed */
 
         pthread_mutex_t lock;
         pthread_cond_t writer_ready, reader_ready;

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "core/failpoint.h"
 #include "http/fetch.h"
 #include "json/json_in.h"
 
@@ -68,6 +69,7 @@ static void answered(struct asker *a, struct question *q, enum err e)
         struct scope *scope = c->call.scope;
         struct answer answer = { .given = 0 };
 
+        failpoint_pass(FAILPOINT_POLICY_ANSWERED);
         if (!e && (q->result.status < 200 || q->result.status >= 300))
                 e = fail(scope, ERR_UNAVAILABLE, "it answers with status %d", q->result.status);
         if (!e && q->result.truncated)
@@ -177,9 +179,10 @@ static void *asker_main(void *arg)
                 }
         }
         fetch_pool_free(a->pool);
-        while (a->first) {
-                silent(a, a->first->claim, STR("the server is shutting down"));
-                question_free(a, a->first);
+        for (struct question *q = a->first, *next; q; q = next) {
+                next = q->next;
+                silent(a, q->claim, STR("the server is shutting down"));
+                question_free(a, q);
         }
         return NULL;
 }
@@ -189,6 +192,7 @@ void asker_ask(void *asker, struct claim_call *c)
         struct asker *a = asker;
         bool stopping;
 
+        failpoint_pass(FAILPOINT_POLICY_ASKED);
         c->next = NULL;
         pthread_mutex_lock(&a->lock);
         stopping = a->stopping;

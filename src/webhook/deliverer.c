@@ -250,6 +250,7 @@ static void begin(struct deliverer *d, struct sending *s, int64_t delivery)
                 headers_and_spec(s);
                 e = fetch_pool_add(d->pool, &s->scope, &s->spec, &s->result, s);
         }
+        failpoint_pass(FAILPOINT_DELIVERY_SENT);
         if (e)
                 ended(s, e);
 }

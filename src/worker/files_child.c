@@ -239,7 +239,7 @@ static void read_file(const struct helper *h, int64_t cap)
 static void check_quota(const struct helper *h, int parent, const char *name, int64_t size,
                         int64_t quota, mode_t *mode)
 {
-        int64_t bytes, count, freed = 0;
+        int64_t bytes, count;
         struct stat old;
 
         if (!fstatat(parent, name, &old, AT_SYMLINK_NOFOLLOW)) {
@@ -248,15 +248,16 @@ static void check_quota(const struct helper *h, int parent, const char *name, in
                         refuse(h, "write");
                 }
                 if (S_ISREG(old.st_mode)) {
-                        freed = old.st_size;
+                        size -= old.st_size;
                         *mode = old.st_mode & 0777;
                 }
         }
         usage(h, &bytes, &count);
-        if (bytes - freed + size > quota)
+        bytes += size;
+        if (bytes > quota)
                 wire_die(h->control, ERR_QUOTA_EXCEEDED,
                          "file %s: the workspace may hold %lld bytes and would hold %lld", h->path,
-                         (long long)quota, (long long)(bytes - freed + size));
+                         (long long)quota, (long long)bytes);
 }
 
 static void write_file(const struct helper *h, struct str bytes, int64_t quota) NORETURN;

@@ -82,28 +82,33 @@ enum err spawner_start(struct scope *scope, const struct spawner_options *option
                        struct spawner **out)
 {
         struct spawner *spawner = xcalloc(1, sizeof(*spawner));
-        struct wire_reply hello = { 0 };
         enum err e;
 
         spawner->socket = -1;
-        e = start_child(scope, options, spawner);
-        if (!e && (wire_receive(spawner->socket, &hello, sizeof(hello), 0, NULL, NULL) != 1 ||
-                   hello.kind != WIRE_HELLO))
-                e = fail(scope, ERR_UNAVAILABLE, "the spawner did not start");
-        if (e) {
-                spawner_free(spawner);
-                return e;
-        }
-        spawner->kind = (struct spawner_kind){ .runtime = hello.hello.runtime,
-                                               .landlock = hello.hello.landlock,
-                                               .namespaces = hello.hello.namespaces };
         spawner->caps[CGROUP_MEMORY] = options->memory_cap;
         spawner->caps[CGROUP_PROCESSES] =
                 options->process_cap ? options->process_cap : SPAWN_PROCESSES;
         spawner->caps[CGROUP_CPUS] = options->cpu_cap;
+        e = start_child(scope, options, spawner);
+        if (e)
+                spawner_free(spawner);
+        else
+                *out = spawner;
+        return e;
+}
+
+enum err spawner_ready(struct scope *scope, struct spawner *spawner)
+{
+        struct wire_reply hello = { 0 };
+
+        if (wire_receive(spawner->socket, &hello, sizeof(hello), 0, NULL, NULL) != 1 ||
+            hello.kind != WIRE_HELLO)
+                return fail(scope, ERR_UNAVAILABLE, "the spawner did not start");
+        spawner->kind = (struct spawner_kind){ .runtime = hello.hello.runtime,
+                                               .landlock = hello.hello.landlock,
+                                               .namespaces = hello.hello.namespaces };
         spawner->uid = (uint32_t)hello.a;
         memcpy(spawner->problem, hello.text, sizeof(spawner->problem));
-        *out = spawner;
         return ERR_OK;
 }
 

@@ -41,6 +41,9 @@ bool spawner_sandbox_is_known(const char *name);
 
 /* Forks.  Call before any thread exists. */
 enum err spawner_start(struct scope *, const struct spawner_options *, struct spawner **) NODISCARD;
+/* Waits until the child has found out what sandbox works here, some 15 ms after its start; once,
+ * before anything below. */
+enum err spawner_ready(struct scope *, struct spawner *) NODISCARD;
 /* Kills what runs and waits for the child; runs in other threads return, later calls are
  * ERR_UNAVAILABLE.  One thread, once or more; NULL is fine. */
 void spawner_stop(struct spawner *);

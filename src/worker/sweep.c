@@ -1,5 +1,6 @@
 #include "worker/sweep.h"
 
+#include "core/failpoint.h"
 #include "core/log.h"
 #include "domain/purge.h"
 #include "worker/files.h"
@@ -50,6 +51,7 @@ void sweep(const struct worker_options *o, struct scope *scope, int64_t *next)
                 *next = now;
                 return;
         }
+        failpoint_pass(FAILPOINT_FILES_SWEPT);
         c.call = (struct call){ .run = finish, .class = CALL_IDLE, .scope = scope };
         if (!store_call(o->store, &c.call))
                 *next = now;

@@ -10,6 +10,7 @@ import pathlib
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 
@@ -29,6 +30,7 @@ def _load(name, path):
 
 
 if ON_POSTGRES:
+    import psycopg2
     postgres = _load("postgres_cluster", "postgres/cluster.py")
 
 
@@ -36,7 +38,7 @@ def _looks_into_the_file(function, seen):
     """Itself, or by a function of its module that it names."""
     source, others = inspect.getsource(function), vars(inspect.getmodule(function))
     seen.add(function)
-    return bool(re.search(r"baton\.db|copy_live|--database", source)) or any(
+    return bool(re.search(r"baton\.db|copy_live|--database|sqlite_schema|PRAGMA|pragma_|EXPLAIN QUERY| MATCH ", source)) or any(
         _looks_into_the_file(others[name], seen) for name in set(re.findall(r"\b(\w+)\b", source))
         if inspect.isfunction(others.get(name)) and others[name].__module__ == function.__module__
         and others[name] not in seen)
@@ -74,6 +76,14 @@ def wait_until(check, seconds=10, every=0.02):
         time.sleep(every)
 
 
+def number_of(id):
+    """An id such as task_0c5q8v2k7m1xa as the database has it."""
+    value = 0
+    for digit in id.split("_")[1]:
+        value = value * 32 + "0123456789abcdefghjkmnpqrstvwxyz".index(digit)
+    return value
+
+
 class Server:
     def __init__(self, data, *options, program=(BATON,)):
         self.data = pathlib.Path(data)
@@ -83,6 +93,25 @@ class Server:
             self.options = (*options, "--store", postgres.cluster().database())
         self.process = None
         self.start()
+
+    def rows(self, query, *arguments):
+        """Of its database, whether it runs or not; the query is what both kinds of them take."""
+        if ON_POSTGRES:
+            db = psycopg2.connect(self.options[self.options.index("--store") + 1])
+            try:
+                with db.cursor() as cursor:
+                    cursor.execute(query.replace("%", "%%").replace("?", "%s"), arguments)
+                    return cursor.fetchall()
+            finally:
+                db.close()
+        db = sqlite3.connect(f"file:{self.data}/baton.db?mode=ro", uri=True, timeout=20)
+        try:
+            return db.execute(query, arguments).fetchall()
+        finally:
+            db.close()
+
+    def count(self, what, *arguments):
+        return self.rows("SELECT count(*) FROM " + what, *arguments)[0][0]
 
     def start(self, ready=True):
         listen = self.data / "listen"
@@ -132,6 +161,8 @@ class Server:
 
 
 class Client:
+    watch = staticmethod(lambda server, answer: None)  # is shown every answer that was read whole
+
     def __init__(self, server, key=None, headers=None):
         self.server = server
         self.session = requests.Session()
@@ -148,6 +179,8 @@ class Client:
             options.setdefault("headers", {})["Content-Type"] = "application/json"
         options.setdefault("timeout", 20)
         answer = self.session.request(method, self.server.url + path, **options)
+        if not options.get("stream"):
+            self.watch(self.server, answer)
         if status is not None:
             assert answer.status_code == status, (method, path, answer.status_code, answer.text)
         return answer
@@ -189,6 +222,13 @@ class Client:
         body = {"name": "test", "actor_kind": "agent_session", "ref": "agent",
                 "scopes": ["tasks:read", "tasks:write", "runs:claim"], **fields}
         return self.post("/v1/keys", body)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def described():
+    """Whatever the tests ask, the server's own description must say."""
+    from description import Watch
+    Client.watch = staticmethod(Watch())
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ def run_of(api, run):
 
 
 def steps_of(api, run):
-    return api.get(f"/v1/runs/{run['id']}/steps")["items"]
+    return api.get(f"/v1/runs/{run['id']}/steps?limit=500")["items"]
 
 
 def outputs(api, run):

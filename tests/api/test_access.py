@@ -27,6 +27,12 @@ def test_every_bad_key_gets_the_same_answer(server):
     assert len(bodies) == 1
 
 
+def test_the_word_bearer_is_written_in_any_case(server):
+    for word in ["bearer", "BEARER", "bEaReR"]:
+        assert requests.get(server.url + "/v1/tasks", headers={"Authorization": f"{word} {server.key}"}, timeout=5).status_code == 200
+    assert requests.get(server.url + "/v1/tasks", headers={"Authorization": "Bearers " + server.key}, timeout=5).status_code == 401
+
+
 def test_a_key_acts_as_what_it_says_and_within_its_scopes(api):
     made = api.key_for(ref="reader", scopes=["tasks:read"])
     reader = Client(api.server, made["key"])
@@ -43,6 +49,14 @@ def test_a_key_cannot_give_more_than_it_has(api):
     body = {"name": "x", "actor_kind": "human", "ref": "y"}
     half.problem("POST", "/v1/keys", 403, "permission_denied", {**body, "scopes": ["runs:claim"]})
     half.problem("POST", "/v1/keys", 400, "validation_failed", {**body, "scopes": ["everything"]})
+
+
+def test_no_key_speaks_for_the_server_itself(api):
+    body = {"name": "x", "ref": "baton", "scopes": ["tasks:read"]}
+    for kind in ("daemon", "worker", "any", ""):
+        assert api.problem("POST", "/v1/keys", 400, "validation_failed", {**body, "actor_kind": kind})["field"] == "actor_kind"
+    for kind in ("human", "agent_session", "automation", "extension", "network_peer"):
+        assert api.post("/v1/keys", {**body, "actor_kind": kind})["actor"] == {"kind": kind, "ref": "baton"}
 
 
 def test_revocation_and_expiry_work_within_a_second(api):
@@ -138,7 +152,7 @@ def test_the_local_socket_needs_no_key(server):
 def test_the_description_names_every_route(api):
     paths = api.get("/openapi.json")["paths"]
     assert "post" in paths["/v1/tasks"] and "get" in paths["/v1/runs/{run}/explain"]
-    shape = paths["/v1/tasks"]["get"]["responses"]["2XX"]["content"]["application/json"]["schema"]
+    shape = paths["/v1/tasks"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
     assert shape["properties"]["items"]["items"] == {"$ref": "#/components/schemas/Task"} and "next_cursor" in shape["required"]
     for path, operations in paths.items():
         for operation in operations.values():

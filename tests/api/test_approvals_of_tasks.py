@@ -124,3 +124,17 @@ def test_a_draft_below_a_canceled_task_is_canceled_with_it(api):
     draft = child(api, root, draft=True)
     api.post(f"/v1/tasks/{root['id']}/cancel", {}, 200)
     assert status(api, draft) == "canceled"
+
+
+def test_a_completed_task_that_is_approved_again_has_a_further_run(api, capability):
+    task = api.task(required_capabilities=[capability])
+    for attempt in 1, 2:
+        if attempt == 1:
+            api.post(f"/v1/tasks/{task['id']}/start")
+        claim = api.claim(capabilities=[capability])[0]
+        assert claim["run"]["attempt"] == attempt
+        api.post(f"/v1/runs/{claim['run']['id']}/complete", {"claim_token": claim["claim_token"]}, 200)
+        if attempt == 1:
+            api.request("PATCH", "/v1/tasks/" + task["id"], {"approval_policy": "manual"}, 200)
+            made = api.post(f"/v1/tasks/{task['id']}/approve")
+            assert made["task"]["status"] == "ready" and made["existing_run"] is False

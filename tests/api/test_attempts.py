@@ -68,3 +68,24 @@ def test_given_start_replayed_with_its_key_after_the_run_failed_then_the_old_ans
     api.post(f"/v1/runs/{claim['run']['id']}/fail", {"claim_token": claim["claim_token"], "error": "no"}, 200)
     assert api.post(f"/v1/tasks/{task['id']}/start", **options) == first
     assert api.post(f"/v1/tasks/{task['id']}/start")["run"]["attempt"] == 2
+
+
+def failed(api, task, capability):
+    claim = api.claim(capabilities=[capability])[0]
+    api.post(f"/v1/runs/{claim['run']['id']}/fail", {"claim_token": claim["claim_token"], "error": "no"}, 200)
+    return claim["run"]["id"]
+
+
+def test_an_older_failed_run_is_tried_again_unless_it_was_already(api, capability):
+    task = api.task(max_attempts=5, required_capabilities=[capability])
+    runs = []
+    for _ in range(2):
+        api.post(f"/v1/tasks/{task['id']}/start")
+        runs.append(failed(api, task, capability))
+    both = api.post(f"/v1/runs/{runs[0]}/retry")
+    assert both["previous_run"]["id"] == runs[0] == both["run"]["previous_run_id"] and both["run"]["attempt"] == 3
+    api.problem("POST", f"/v1/runs/{runs[1]}/retry", 409, "invalid_transition", {})  # another is open
+    failed(api, task, capability)
+    problem = api.problem("POST", f"/v1/runs/{runs[0]}/retry", 409, "invalid_transition", {})
+    assert both["run"]["id"] in problem["detail"]
+    assert api.post(f"/v1/runs/{runs[1]}/retry")["run"]["attempt"] == 4

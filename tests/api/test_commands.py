@@ -8,11 +8,7 @@ import requests
 from conftest import SLOW, Client, Server, wait_until
 from flows import (action, approval_of, begun, children_of, completed, decide, define, ended, failed, found,
                    launch, noop, outputs, reaches, result, run_of, step_is, steps_of, types_of)
-
-
-def git(where, *arguments):
-    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(where), *arguments],
-                   check=True, capture_output=True)
+from repository import git, repository
 
 
 @pytest.fixture(scope="module")
@@ -20,14 +16,7 @@ def repos(tmp_path_factory):
     """Local repositories: one with three commits and a branch, and one outside the allowed root."""
     root = tmp_path_factory.mktemp("git")
     for place in ("root/project", "outside/project"):
-        path = root / place
-        path.mkdir(parents=True)
-        git(path, "init", "-q", "-b", "main")
-        for n in range(3):
-            (path / "file").write_text("line %d\n" % n)
-            git(path, "add", "file")
-            git(path, "commit", "-qm", "commit %d" % n)
-        git(path, "branch", "side", "HEAD~1")
+        repository(root / place, "main", "line %d\n", range(3))
     return root
 
 

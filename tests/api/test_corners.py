@@ -15,11 +15,11 @@ def test_a_session_of_the_same_name_in_another_workspace_does_not_stand_in_the_w
 
 
 def test_an_approval_that_starts_nothing_answers_without_a_run(api, capability):
-    """The task has ended meanwhile, or has no attempt left."""
+    """No attempt is left, whether the task has completed meanwhile or not."""
     ended, spent = doer(api, capability, 1), api.task(approval_policy="manual", max_attempts=1)
     api.post(f"/v1/tasks/{ended['id']}/start")
     claim = api.claim(capabilities=[f"{capability}-1"])[0]
-    patch(api, ended, {"approval_policy": "manual"})
+    patch(api, ended, {"approval_policy": "manual", "max_attempts": 1})
     api.post(f"/v1/runs/{claim['run']['id']}/complete", holder(claim), 200)
     run = api.post(f"/v1/tasks/{spent['id']}/runs")
     api.post(f"/v1/runs/{run['id']}/cancel", {}, 200)

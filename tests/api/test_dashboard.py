@@ -17,7 +17,7 @@ def by_status(shown):
 def test_an_empty_workspace_has_a_dashboard_of_zeros(api):
     shown = board(api)
     assert [s["status"] for s in shown["by_status"]] == ["draft", "pending", "blocked", "ready", "in_progress", "completed",
-                                                         "failed", "canceled"]
+                                                         "failed", "canceled", "in_review"]
     assert by_status(shown) == {} and shown["as_of"]
     assert set(shown["totals"].values()) == set(shown["cards"].values()) == {0}
     assert shown["queue"] == {"runs": 0, "oldest_seconds": 0, "warning": False}
@@ -37,7 +37,7 @@ def test_the_dashboard_counts_tasks_runs_and_what_needs_a_look(api):
     shown = board(api)
     assert by_status(shown) == {"draft": 1, "blocked": 2, "ready": 3, "in_progress": 1, "failed": 1, "canceled": 1}
     assert shown["totals"] == {"tasks": 9, "open_tasks": 7, "ended_tasks": 2, "queued_runs": 1, "active_runs": 2}
-    assert shown["cards"] == {"awaiting_approval": 1, "failed": 1, "blocked": 2, "in_progress": 1, "stuck_runs": 0}
+    assert shown["cards"] == {"awaiting_approval": 1, "failed": 1, "blocked": 2, "in_progress": 1, "in_review": 0, "stuck_runs": 0}
     assert shown["queue"]["runs"] == 1 and shown["queue"]["oldest_queued_at"] == queued["queued_at"]
     assert {(r["id"], r["title"], r["status"]) for r in shown["active_runs"]} == {
         (running["id"], "run 0", "running"), (claimed["id"], "run 1", "claimed")}

@@ -6,7 +6,7 @@ import pytest
 from conftest import BATON, SLOW, Client, Server, wait_until
 from flows import (OVER, action, approval_of, begun, children_of, command, completed, decide, define,
                    elapsed_since, ended, events_of, failed, found, launch, noop, outputs, reaches, result,
-                   run_of, steps_of, types_of)
+                   run_of, step_is, steps_of, types_of)
 
 
 @pytest.fixture(scope="module")
@@ -717,7 +717,7 @@ def test_cancels_that_race_with_the_work_leave_order(api):
 # What is not here.
 
 @pytest.mark.parametrize("step", [
-    action("llm_call", prompt="x"), action("tool_call", name="x"), action("wait_input"), action("summarize")], ids=lambda s: s["action"])
+    action("llm_call", prompt="x"), action("tool_call", name="x"), action("summarize")], ids=lambda s: s["action"])
 def test_what_nobody_performs_fails_and_says_so(api, step):
     run = failed(api, step, kind="no_provider")
     assert step["action"] in run["error"]
@@ -928,3 +928,13 @@ def test_the_next_attempt_waits_until_the_last_one_is_dead(api):
     done = reaches(api, again, "completed", 10)
     assert not found(mark)
     assert done["started_at"] > api.get("/v1/runs/" + run["id"])["ended_at"]
+
+
+def test_a_step_that_took_less_than_a_millisecond_took_none(api):
+    run = completed(api, noop(1), noop(2), command("true"))
+    for step in steps_of(api, run):
+        assert step["duration_ms"] >= 0 and step["ended_at"] >= step["started_at"]
+    waiting = launch(api, action("delay", seconds=600), noop(1))
+    step_is(api, waiting, 0, "waiting")
+    assert not any("duration_ms" in step for step in steps_of(api, waiting))
+    api.post(f"/v1/runs/{waiting['id']}/cancel", {}, 200)

@@ -1,21 +1,16 @@
 """git_clone and git_pull over HTTP: real git, a real smart-HTTP server, tokens by reference."""
 import base64
 import json
-import subprocess
 import time
 
 import pytest
 from conftest import Client, Server
 from flows import action, completed, definition, ended, events_of, failed, found, launch, outputs, reaches, result, steps_of
+from repository import git, repository
 from web import Git, Site
 
 TOKEN = "tok-3n/Zq+81 vXw"
 CODED = base64.b64encode(("x-access-token:" + TOKEN).encode()).decode()
-
-
-def git(where, *arguments):
-    return subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(where), *arguments], check=True,
-                          capture_output=True, text=True).stdout
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +18,7 @@ def site(tmp_path_factory):
     root = tmp_path_factory.mktemp("served")
     for name in ("public/project", "private/project"):
         path = root / name
-        path.mkdir(parents=True)
-        git(path, "init", "-q", "-b", "trunk")
-        for n in (1, 2, 3):
-            (path / "file").write_text("version %d\n" % n)
-            git(path, "add", "file")
-            git(path, "commit", "-qm", "commit %d" % n)
-        git(path, "branch", "side", "HEAD~1")
+        repository(path, "trunk", "version %d\n", range(1, 4))
         git(path, "tag", "v1", "HEAD~2")
     with Site(Git) as site:
         site.root, site.password = root, "x-access-token:" + TOKEN

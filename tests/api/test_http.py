@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import socket
@@ -278,8 +279,25 @@ def test_json_that_is_too_deep_or_wrong_is_refused(api):
         api.problem("POST", "/v1/tasks", 400, "invalid_json", data=body.encode("utf-8", "replace")
                     if "\ud800" not in body else body.encode("utf-8", "surrogatepass"))
     api.problem("POST", "/v1/tasks", 400, "validation_failed", data="[]")
-    api.problem("POST", "/v1/tasks", 415, "unsupported_media_type", data="title=x",
-                headers={"Content-Type": "text/plain"})
+
+
+def test_json_may_nest_64_deep(api):
+    def body(depth):
+        return {"title": "x", "metadata": json.loads("[" * (depth - 1) + "]" * (depth - 1))}
+
+    assert api.post("/v1/tasks", body(64))["metadata"] == body(64)["metadata"]
+    api.problem("POST", "/v1/tasks", 400, "invalid_json", body(65))
+
+
+def test_a_body_is_what_its_media_type_names(api):
+    def send(media, path="/v1/tasks", data='{"title": "x"}'):
+        return api.request("POST", path, data=data, headers={"Content-Type": media}).status_code
+
+    assert [send(m) for m in ["application/json", "Application/JSON", "application/json; charset=utf-8", "application/json;x"]] == [201] * 4
+    assert [send(m) for m in ["text/plain", "application/jsonfoo", "application/json+x", "application/problem+json", "x;application/json"]] == [415] * 5
+    validate = "/v1/definitions/validate"
+    assert [send(m, validate, "{}") for m in ["application/yaml", "text/yaml;charset=utf-8", "APPLICATION/X-YAML"]] == [200] * 3
+    assert [send(m, validate, "{}") for m in ["application/yamlfoo", "application/jsonfoo"]] == [415] * 2
 
 
 def test_refused_requests_store_nothing(api):

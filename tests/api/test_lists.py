@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from conftest import SLOW, Client
+from conftest import SLOW, Client, wait_until
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -65,7 +65,7 @@ def test_every_filter_of_tasks_narrows_and_pages(api):
     assert len(everything) == 13 and draft not in ids(api, "/v1/tasks")
     assert everything[:3] == plain[::-1] and everything[-1] == parent["id"]
     for query, field in (({"owner_ref": "p"}, "owner_ref"), ({"status": "odd"}, "status"),
-                         ({"q": "x" * 1001}, "q"), ({"parent_task_id": "run_1"}, "parent_task_id"), ({"include_drafts": "2"}, "include_drafts")):
+                         ({"q": "x" * 1001}, "q"), ({"q": "x" * 5000}, "q"), ({"parent_task_id": "run_1"}, "parent_task_id"), ({"include_drafts": "2"}, "include_drafts")):
         problem = api.problem("GET", "/v1/tasks?" + urlencode(query), 400, "validation_failed")
         assert problem["field"] == field
 
@@ -89,6 +89,52 @@ def test_every_filter_of_runs_narrows_and_pages(api, capability):
                         ({}, [held["id"], *made, *canceled, last["id"]])):
         assert ids(api, "/v1/runs", **query) == want[::-1], query
     assert api.problem("GET", "/v1/runs?gateway_id=g", 400, "unknown_field")["field"] == "gateway_id"
+
+
+def pages(api, path, member):
+    """The member of every item, read two a page."""
+    found, cursor = [], ""
+    while True:
+        page = api.get(f"{path}?limit=2{cursor}")
+        assert len(page["items"]) <= 2
+        found += [item[member] for item in page["items"]]
+        if not page["next_cursor"]:
+            return found
+        cursor = "&cursor=" + page["next_cursor"]
+
+
+def test_workspaces_are_paged_newest_first(own_server):
+    admin = Client(own_server)
+    made = [admin.post("/v1/workspaces", {"name": f"n{i}"})["id"] for i in range(4)]
+    assert pages(admin, "/v1/workspaces", "id")[:4] == made[::-1]
+    assert pages(admin, "/v1/workspaces", "slug")[-1] == "default"
+    bound = Client(own_server, admin.key_for(workspace_id=made[1])["key"])
+    assert pages(bound, "/v1/workspaces", "id") == [made[1]]
+    admin.problem("GET", "/v1/workspaces?limit=0", 400, "validation_failed")
+    admin.problem("GET", "/v1/workspaces?cursor=no", 400, "invalid_cursor")
+
+
+def test_versions_of_a_definition_are_paged_newest_first(api):
+    made = definition(api, "many")
+    for version in range(1, 5):
+        api.request("PUT", "/v1/definitions/many", {"name": "many", "description": str(version), "steps": made["spec"]["steps"]},
+                    200, headers={"If-Match": f'"{version}"'})
+    assert pages(api, "/v1/definitions/many/versions", "version") == [5, 4, 3, 2, 1]
+
+
+def test_steps_checkpoints_secrets_and_dependencies_are_paged_in_their_order(api):
+    steps = [{"action": "checkpoint", "label": f"c{i}"} for i in range(5)]
+    spec = api.post("/v1/definitions", {"name": "long", "steps": steps})
+    run = "/v1/runs/" + api.post(f"/v1/definitions/{spec['id']}/runs")["run"]["id"]
+    wait_until(lambda: api.get(run)["status"] == "completed")
+    assert pages(api, run + "/steps", "index") == pages(api, run + "/checkpoints", "step_index") == [0, 1, 2, 3, 4]
+    for name in "bca":
+        api.request("PUT", "/v1/secrets/" + name, {"value": "long enough"}, 204)
+    assert pages(api, "/v1/secrets", "name") == ["a", "b", "c"]
+    task, others = api.task(), [api.task()["id"] for _ in range(3)]
+    for other in others:
+        api.post(f"/v1/tasks/{task['id']}/dependencies", {"depends_on_task_id": other})
+    assert sorted(pages(api, f"/v1/tasks/{task['id']}/dependencies", "depends_on_task_id")) == sorted(others)
 
 
 def test_the_children_of_a_run_are_listed_by_it(api):
@@ -116,27 +162,31 @@ def statements():
 
 
 @pytest.mark.parametrize("name, index", [
-    ("TASK_LIST", "task_priority (workspace_id=? AND priority=? AND id<?)"),
-    ("TASK_LIST_STATUS", "task_status (workspace_id=? AND status=? AND id<?)"),
-    ("TASK_LIST_PRIORITY", "task_priority (workspace_id=? AND priority=? AND id<?)"),
-    ("TASK_LIST_PARENT", "task_parent (parent_task_id=? AND id<?)"),
-    ("TASK_LIST_DEFINITION", "task_definition (definition_id=? AND id<?)"),
+    ("TASK_LIST", "task_priority (workspace_id=? AND priority=? AND id>? AND id<?)"),
+    ("TASK_LIST_STATUS", "task_status (workspace_id=? AND status=? AND id>? AND id<?)"),
+    ("TASK_LIST_PRIORITY", "task_priority (workspace_id=? AND priority=? AND id>? AND id<?)"),
+    ("TASK_LIST_PARENT", "task_parent (parent_task_id=? AND id>? AND id<?)"),
+    ("TASK_LIST_DEFINITION", "task_definition (definition_id=? AND id>? AND id<?)"),
     ("TASK_LIST_APPROVAL", "approval_task (task_id<?)"),
+    ("TASK_LIST_OWNER", "task_owner (workspace_id=? AND owner=? AND id>? AND id<?)"),
+    ("TASK_LIST_CHANNEL", "task_channel (workspace_id=? AND network_channel=? AND id>? AND id<?)"),
+    ("TASK_LIST_CONVERSATION", "task_conversation (workspace_id=? AND source_conversation_id=? AND id>? AND id<?)"),
+    ("TASK_LIST_OWNERS", "task_owner (workspace_id=? AND owner=?)"),
     ("RUN_LIST", "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
     ("RUN_LIST_DEFINITION", "run_definition (definition_id=? AND id>? AND id<?)"),
     ("RUN_LIST_OPEN", "run_open (workspace_id=? AND id>? AND id<?)"),
     ("RUN_LIST_TASK", "run_task (task_id=? AND id>? AND id<?)"),
     ("RUN_LIST_PARENT", "run_parent (parent_run_id=?)"),
+    ("RUN_LIST_SESSION", "run_of_session (workspace_id=? AND session_id=? AND id>? AND id<?)"),
 ])
 def test_a_page_is_read_by_an_index_from_its_cursor_on(server, name, index):
-    db = sqlite3.connect(f"file:{server.data}/baton.db?mode=ro", uri=True)
     text = statements()[name]
     numbers = [1] * max(int(n) for n in re.findall(r"\?(\d+)", text))
-    plan = [row[3] for row in db.execute("EXPLAIN QUERY PLAN " + text, numbers)]
+    plan = [row[3] for row in server.rows("EXPLAIN QUERY PLAN " + text, *numbers)]
     assert any(step.endswith(index) for step in plan), plan
     assert not any(step.startswith("SCAN") for step in plan), plan
-    # The children of one run are few: they are sorted.
-    assert ("USE TEMP B-TREE FOR ORDER BY" in plan) == (name == "RUN_LIST_PARENT"), plan
+    # The children of one run are few, and so are the tasks of a kind of owners: they are sorted.
+    assert ("USE TEMP B-TREE FOR ORDER BY" in plan) <= (name in ("RUN_LIST_PARENT", "TASK_LIST_OWNERS")), plan
 
 
 def test_a_filter_without_an_index_reads_a_hundred_thousand_tasks_within_its_bound(own_server):
@@ -162,8 +212,8 @@ def test_a_filter_without_an_index_reads_a_hundred_thousand_tasks_within_its_bou
     db.close()
     own_server.start()
     api = Client(own_server)
-    for query, bound in (("/v1/tasks?q=needle", 1), ("/v1/tasks?owner_kind=pool", 1), ("/v1/tasks?network_channel=ops", 1),
-                         ("/v1/tasks?source_conversation_id=c-1", 1), ("/v1/runs?session_id=s", 1),
+    for query, bound in (("/v1/tasks?owner_kind=pool", 0.2), ("/v1/tasks?owner_kind=pool&owner_ref=p", 0.2), ("/v1/tasks?network_channel=ops", 0.2),
+                         ("/v1/tasks?source_conversation_id=c-1", 0.2), ("/v1/runs?session_id=s", 0.2),
                          (f"/v1/tasks?definition_id={spec['id']}", 0.2), ("/v1/tasks?status=in_progress", 0.2),
                          ("/v1/runs?status=claimed", 0.2), (f"/v1/runs?task_id={held['task_id']}&status=claimed", 1),
                          (f"/v1/runs?created_before={held['queued_at']}&status=claimed", 0.2)):

@@ -24,6 +24,15 @@ def test_a_run_goes_from_claim_to_completion(api, capability):
     assert types == ["run.queued", "run.claimed", "run.starting", "run.started", "run.completed"]
 
 
+def test_a_run_is_also_a_task_run(api):
+    run = api.started()["run"]["id"]
+    assert api.get("/v1/task-runs/" + run) == api.get("/v1/runs/" + run)
+    for verb, path in [("GET", "/v1/task-runs/run_0000000000001"), ("GET", "/v1/task-runs/x"), ("POST", "/v1/task-runs/" + run)]:
+        assert api.request(verb, path, {} if verb == "POST" else None).status_code == (405 if verb == "POST" else 404)
+    stranger = Client(api.server, api.key_for(workspace_id=api.post("/v1/workspaces", {"name": "stranger"})["id"])["key"])
+    stranger.problem("GET", "/v1/task-runs/" + run, 404, "not_found")
+
+
 def test_completion_is_repeatable_only_identically(api, capability):
     claim = api.claimed(capability)
     path = f"/v1/runs/{claim['run']['id']}/complete"
@@ -160,6 +169,28 @@ def test_a_waiting_claim_that_takes_a_better_run_leaves_its_own_to_the_next(api,
         assert sum(len(w.result(5)) for w in waiting) == 3
 
 
+def test_a_result_is_the_same_whatever_the_order_of_its_members(api, capability):
+    claim = api.claimed(capability)
+    path = f"/v1/runs/{claim['run']['id']}/complete"
+    result = {"a": 1, "b": {"c": [1, 2], "d": None}}
+    first = api.post(path, holder(claim, result=result), 200)
+    assert api.post(path, holder(claim, result={"b": {"d": None, "c": [1, 2]}, "a": 1}), 200) == first
+    item = {"run_id": claim["run"]["id"], "claim_token": claim["claim_token"], "result": {"b": result["b"], "a": 1}}
+    assert api.post("/v1/runs/complete", {"items": [item]}, 200)["items"] == [{"ok": True, "run": first}]
+    for other in ({**result, "a": 2}, {"a": 1, "b": {"c": [2, 1], "d": None}}, {"a": 1}, None):
+        assert api.request("POST", path, holder(claim, result=other)).status_code == 409
+    assert api.request("POST", path, holder(claim)).status_code == 409
+
+
+def test_a_batch_has_one_to_a_hundred_items(api, capability):
+    item = {"run_id": "run_0000000000001", "claim_token": "x"}
+    for path in ("/v1/runs/complete", "/v1/runs/heartbeat"):
+        api.problem("POST", path, 400, "validation_failed", {"items": []})
+        problem = api.problem("POST", path, 422, "bulk_too_large", {"items": [item] * 101})
+        assert (problem["limit"], problem["actual"]) == (100, 101)
+        assert len(api.post(path, {"items": [item] * 100}, 200)["items"]) == 100
+
+
 def test_an_item_that_is_no_completion_leaves_the_others(api, capability):
     made = [api.started(required_capabilities=[capability])["run"] for _ in range(3)]
     claims = {c["run"]["id"]: c["claim_token"] for c in api.claim(capabilities=[capability], max=3)}
@@ -272,7 +303,7 @@ def test_claim_by_id_obeys_the_same_rules(api, capability):
     path = f"/v1/runs/{made['run']['id']}/claim"
     api.problem("POST", path, 403, "permission_denied", {})
     assert api.post(path, {"capabilities": [capability]}, 200)["claims"][0]["claim_token"]
-    api.problem("POST", path, 409, "conflict", {"capabilities": [capability]})
+    api.problem("POST", path, 409, "lease_already_held", {"capabilities": [capability]})
 
 
 def test_retry_of_a_run_makes_a_new_row(api, capability):

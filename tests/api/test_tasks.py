@@ -1,3 +1,6 @@
+from conftest import Client
+
+
 def test_a_created_task_is_read_back_with_its_fields(api):
     made = api.task(title="  clean up  ", description="why", identifier="X-1", priority="high",
                     max_attempts=5, timeout_seconds=60, metadata={"x": [1, 2.5, None]},
@@ -55,7 +58,7 @@ def test_patch_changes_what_it_names_and_says_so(api):
     assert changed["title"] == "new" and "description" not in changed
     events = api.get(f"/v1/tasks/{task['id']}/timeline")["items"]
     assert events[-1]["type"] == "task.updated"
-    assert events[-1]["payload"] == {"changed_fields": ["title", "description"]}
+    assert events[-1]["payload"] == {"changed_fields": ["title", "description"], "status": "ready"}
     again = api.request("PATCH", "/v1/tasks/" + task["id"], {"title": "new"}, 200).json()
     assert again["latest_sequence"] == changed["latest_sequence"]
     api.problem("PATCH", "/v1/tasks/" + task["id"], 400, "validation_failed", {})
@@ -94,6 +97,26 @@ def test_an_item_of_a_batch_that_is_no_task_leaves_the_others(api):
     assert [t["title"] for t in api.get("/v1/tasks")["items"]][:2] == ["good too", "good"]
 
 
+def test_null_takes_a_retry_policy_and_metadata_back(api):
+    task = api.task(retry={"max_attempts": 2}, metadata={"a": 1})
+    patch = lambda body: api.request("PATCH", "/v1/tasks/" + task["id"], body, 200).json()
+    changed = patch({"retry": None, "metadata": None})
+    assert "retry" not in changed and "metadata" not in changed
+    assert patch({"retry": None})["latest_sequence"] == changed["latest_sequence"]
+    assert "retry" not in api.task(retry=None)
+
+
+def test_the_system_workspace_holds_global_tasks_only(server, api):
+    system = Client(server, headers={"X-Workspace-ID": "00000000-0000-0000-0000-000000000000"})
+    problem = system.problem("POST", "/v1/tasks", 400, "invalid_scope_binding", {"title": "x"})
+    assert problem["field"] == "scope"
+    world = system.task(scope="global")
+    system.problem("POST", f"/v1/tasks/{world['id']}/children", 400, "invalid_scope_binding", {"title": "x"})
+    made = system.post(f"/v1/tasks/{world['id']}/children", {"title": "x", "scope": "global"})
+    assert made["workspace_id"] == world["workspace_id"] == system.session.headers["X-Workspace-ID"]
+    assert api.post(f"/v1/tasks/{world['id']}/children", {"title": "x"})["workspace_id"] == api.session.headers["X-Workspace-ID"]
+
+
 def test_batch_answers_each_item_in_order(api):
     items = api.post("/v1/tasks/batch", {"items": [
         {"title": "one"}, {"title": " "}, {"title": "three", "start": True}]}, 200)["items"]
@@ -101,8 +124,7 @@ def test_batch_answers_each_item_in_order(api):
     assert items[1]["error"]["code"] == "validation_failed"
     assert items[2]["run"]["status"] == "queued"
     api.problem("POST", "/v1/tasks/batch", 400, "validation_failed", {"items": []})
-    api.problem("POST", "/v1/tasks/batch", 400, "validation_failed",
-                {"items": [{"title": "x"}] * 1001})
+    assert api.problem("POST", "/v1/tasks/batch", 422, "bulk_too_large", {"items": [{"title": "x"}] * 1001})["limit"] == 1000
 
 
 def test_cancel_ends_a_task_and_its_run_for_good(api, capability):
@@ -111,7 +133,9 @@ def test_cancel_ends_a_task_and_its_run_for_good(api, capability):
     assert task["status"] == "canceled" and task["closed_at"]
     last = api.get(f"/v1/tasks/{made['task']['id']}/timeline")["items"][-2:]
     assert [e["type"] for e in last] == ["run.canceled", "task.canceled"]
-    assert all(e["payload"] == {"reason": "direct", "detail": "enough"} for e in last)
+    assert last[0]["payload"] == {"reason": "direct", "detail": "enough"}
+    assert last[1]["payload"] == {"reason": "direct", "detail": "enough", "status": "canceled",
+                                  "canceled_run_ids": [made["run"]["id"]]}
     assert api.get("/v1/runs/" + made["run"]["id"])["status"] == "canceled"
     assert api.claim(capabilities=[capability]) == []
     again = api.post(f"/v1/tasks/{made['task']['id']}/cancel", {}, 200)
@@ -154,3 +178,13 @@ def test_an_automatic_retry_waits_its_delay(api, capability):
     assert api.claim(capabilities=[capability]) == []
     again = api.claim(capabilities=[capability], wait_seconds=5)
     assert again[0]["run"]["id"] == runs[0]["id"]
+
+
+def test_keys_of_a_document_come_back_as_they_were_sent(api):
+    document = {'a"b': 1, "c\\": 2, "d\n\u0001": {'":1,"e': 3}, "f\\\\g": "h"}
+    made = api.post("/v1/tasks", {"title": "t", "metadata": document, "input": document, "start": True})
+    task = api.get("/v1/tasks/" + made["task"]["id"])
+    assert task["metadata"] == document and task["input"] == document
+    claim = api.post(f"/v1/runs/{made['run']['id']}/claim", {}, 200)["claims"][0]
+    api.post(f"/v1/runs/{made['run']['id']}/complete", {"claim_token": claim["claim_token"], "result": document}, 200)
+    assert api.get("/v1/runs/" + made["run"]["id"])["result"] == document

@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from conftest import SLOW, Client, Server, wait_until
+from conftest import SLOW, Client, Server, number_of, wait_until
 from web import Site, _Quiet
 
 FAST = ("--egress-allow", "127.0.0.1", "--webhook-retry-seconds", "1", "--webhook-attempts", "3", "--concurrency", "0")
@@ -419,23 +419,12 @@ def test_ended_deliveries_and_those_of_deleted_webhooks_go_in_time(serve, site):
     api.request("DELETE", "/v1/webhooks/" + gone["id"], status=204)
     server.stop()
     with sqlite3.connect(server.data / "baton.db") as db:
-        db.execute("UPDATE delivery SET finished_at = finished_at - 8 * 86400000000 WHERE task_id = ?", (number(task["id"]),))
+        db.execute("UPDATE delivery SET finished_at = finished_at - 8 * 86400000000 WHERE task_id = ?", (number_of(task["id"]),))
     server.start()
 
-    def rows(table):
-        with sqlite3.connect(f"file:{server.data}/baton.db?mode=ro", uri=True) as db:
-            return db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-
-    wait_until(lambda: rows("delivery") == 1 and rows("webhook") == 1 and rows("deleted_task") == 0)
+    wait_until(lambda: [server.count(table) for table in ("delivery", "webhook", "deleted_task")] == [1, 1, 0])
     assert len(deliveries(Client(server), kept)) == 1
     server.stop()
-
-
-def number(text):
-    value = 0
-    for digit in text.split("_")[1]:
-        value = value * 32 + "0123456789abcdefghjkmnpqrstvwxyz".index(digit)
-    return value
 
 
 # Before a claim.

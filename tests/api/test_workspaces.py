@@ -1,10 +1,9 @@
 """Workspaces are changed and deleted, by who may, with all that is theirs."""
-import sqlite3
 import threading
 import time
 
 import pytest
-from conftest import Client, wait_until
+from conftest import Client, number_of, wait_until
 from flows import action, command, completed, define, noop
 
 
@@ -40,26 +39,18 @@ def ended(api, **fields):
 
 def rows(server, workspace):
     """How many rows of each table belong to the workspace."""
-    with sqlite3.connect(f"file:{server.data}/baton.db?mode=ro", uri=True) as db:
-        (number,) = db.execute("SELECT id FROM name WHERE text = ?", (workspace["id"],)).fetchone()
-        tables = "task run definition approval idempotency key secret".split()
-        return {t: db.execute(f"SELECT count(*) FROM {t} WHERE workspace_id = ?", (number,)).fetchone()[0]
-                for t in tables}
+    [(number,)] = server.rows("SELECT id FROM name WHERE text = ?", workspace["id"])
+    tables = "task run definition approval idempotency key secret".split()
+    return {t: server.count(f"{t} WHERE workspace_id = ?", number) for t in tables}
 
 
 def purged(server, workspace):
-    with sqlite3.connect(f"file:{server.data}/baton.db?mode=ro", uri=True) as db:
-        return db.execute("SELECT purged_at FROM workspace WHERE slug = 'deleted:' || (SELECT id FROM name"
-                          " WHERE text = ?)", (workspace["id"],)).fetchone()[0]
+    return server.rows("SELECT purged_at FROM workspace WHERE slug = 'deleted:' || (SELECT id FROM name"
+                       " WHERE text = ?)", workspace["id"])[0][0]
 
 
 def events_of(server, task):
-    with sqlite3.connect(f"file:{server.data}/baton.db?mode=ro", uri=True) as db:
-        digits = "0123456789abcdefghjkmnpqrstvwxyz"
-        number = 0
-        for c in task["id"].split("_")[1]:
-            number = number * 32 + digits.index(c)
-        return db.execute("SELECT count(*) FROM event WHERE tree_id = ?", (number,)).fetchone()[0]
+    return server.count("event WHERE tree_id = ?", number_of(task["id"]))
 
 
 def test_name_slug_and_quota_can_be_changed(admin, space):
@@ -134,8 +125,7 @@ def test_a_deleted_workspace_is_as_one_that_never_was(server, admin, inside, spa
     again = admin.post("/v1/workspaces", {"name": "again", "slug": space["slug"]})
     assert again["id"] != space["id"]
     assert Client(server, headers={"X-Workspace-ID": again["id"]}).get("/v1/tasks?include_drafts=1")["items"] == []
-    with sqlite3.connect(f"file:{server.data}/baton.db?mode=ro", uri=True) as db:
-        uids = [uid for (uid,) in db.execute("SELECT uid FROM workspace WHERE uid > 0")]
+    uids = [uid for (uid,) in server.rows("SELECT uid FROM workspace WHERE uid > 0")]
     assert len(uids) == len(set(uids))
 
 

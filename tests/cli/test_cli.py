@@ -592,6 +592,16 @@ def test_logs(definitions, cli, tmp_path, unique):
     followed = cli("runs", "logs", run, "--follow")
     assert "first" in followed and "second" in followed
     assert "first" in cli("runs", "logs", run)
+    assert cli.json("runs", "logs", run) == {"run_id": run, "text": "first\nsecond\n"}
+    assert cli.lines("runs", "logs", run) == [cli.json("runs", "logs", run)]
+    assert [line["text"] for line in cli.lines("runs", "logs", run, "--follow")] == ["first\n", "second\n"]
+
+
+def test_the_version_is_told_in_every_form(cli):
+    said = cli.json("version")
+    assert said["name"] == "baton" and cli.lines("version") == [said]
+    assert cli("version") == cli("--version") == f"baton {said['version']}\n"
+    cli("version", "now", status=2)
 
 
 # ---- secrets ----

@@ -1,4 +1,5 @@
 """The commands for tasks, their children, dependencies, approvals and pauses."""
+import re
 
 
 def test_children_dependencies_and_trees_from_the_command_line(cli):
@@ -36,3 +37,23 @@ def test_drafts_approvals_and_pauses_from_the_command_line(cli):
     assert not cli.json("task", "resume", task["id"])["paused"]
     for made in (draft, task, other):
         cli("task", "cancel", made["id"])
+
+
+def test_a_task_that_is_started_at_once_names_its_run(cli):
+    out = cli("task", "create", "--title", "at once", "--start")
+    run = re.search(r"run_\w{13}", out)[0]
+    task = cli.json("runs", "get", run)["task_id"]
+    assert task in out
+    cli("task", "cancel", task)
+    assert "run_" not in cli("task", "create", "--title", "not yet")
+
+
+def test_a_task_is_changed_from_the_command_line(cli):
+    task = cli.json("task", "create", "--title", "old", "--owner", "human:ann")["id"]
+    changed = cli.json("task", "update", task, "--title", "new", "--priority", "high", "--capabilities", "b,a",
+                       "--max-attempts", "5", "--clear-owner")
+    assert (changed["title"], changed["priority"], changed["max_attempts"]) == ("new", "high", 5)
+    assert changed["required_capabilities"] == ["a", "b"] and "owner" not in changed
+    cli("task", "update", task, status=2)
+    cli("task", "update", task, "--max-attempts", "many", status=2)
+    cli("task", "update", task, "--owner", "nobody", status=2)

@@ -15,10 +15,13 @@ RUN_STATUS = (
     "queued claimed starting running awaiting_approval awaiting_input awaiting_subtask"
     " awaiting_parallel sleeping completed failed canceled timed_out"
 ).split()
-TASK_STATUS = "draft pending blocked ready in_progress completed failed canceled".split()
+TASK_STATUS = "draft pending blocked ready in_progress completed failed canceled in_review".split()
 STEP_STATUS = "pending running waiting completed failed skipped".split()
 RUN_KIND = "root branch subtask".split()
 APPROVAL_STATUS = "pending approved denied expired canceled".split()
+INPUT_STATUS = "pending consumed canceled".split()
+REVIEW_STATUS = "requested in_review recorded canceled".split()
+VERDICT = "none approved rejected blocked error timeout invalid_output".split()
 EVENT_TYPE = {
     1: "task.created",
     2: "task.updated",
@@ -66,6 +69,15 @@ EVENT_TYPE = {
     61: "scheduler.resumed",
     62: "scheduler.drain_started",
     63: "scheduler.drain_completed",
+    90: "run.review_requested",
+    91: "run.review_bound",
+    92: "run.review_recorded",
+    100: "task.execution_profile_updated",
+    101: "task.execution_profile_deleted",
+    102: "run.rejected",
+    105: "task.input_received",
+    106: "run.awaiting_input",
+    107: "run.input_consumed",
 }
 AUDIT_ACTION = {
     6: "approval.approved",
@@ -76,11 +88,14 @@ AUDIT_ACTION = {
     12: "task.paused",
     13: "task.resumed",
     14: "task.deleted",
+    40: "review.recorded",
+    45: "task.execution_profile_updated",
+    46: "task.execution_profile_deleted",
 }
 HOLD_BACKOFF = 4
 
 DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
-TABLES = "task run step event ready idempotency approval join_point dependency audit".split()
+TABLES = "task run step event ready idempotency approval task_input join_point dependency audit review".split()
 # What a refused or repeated request must not change.
 STATE_TABLES = TABLES + ["definition", "definition_version", "key", "workspace"]
 
@@ -181,6 +196,11 @@ def load(path):
         row["status"] = _name(STEP_STATUS, row["status"])
     for row in tables["approval"]:
         row["status"] = _name(APPROVAL_STATUS, row["status"])
+    for row in tables["task_input"]:
+        row["status"] = _name(INPUT_STATUS, row["status"])
+    for row in tables["review"]:
+        row["status"] = _name(REVIEW_STATUS, row["status"])
+        row["outcome"] = _name(VERDICT, row["outcome"])
     for row in tables["event"]:
         row["type"] = _name(EVENT_TYPE, row["type"])
     for row in tables["audit"]:
@@ -193,7 +213,11 @@ def digest(path):
     db = sqlite3.connect(path)
     total = 0
     for table in STATE_TABLES:
-        for row in db.execute(f"SELECT * FROM {table}"):
+        cursor = db.execute(f"SELECT * FROM {table}")
+        # when a session is next looked for, for a review, is the server's own business
+        kept = [i for i, column in enumerate(cursor.description) if column[0] != "route_at"]
+        for row in cursor:
+            row = tuple(row[i] for i in kept)
             one = hashlib.sha256(repr((table, row)).encode()).digest()
             total += int.from_bytes(one[:16], "big")
     db.close()

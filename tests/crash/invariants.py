@@ -170,6 +170,10 @@ def check_i1(w):
             yield from _created(w, c, answer)
     yield from _patched(w)
     yield from _moved(w)
+    sent = {wire_id("input", i["id"]): i for i in w.db.task_input}
+    for op in w.by.get("input", []):
+        if op.ok and sent.get(op.r["input"], {}).get("message") != op.marker:
+            yield op.r["input"], f"acknowledged input {op.marker} of {op.task} is lost"
 
 
 FIELDS = ("identifier", "max_attempts")
@@ -337,7 +341,7 @@ def _identity(op):
     r = op.r
     if "items" in r:
         return [[i.get("task"), i.get("run")] for i in r["items"]]
-    return [r.get("task"), r.get("run")]
+    return [r.get("task"), r.get("run"), r.get("input")]
 
 
 def check_i5(w):
@@ -381,6 +385,8 @@ def derive(task, roots):
     waits = task.get("approval_policy") and task["approval_state"] != 2
     idle = "blocked" if task.get("unmet_deps") or waits else "ready"
     live = [r for r in roots if r["status"] not in TERMINAL]
+    if task.get("review_id") and not live:
+        return "blocked" if task["review_circuit_at"] else "in_review"
     if live:
         return idle if live[0]["status"] in ("queued", "claimed") else "in_progress"
     ended = [r for r in roots if r["status"] != "canceled"]
@@ -638,6 +644,21 @@ def check_i20(w):
             yield wire_id("run", step["run_id"]), (
                 f"step {step['step_index']} is {step['status']}, its events say otherwise")
     yield from _witnesses(w, recorded)
+    yield from _taken(w)
+
+
+def _taken(w):
+    """An input is taken once, by a run of its task, and a step takes one."""
+    takers = collections.Counter((i["run_id"], i["step_index"]) for i in w.db.task_input if i["run_id"])
+    told = collections.Counter(payload(e)["input_id"] for e in w.db.event if e["type"] == "run.input_consumed")
+    for row in w.db.task_input:
+        name, run = wire_id("input", row["id"]), w.db.runs.get(row["run_id"])
+        if told[name] != (row["status"] == "consumed"):
+            yield name, f"is {row['status']}, its events tell of {told[name]} takers"
+        if row["run_id"] and (not run or run["task_id"] != row["task_id"]):
+            yield name, "was taken by a run of another task"
+        if run and run["executor"] == 1 and takers[row["run_id"], row["step_index"]] > 1:
+            yield name, f"step {row['step_index']} of {_run(run)} took another one too"
 
 
 def _witnesses(w, recorded):
@@ -737,6 +758,13 @@ def check_i22(w):
         if settled and run and run["status"] == "awaiting_approval" and \
                 run["current_step"] == approval["step_index"]:
             yield _run(run), f"waits for an approval that is {approval['status']}"
+    asked = {(s["run_id"], s["step_index"]): (as_json(s["input"]) or {}).get("name")
+             for s in w.db.step if s["status"] == "waiting"}
+    lying = {(i["task_id"], i["name"]) for i in w.db.task_input if i["status"] == "pending"}
+    for run in w.db.run:
+        at = run["id"], run["current_step"]
+        if run["status"] == "awaiting_input" and (run["task_id"], asked.get(at)) in lying:
+            yield _run(run), "waits for an input that lies there"
 
 
 HOLD_BLOCKED, HOLD_PAUSED = 1, 2
@@ -915,6 +943,7 @@ def check_i44(w):
                                for e in w.db.event if e["type"] in names)
     done.update((wire_id("appr", a["id"]), "approval." + a["status"])
                 for a in w.db.approval if a["run_id"] and "approval." + a["status"] in names)
+    done.update((wire_id("review", r["id"]), "review.recorded") for r in w.db.review if r["status"] == "recorded")
     told = collections.Counter((r["resource"], r["action"]) for r in w.db.audit if r["action"] in names)
     for what in sorted((done - told) + (told - done)):
         yield what[0], f"{what[1]}: happened {done[what]} times, told {told[what]} times"
@@ -923,6 +952,32 @@ def check_i44(w):
         if row["previous"] != previous:
             yield row["resource"], f"row {row['id']} of the audit log does not follow the one before it"
         previous = row["hash"]
+
+
+def check_reviews(w):
+    """A task waits for an open review of its newest run, or for a person; rejected work goes on once; a session judges one run."""
+    reviews = {r["id"]: r for r in w.db.review}
+    for task in w.db.task:
+        if not task.get("review_id"):
+            continue
+        review = reviews.get(task["review_id"])
+        if not review or review["run_id"] != task["last_run_id"]:
+            yield _task(task), "waits for a review that is not of its newest run"
+        elif (review["status"] in ("requested", "in_review")) == bool(task["review_circuit_at"]):
+            yield _task(task), f"waits for a review that is {review['status']}"
+    judging = collections.Counter((r["workspace_id"], r["session_id"]) for r in reviews.values()
+                                  if r["status"] == "in_review" and r["session_id"])
+    for (_, session), n in judging.items():
+        if n > 1:
+            yield f"session {session}", f"judges {n} runs at a time"
+    for review in reviews.values():
+        rejected = review["status"] == "recorded" and review["outcome"] == "rejected"
+        if rejected != bool(review["continuation_run_id"] or review["no_continuation"]):
+            yield wire_id("review", review["id"]), "a rejection is followed up, or it says why not; nothing else is"
+        told = collections.Counter(e["type"] for e in w.db.events_of_run.get(review["run_id"], [])
+                                   if payload(e).get("review_id") == wire_id("review", review["id"]))
+        if not told["run.review_requested"] or told["run.review_recorded"] != (review["status"] == "recorded"):
+            yield wire_id("review", review["id"]), f"is {review['status']}, its events are {dict(told)}"
 
 
 def check_up(w):
@@ -940,7 +995,7 @@ CHECKS = {
     "I1": check_i1, "I2": check_i2, "I3": check_i3, "I5": check_i5, "I7": check_i7,
     "I8": check_i8, "I11": check_i11, "I13": check_i13, "I14": check_i14, "I16": check_i16,
     "I17": check_i17, "I20": check_i20, "I21": check_i21, "I22": check_i22, "I24": check_i24,
-    "I27": check_i27, "I29": check_i29, "I30": check_i30, "I31": check_i31, "I44": check_i44, "UP": check_up,
+    "I27": check_i27, "I29": check_i29, "I30": check_i30, "I31": check_i31, "I44": check_i44, "REVIEWS": check_reviews, "UP": check_up,
 }
 
 

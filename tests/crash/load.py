@@ -74,6 +74,14 @@ DEFINITIONS = {
     "crash-delay": [{"action": "delay", "parameters": {"seconds": 1}}, noop()],
     "crash-approval": [
         {"id": "ask", "action": "approval", "parameters": {"message": "go on?"}}, noop()],
+    "crash-input": [
+        {"id": "ask", "action": "wait_input"}, noop(),
+        {"id": "each", "action": "parallel", "parameters": {"branches": [
+            {"steps": [{"action": "wait_input", "parameters": {"name": "any"}}]},
+            {"steps": [{"action": "wait_input", "parameters": {"name": "any"}}]},
+        ]}},
+        noop(joined=True),
+    ],
 }
 
 
@@ -237,6 +245,8 @@ class Writer(Actor):
             body["start"] = True
         if self.chance(0.3):
             body["retry"] = {"max_attempts": 3, "delay_ms": self.random.choice([0, 50, 500])}
+        if self.chance(0.2):
+            body["review_policy"] = self.random.choice(["on_success", "on_failure", "always"])
         return body
 
     def create(self, start=False):
@@ -615,11 +625,24 @@ def claims_result(body):
         for c in body.get("claims", [])]}
 
 
+def answer_inputs(actor):
+    """Sends an input to whoever waits for one, now and then the same request again."""
+    answer = actor.client.get("/v1/runs?status=awaiting_input&limit=50")
+    for run in answer.body.get("items", []) if answer.status == 200 else []:
+        marker = actor.ident()
+        body = {"message": marker, **({"name": "any"} if run["kind"] == "branch" else {})}
+        for _ in range(actor.random.randint(1, 2)):
+            actor.post("input", f"/v1/tasks/{run['task_id']}/inputs", body, lambda b: {"input": b["id"]},
+                       "key-" + marker, task=run["task_id"], marker=marker)
+
+
 class Decider(Actor):
-    """Says yes or no to what waits for an approval."""
+    """Says yes or no to what waits for an approval or a review, and something to what waits for an input."""
 
     def turn(self):
         time.sleep(0.1)
+        answer_inputs(self)
+        self.judge()
         answer = self.client.get("/v1/approvals?status=pending&limit=50")
         for approval in answer.body.get("items", []) if answer.status == 200 else []:
             decision = self.random.choice(["approve", "approve", "deny"])
@@ -627,6 +650,16 @@ class Decider(Actor):
             for _ in range(self.random.randint(1, 2)):
                 self.post("decide", path, {"decision": decision}, approval=approval["id"],
                           decision=decision)
+
+    def judge(self):
+        answer = self.client.get("/v1/reviews?status=requested&limit=20")
+        for review in answer.body.get("items", []) if answer.status == 200 else []:
+            outcome_ = self.random.choice(["approved", "approved", "rejected", "rejected", "error", "blocked"])
+            verdict = {"outcome": outcome_, "confidence": 1, "reason": "crash", "delivery_id": self.ident()}
+            if outcome_ == "rejected":
+                verdict["next_round_guidance"] = "once more"
+            for _ in range(self.random.randint(1, 2)):
+                self.post("verdict", f"/v1/reviews/{review['id']}/verdict", verdict, review=review["id"])
 
 
 class Reader(Actor):

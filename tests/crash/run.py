@@ -30,8 +30,8 @@ from nemesis import Nemesis
 
 FULL_EVERY = 10
 LONG = 14  # seconds of uptime in which abandoned leases expire
-OPEN = ["queued", "claimed", "starting", "running", "awaiting_approval", "awaiting_subtask",
-        "awaiting_parallel", "sleeping"]
+OPEN = ["queued", "claimed", "starting", "running", "awaiting_approval", "awaiting_input",
+        "awaiting_subtask", "awaiting_parallel", "sleeping"]
 
 
 class LoadProcess:

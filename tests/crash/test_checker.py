@@ -125,6 +125,17 @@ class Story:
         run = self.find("run", n)
         self.rows["ready"].append({"lane": run["lane"], "queued_at": run["queued_at"], "run": n})
 
+    def review(self, n, run, **more):
+        self.rows["review"].append(dict({
+            "id": n, "run_id": run, "workspace_id": 1, "session_id": None, "status": "requested",
+            "outcome": "none", "continuation_run_id": None, "no_continuation": None}, **more))
+        self.event(self.find("run", run)["task_id"], "run.review_requested", run, review_id=wire_id("review", n))
+
+    def audited(self, resource, action):
+        rows = self.rows["audit"]
+        rows.append({"id": len(rows), "resource": resource, "action": action, "hash": "%064d" % (len(rows) + 1),
+                     "previous": rows[-1]["hash"] if rows else "0" * 64})
+
     def kept(self, key):
         self.rows["idempotency"].append({"workspace_id": 1, "principal": 1, "operation": "create",
                                          "key": key})
@@ -254,6 +265,23 @@ def canceled_task(s):
     s.op("retry", "fail", 409, task=task_id(4), expect="terminal")
 
 
+def reviewed_run(s):
+    """Task 8: run 21 was rejected, its continuation 22 is judged by session 4."""
+    s.op("create", status=201, r={"task": task_id(8), "run": run_id(21)}, marker="m8", sent=body("m8", start=True))
+    s.task(8, "m8")
+    s.run(21, 8)
+    s.claimed(21, 1)
+    s.moved(21, "completed", "run.completed", "in_review")
+    s.review(31, 21, status="recorded", outcome="rejected", continuation_run_id=22, session_id=4)
+    s.event(8, "run.review_recorded", 21, review_id=wire_id("review", 31))
+    s.audited(wire_id("review", 31), "review.recorded")
+    s.run(22, 8, attempt=2)
+    s.claimed(22, 1)
+    s.moved(22, "completed", "run.completed", "in_review")
+    s.review(32, 22, status="in_review", session_id=4)
+    s.find("task", 8).update(review_id=32, review_circuit_at=None)
+
+
 def others(s):
     """Refused and unknown requests, a free run (task 5, run 18), a sleeping one (task 6, run 19)."""
     s.op("create", "fail", 400, marker="bad", sent=body("bad"))
@@ -274,6 +302,7 @@ def others(s):
     s.find("run", 19)["wake_at"] = 5
     s.find("task", 6).update(status="in_progress")
     s.op("digest", r={"before": "x", "after": "x"}, about="keys")
+    reviewed_run(s)
     s.facts = {"boots": [{"n": 1, "ready": 0.2}]}
 
 
@@ -738,12 +767,75 @@ def paused_and_not_told(s):
 
 @plant("I44")
 def told_of_a_deletion_that_was_none(s):
-    s.rows["audit"].append({"id": 1, "resource": task_id(5), "action": "task.deleted", "previous": "0" * 64, "hash": "1"})
+    s.audited(task_id(5), "task.deleted")
 
 
 @plant("I44")
 def a_row_that_follows_none(s):
     s.rows["audit"].append({"id": 1, "resource": "key_1", "action": "?1", "previous": "1" * 64, "hash": "2"})
+
+
+def sent(s, n, task, status="pending", run=None, step=0):
+    s.rows["task_input"].append({"id": n, "task_id": task, "status": status, "name": None, "run_id": run,
+                                 "step_index": step, "message": f"m{n}"})
+
+
+@plant("I1")
+def an_acknowledged_input_is_lost(s):
+    s.op("input", r={"input": wire_id("input", 80)}, task=task_id(5), marker="m80")
+
+
+@plant("I3")
+def a_key_makes_two_inputs(s):
+    for n in 80, 81:
+        sent(s, n, 5)
+        s.op("input", r={"input": wire_id("input", n)}, task=task_id(5), marker=f"m{n}", key="k80")
+    s.kept("k80")
+
+
+@plant("I20")
+def an_input_is_taken_and_nobody_tells(s):
+    sent(s, 80, s.rows["run"][0]["task_id"], "consumed", s.rows["run"][0]["id"])
+
+
+@plant("I20")
+def an_input_is_taken_twice(s):
+    run = s.rows["run"][0]
+    sent(s, 80, run["task_id"], "consumed", run["id"])
+    for _ in range(2):
+        s.event(run["task_id"], "run.input_consumed", run["id"], input_id=wire_id("input", 80))
+
+
+@plant("I22")
+def a_run_waits_for_an_input_that_lies_there(s):
+    sent(s, 80, 5)
+    s.find("run", 18)["status"] = "awaiting_input"
+    s.rows["step"].append({"run_id": 18, "step_index": 0, "status": "waiting", "input": "{}"})
+
+
+@plant("REVIEWS")
+def task_waits_for_a_review_that_is_over(s):
+    s.find("review", 32).update(status="canceled")
+
+
+@plant("REVIEWS")
+def session_judges_two_runs(s):
+    s.review(33, 11, status="in_review", session_id=4)
+
+
+@plant("REVIEWS")
+def rejection_without_continuation(s):
+    s.find("review", 31)["continuation_run_id"] = None
+
+
+@plant("REVIEWS")
+def verdict_without_event(s):
+    s.rows["event"] = [e for e in s.rows["event"] if e["type"] != "run.review_recorded"]
+
+
+@plant("I8")
+def task_completed_although_it_is_judged(s):
+    s.find("task", 8)["status"] = "completed"
 
 
 def test_every_invariant_has_a_planted_fault():

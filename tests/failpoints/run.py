@@ -33,9 +33,9 @@ from api import Client, Lost, Server
 from checker import witness_lines
 from invariants import World, check
 from ledger import read_lines, read_ops
-from load import Claimer, Load, Writer, claims_result
+from load import Claimer, Load, Writer, answer_inputs, claims_result
 from nemesis import Nemesis
-from operations import BESIDE, OPERATIONS
+from operations import AT, BESIDE, OPERATIONS
 from points import EVER, Points, declared
 
 UP = 20  # seconds for a start
@@ -150,6 +150,7 @@ class Actors:
         try:
             for approval in self.client.get("/v1/approvals?status=pending&limit=50").body.get("items", []):
                 self.post("decide", f"/v1/approvals/{approval['id']}/decide", {"decision": "approve"})
+            answer_inputs(self.writer)
         except Lost:
             pass
 
@@ -209,6 +210,8 @@ class Cell:
 
 def cells_of(operation, hits, known):
     for point, n in hits.items():
+        if point not in AT.get(operation, known):
+            continue
         ends = sorted({1, n} if n <= 30 else {1})
         for first in ends:
             yield Cell(operation, point, "die", first)

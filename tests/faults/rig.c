@@ -61,6 +61,7 @@ static void turn_begin(struct rig *rig)
         rig->vfs->turn = ++rig->turn;
         rig->now += 20 * US_PER_MS;
         rig->told = rig->unknown;
+        rig->faults = rig->vfs->failed;
         rig->random = (uint64_t)rig->turn * 0x9e3779b97f4a7c15u + 1;
 }
 
@@ -78,7 +79,8 @@ static void turn_end(struct rig *rig)
                 return;
         if (rig->store)
                 rig->states[rig->turn] = image_digest(rig->path);
-        if (rig->store && rig->watching == RIG_STATES && rig->unknown == rig->told) {
+        /* Where nothing failed (not even the tick, which nobody is told of) recovery finds this. */
+        if (rig->store && rig->watching == RIG_STATES && rig->vfs->failed == rig->faults) {
                 rig->remains[rig->turn] = rig->states[rig->turn];
                 return;
         }

@@ -59,6 +59,7 @@ struct rig {
         int fault_turn;                   /* the first in which something failed; 0 = none yet */
         bool fault_told;                  /* and somebody was answered so */
         int acked, refused, unknown, told; /* calls by how they were answered; unknown at turn's begin */
+        int64_t faults; /* of the disk, at turn's begin */
         int created;                      /* tasks that were acknowledged */
         int early; /* acknowledged although a failed commit was still in doubt */
 };

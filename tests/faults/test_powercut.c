@@ -278,6 +278,7 @@ static void with_pages_that_are_never_synced_the_damage_is_found(void **state)
 int main(int argc, char **argv)
 {
         static struct cuts cuts;
+        int failed;
         const struct CMUnitTest tests[] = {
 #define ROW(test) cmocka_unit_test_prestate(test, &cuts)
                 ROW(no_cut_loses_or_breaks_anything),
@@ -289,5 +290,8 @@ int main(int argc, char **argv)
         cuts.vfs = vfs_install();
         cuts.n = argc > 1 ? strtoll(argv[1], NULL, 10) : IMAGES;
         cuts.seed = argc > 2 ? strtoll(argv[2], NULL, 10) : 1;
-        return cmocka_run_group_tests(tests, NULL, NULL);
+        failed = cmocka_run_group_tests(tests, NULL, NULL);
+        printf("ledger {\"suite\": \"powercut\", \"seed\": %lld, \"cycles\": %lld, \"failures\": %d}\n",
+               (long long)cuts.seed, (long long)cuts.n, failed);
+        return failed;
 }

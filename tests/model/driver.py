@@ -17,6 +17,8 @@ ROUTES = {
     "claim": ("POST", "/v1/runs/claim"), "claim_run": ("POST", "/v1/runs/{on}/claim"),
     "run_start": ("POST", "/v1/runs/{on}/start"), "run_cancel": ("POST", "/v1/runs/{on}/cancel"),
     "run_retry": ("POST", "/v1/runs/{on}/retry"), "decide": ("POST", "/v1/approvals/{on}/decide"),
+    "send": ("POST", "/v1/tasks/{on}/inputs"), "consume": ("POST", "/v1/runs/{on}/inputs/{to}/consume"),
+    "profile": ("PUT", "/v1/tasks/{on}/execution-profile"), "unprofile": ("DELETE", "/v1/tasks/{on}/execution-profile"),
     "batch": ("POST", "/v1/tasks/batch"), "list": ("GET", "/v1/tasks?limit=500"),
     "complete_many": ("POST", "/v1/runs/complete"), "heartbeat_many": ("POST", "/v1/runs/heartbeat"),
     **{verb: ("POST", "/v1/tasks/{on}/" + verb) for verb in
@@ -26,7 +28,7 @@ ROUTES = {
 
 
 # An id of the kind that such a name has, and that nothing has.
-NOBODY = {"/": "run_0000000000001", "!": "appr_0000000000001", "": "task_0000000000001"}
+NOBODY = {"/": "run_0000000000001", "!": "appr_0000000000001", "?": "input_0000000000001", "": "task_0000000000001"}
 
 
 class Disagreement(Exception):
@@ -135,8 +137,9 @@ class Sequence:
 
     def step(self, op):
         """One operation on both sides; what they say differently is a Disagreement."""
-        status, body = self.ask(op)
-        answer = self.model.apply(op)
+        request = self.request_of(op)  # what names and tokens stand for may have changed since it was asked first
+        status, body = self.ask(op, request)
+        answer = self.model.apply({**op, "request": request[1:]} if "key" in op else op)
         self.answers.append((status, body))
         if (status, body.get("code")) != (answer.status, answer.code):
             raise Disagreement(f"answered {status} {body.get('code') or ''}{': ' if body.get('detail') else ''}"
@@ -152,11 +155,14 @@ class Sequence:
         if said := differ(what, expected, seen):
             raise Disagreement(said)
 
-    def ask(self, op):
+    def request_of(self, op):
         method, path = ROUTES[op["do"]]
         path = path.format(on=self.id_of(op.get("on")), to=self.id_of(op.get("to")))
         path += "".join(f"&{k}={self.id_of(v) if k == 'parent_task_id' else v}" for k, v in op.get("where", {}).items())
-        body, extra = self.body_of(op), self.space if ACTORS[op["by"]].here else ""
+        return method, path, self.body_of(op)
+
+    def ask(self, op, request):
+        (method, path, body), extra = request, self.space if ACTORS[op["by"]].here else ""
         if "key" in op:
             extra += f"Idempotency-Key: {op['key']}\r\n"
         status, text = self.server.actors[op["by"]].ask(method, path, body, extra)
@@ -276,6 +282,10 @@ class Sequence:
         for task, body in zip(tasks, self.get([f"/v1/tasks/{self.ids[t.name]}/dependencies" for t in tasks])):
             self.agree(f"dependencies of {task.name}", self.model.dependencies(task), {
                 self.names[d["depends_on_task_id"]]: (d["on_failure"], d["met"]) for d in json.loads(body)["items"]})
+        tasks = [t for t in self.model.all.values() if self.model.inputs(t)]
+        for task, body in zip(tasks, self.get([f"/v1/tasks/{self.ids[t.name]}/inputs?limit=500" for t in tasks])):
+            self.agree(f"inputs of {task.name}", [sent[1:] for sent in self.model.inputs(task)], [
+                [i["status"], self.names.get(i.get("run_id"))] for i in json.loads(body)["items"]])
         if self.model.all:
             some = self.ids[next(reversed(self.model.all))]
             status, _ = self.server.actors["tom"].ask("GET", f"/v1/tasks/{some}")

@@ -13,7 +13,8 @@ RETRIES = [{"delay_ms": 0}, {"delay_ms": 0, "max_attempts": 2}, {"delay_ms": 360
 EVEN = {"create": 10, "child": 5, "patch": 5, "publish": 2, "start": 9, "approve": 3, "reject": 1, "cancel": 3, "pause": 2,
         "resume": 2, "retry": 3, "delete": 3, "depend": 9, "undepend": 2, "enqueue": 5, "claim": 14, "claim_run": 3,
         "run_start": 5, "heartbeat": 1, "complete": 10, "fail": 7, "release": 3, "run_cancel": 3, "run_retry": 2,
-        "decide": 2, "batch": 1, "list": 2, "complete_many": 2, "heartbeat_many": 1}
+        "decide": 2, "batch": 1, "list": 2, "complete_many": 2, "heartbeat_many": 1, "send": 3,
+        "consume": 3, "profile": 3, "unprofile": 1}
 ABOUT = [
     {},
     {"depend": 25, "complete": 15, "fail": 10, "delete": 5},
@@ -71,9 +72,11 @@ class Generator:
                 break  # what nothing is fit for is asked for seldom
         if verb in ("create", "child"):
             op["as"] = f"t{number}"
+        if verb == "send":
+            op["as"] = f"{number}?"
         if verb in ("create", "child", "batch", "list") and not ACTORS[op["by"]].here:
             op["by"] = "ann"  # elsewhere nothing is made
-        if verb in ("patch", "delete", "undepend", "list"):
+        if verb == "list":
             return op
         if self.chance(.12):
             op["key"] = f"k{self.dice.randrange(4)}"
@@ -189,6 +192,21 @@ class Generator:
             body["identifier"] = "x"
         op["body"] = body
 
+    def profile(self, op, model):
+        op["on"] = self.task(model, lambda t: t.status not in ENDED)
+        agents = ["painters"], ["smiths"], ["painters", "smiths"]
+        for block in "worker", "participants":
+            says = {name: values for name, values in (
+                ("allowed_agent_names", self.chance(.3) and self.dice.choice(agents)),
+                ("preferred_agent_names", self.chance(.3) and self.dice.choice(agents)),
+                ("required_capabilities", self.capabilities(1)), ("preferred_capabilities", self.capabilities(2))) if values}
+            if says:
+                op["body"][block] = says
+
+    def unprofile(self, op, model):
+        op["on"] = self.task(model, lambda t: t.profile)
+        del op["body"]
+
     def on(self, fits):
         def choose(op, model):
             op["on"] = self.task(model, fits)
@@ -278,6 +296,17 @@ class Generator:
             op["by"] = self.dice.choice(("ann", "bot", "pat", "tom"))
 
     run_start = heartbeat = release = holder
+
+    def send(self, op, model):
+        op["on"] = self.task(model, lambda t: t.status not in ENDED)
+        op["body"]["message"] = "m"
+
+    def consume(self, op, model):
+        self.holder(op, model)
+        task = model.all.get(op["on"].partition("/")[0])
+        fit = [name for name, sent in model.sent.items() if sent[0] is task]
+        self.missed |= not fit
+        op["to"] = self.some(fit if self.chance(.9) else list(model.sent), "0?")
 
     def complete(self, op, model):
         if self.chance(.2):

@@ -79,8 +79,7 @@ class Run:
 
     def follow(self):
         """Queued, it is what its task is by now; its channel may be its own."""
-        self.priority, self.required = self.task.priority, self.task.required_capabilities
-        self.preferred = self.task.preferred_capabilities
+        self.priority, self.required, self.preferred = self.task.priority, self.task.required, self.task.preferred
 
 
 @dataclass
@@ -100,12 +99,25 @@ class Task:
     required_capabilities: list = field(default_factory=list)
     preferred_capabilities: list = field(default_factory=list)
     retry: dict = None
+    profile: dict = None     # {"worker", "participants"}
     metadata: object = None
     status: str = "ready"
     paused: dict = None      # {"by", "reason"}
     runs: list = field(default_factory=list)
     needs: dict = field(default_factory=dict)    # task: on_failure
     children: list = field(default_factory=list)
+
+    def profiled(self, name):
+        """What the blocks of its profile say under that name: a set each."""
+        return [set(block.get(name, ())) for block in (self.profile or {}).values()]
+
+    @property
+    def required(self):
+        return sorted(set(self.required_capabilities).union(*self.profiled("required_capabilities")))
+
+    @property
+    def preferred(self):
+        return sorted(set(self.preferred_capabilities).union(*self.profiled("preferred_capabilities")))
 
     def line(self):
         """Itself and its ancestors, nearest first."""
@@ -182,6 +194,7 @@ class Model:
     def __init__(self):
         self.all = {}          # name: Task
         self.asked = []        # approvals, oldest first
+        self.sent = {}         # inputs: [task, status, the run that took it]
         self.events = {}       # name of a root: [(name of a task, type)]
         self.kept = {}         # (actor, operation, key): (what was asked, the number of the operation, its answer)
         self.doomed = None     # while tasks are canceled that waited for one that ended badly: those that are left
@@ -205,18 +218,19 @@ class Model:
         self.check_shape(op.get("body", {}), op["do"] == "patch")
 
     def once(self, op, number):
-        """With an Idempotency-Key what was done is not done again; what was refused left nothing."""
-        if "key" not in op or op["do"] in ("heartbeat", "claim", "claim_run", "complete_many", "heartbeat_many"):
+        """With an Idempotency-Key what was done is not done again; what was refused or found nothing left nothing."""
+        if "key" not in op:
             return getattr(self, op["do"])(op)
         place = op["by"], op["do"], op["key"]
-        asked = {k: v for k, v in op.items() if k not in ("as", "key")}
+        asked = op.get("request") or {k: v for k, v in op.items() if k not in ("as", "key")}
         if place in self.kept:
             before, first, answer = self.kept[place]
             if before != asked:
                 raise Refused(422, "idempotency_mismatch")
             return answer._replace(replayed=first)
         answer = getattr(self, op["do"])(op)
-        self.kept[place] = asked, number, answer
+        if answer.status != 204 or op["do"] != "claim":
+            self.kept[place] = asked, number, answer
         return answer
 
     def find(self, op, name=None):
@@ -285,7 +299,7 @@ class Model:
     def queue(self, task, previous=None, channel=None, backoff=False):
         now = self.tick()
         run = Run(task, task.attempts + 1, now, task.priority, channel or task.network_channel,
-                  task.required_capabilities, task.preferred_capabilities, previous and previous.name, backoff)
+                  task.required, task.preferred, previous and previous.name, backoff)
         task.runs.append(run)
         self.tell(task, "run.queued")
         return run
@@ -293,6 +307,13 @@ class Model:
     def end(self, run, status, kind=None, error=None):
         run.status, run.failure_kind, run.error = status, kind, error
         self.tell(run.task, "run." + status)
+
+    def cascade(self, root):
+        """What waits for a task of a tree is canceled when that tree is, the last that heard of it first."""
+        self.doomed = [root]
+        while self.doomed:
+            self.cancel_tree(self.doomed.pop())
+        self.doomed = None
 
     def cancel_tree(self, root):
         for task in self.subtree(root):
@@ -303,6 +324,8 @@ class Model:
             task.status = "canceled"
             self.tell(task, "task.canceled")
             self.void_approval(task)
+            for sent in self.inputs(task):
+                sent[1] = "canceled" if sent[1] == "pending" else sent[1]
             self.follow(task)
 
     def pending(self, task):
@@ -315,8 +338,9 @@ class Model:
     def set_policy(self, task, policy):
         self.void_approval(task)
         task.approval_policy = policy
-        task.approval_state = "pending" if policy == "manual" else "not_required"
-        if policy == "manual" and task.status != "canceled":
+        asked = policy == "manual" and task.status != "canceled"
+        task.approval_state = "pending" if asked else "not_required"
+        if asked:
             self.asked.append(Approval(task, sum(a.task is task for a in self.asked), task.created_by))
 
     # ---- tasks ----
@@ -381,6 +405,32 @@ class Model:
         self.settle(task)
         return Answer(200)
 
+    def profile(self, op):
+        task = self.unclaimed(op)
+        lists = [set(b["allowed_agent_names"]) for b in op["body"].values() if "allowed_agent_names" in b]
+        if lists and not set.intersection(*lists):
+            raise Refused(400, "validation_failed")
+        return self.profile_is(task, op["body"], "task.execution_profile_updated", 200)
+
+    def unprofile(self, op):
+        task = self.unclaimed(op)
+        if task.profile is None:
+            raise Refused(404, "not_found")
+        return self.profile_is(task, None, "task.execution_profile_deleted", 204)
+
+    def unclaimed(self, op):
+        task = self.find(op)
+        if task.open_run and task.open_run.status in LEASED:
+            raise Refused(409, "invalid_transition")
+        return task
+
+    def profile_is(self, task, profile, told, status):
+        task.profile = profile
+        if task.open_run:
+            task.open_run.follow()
+        self.tell(task, told)
+        return Answer(status)
+
     def publish(self, op):
         task = self.find(op)
         if task.status != "draft" or task.blocked or task.below_canceled:
@@ -420,7 +470,7 @@ class Model:
     def approve(self, op):
         task = self.decided(op, self.find(op), "approved")
         run, existing = task.open_run, bool(task.open_run)
-        if not run and task.status == "blocked" and self.may_queue(task):
+        if not run and task.status in ("blocked", "completed") and self.may_queue(task):
             run = self.queue(task)
         self.settle(task)
         return Answer(201, runs=(run.name,) if run else (), existing=existing)
@@ -461,7 +511,7 @@ class Model:
         if task.status in ("completed", "failed"):
             raise Refused(409, "invalid_transition")
         if task.status != "canceled":
-            self.cancel_tree(task)
+            self.cascade(task)
         return Answer(200)
 
     def pause(self, op):
@@ -540,7 +590,7 @@ class Model:
         self.hear_of(task, other, doomed)
         self.settle(task)
         if doomed:
-            self.cancel_tree(task)
+            self.cascade(task)
         return Answer(201)
 
     def reaches(self, task, goal):
@@ -582,8 +632,13 @@ class Model:
         owner = run.task.owner
         mine = (not owner or (owner["kind"] == "pool" and owner["ref"] == has["agent"]) or
                 (owner["kind"] == "agent_session" and owner["ref"] == has["session"]))
-        return (mine and set(run.required) <= has["capabilities"] and PRIORITIES.index(run.priority) >= has["least"] and
+        listed = all(has["agent"] in names for names in run.task.profiled("allowed_agent_names") if names)
+        return (mine and listed and set(run.required) <= has["capabilities"] and PRIORITIES.index(run.priority) >= has["least"] and
                 has["channel"] in (None, run.channel))
+
+    def liking(self, run, has):
+        liked = set().union(*run.task.profiled("preferred_agent_names"))
+        return len(has["capabilities"] & set(run.preferred)) + (has["agent"] in liked)
 
     def waits(self, run):
         """Whether something holds the run, whoever asks for it."""
@@ -605,7 +660,7 @@ class Model:
         self.check_session(op, has)
         found = [r for t in self.all.values() for r in t.runs
                  if r.status == "queued" and not self.waits(r) and self.fits(r, has)] if ACTORS[op["by"]].here else []
-        found.sort(key=lambda r: (-PRIORITIES.index(r.priority), -len(has["capabilities"] & set(r.preferred)), r.born))
+        found.sort(key=lambda r: (-PRIORITIES.index(r.priority), -self.liking(r, has), r.born))
         most = 1 if has["session"] else op["body"].get("max", 1)
         taken = tuple(self.take(run, op, has) for run in found[:most])
         return Answer(200, runs=taken) if taken else Answer(204)
@@ -614,7 +669,7 @@ class Model:
         has, run = self.criteria(op), self.find_run(op)
         self.check_session(op, has)
         if run.status != "queued":
-            raise Refused(409, "conflict" if run.status in LEASED else "invalid_transition")
+            raise Refused(409, "lease_already_held" if run.status in LEASED else "invalid_transition")
         if self.waits(run):
             raise Refused(409, "invalid_transition")
         if not self.fits(run, has):
@@ -654,6 +709,28 @@ class Model:
         self.tell(run.task, "run.starting", "run.started")
         self.settle(run.task)
         return Answer(200, runs=(run.name,))
+
+    def inputs(self, task):
+        return [sent for sent in self.sent.values() if sent[0] is task]
+
+    def send(self, op):
+        task = self.find(op)
+        if task.status == "canceled":
+            raise Refused(409, "invalid_transition")
+        self.sent[op["as"]] = [task, "pending", None]
+        self.tell(task, "task.input_received")
+        return Answer(201)
+
+    def consume(self, op):
+        run, sent = self.held(op), self.sent.get(op["to"])
+        if not sent or sent[0] is not run.task:
+            raise Refused(404, "not_found")
+        if sent[2] not in (None, run.name):
+            raise Refused(409, "conflict")
+        if not sent[2]:
+            sent[1:] = "consumed", run.name
+            self.tell(run.task, "run.input_consumed")
+        return Answer(200)
 
     def heartbeat(self, op):
         self.held(op)
@@ -708,7 +785,7 @@ class Model:
 
     def run_retry(self, op):
         run = self.find_run(op)
-        if run.status not in ("failed", "canceled") or run is not run.task.runs[-1]:
+        if run.status not in ("failed", "canceled") or any(r.previous == run.name for r in run.task.runs):
             raise Refused(409, "invalid_transition")
         return Answer(201, runs=(self.new_run(run.task, run).name,))
 
@@ -766,6 +843,6 @@ class Model:
         return {other.name: (how, task.met(other)) for other, how in task.needs.items()}
 
 
-HOLDERS = ("run_start", "heartbeat", "complete", "fail", "release")
+HOLDERS = ("run_start", "heartbeat", "consume", "complete", "fail", "release")
 SCOPES = {**dict.fromkeys(("approve", "reject", "decide"), APPROVE), "list": READ,
           **dict.fromkeys((*HOLDERS, "complete_many", "heartbeat_many", "claim", "claim_run"), CLAIM)}

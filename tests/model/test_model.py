@@ -150,7 +150,7 @@ REACHED = {
     *(("cancel", c) for c in (None, "invalid_transition", "not_found", "idempotency_mismatch")),
     *(("child", c) for c in (None, "invalid_transition", "graph_limit_exceeded", "validation_failed", "permission_denied")),
     *(("claim", c) for c in (None, "active_lease_exists", "permission_denied")),
-    *(("claim_run", c) for c in (None, "active_lease_exists", "permission_denied", "conflict", "invalid_transition")),
+    *(("claim_run", c) for c in (None, "active_lease_exists", "permission_denied", "lease_already_held", "invalid_transition")),
     *(("complete", c) for c in (None, "stale_claim_token", "foreign_run", "invalid_transition", "not_found")),
     *(("create", c) for c in (None, "validation_failed", "unknown_field", "idempotency_mismatch")),
     *(("decide", c) for c in (None, "already_decided", "self_approval_denied", "not_found")),

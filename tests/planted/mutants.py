@@ -127,6 +127,18 @@ MUTANTS = [
     Mutant("an expired lease is not counted", [
         Edit("src/domain/claim.c", "        run->recoveries += !boot;\n", ""),
     ], ["sim"]),
+    Mutant("an input that was taken lies there still", [
+        Edit("src/domain/input_sql.def", "UPDATE task_input SET status = 1, run_id = ?2,",
+             "UPDATE task_input SET status = 0, run_id = ?2,"),
+    ], ["sim"]),
+    Mutant("a step that begins to wait does not look whether its input is there", [
+        Edit("src/domain/input.c", "return e == ERR_EMPTY ? ERR_OK : e ? e : hand_over(tx, run, &input, events);",
+             "return e && e != ERR_EMPTY ? e : ERR_OK;"),
+    ], ["sim"]),
+    Mutant("a lane that was found empty stays so when that is undone", [
+        Edit("src/domain/lane.c", "                set_filled(t, t->drained.items[--t->drained.n], true);\n",
+             "                t->drained.n--;\n"),
+    ], ["sim"]),
     Mutant("a run that is given back forgets what holds it", [
         Edit("src/domain/claim.c", "back.hold = task_holds(&task, run->kind == RUN_ROOT);", "back.hold = 0;"),
     ], ["model", "sim"]),

@@ -20,8 +20,8 @@ def _programs():
 
 
 class Cluster:
-    def __init__(self):
-        self.home = pathlib.Path(tempfile.mkdtemp(prefix="baton-pg-"))
+    def __init__(self, directory=None):
+        self.home = pathlib.Path(tempfile.mkdtemp(prefix="baton-pg-", dir=directory))
         self.user = []
         if os.geteuid() == 0:
             user = pwd.getpwnam(ORDINARY)

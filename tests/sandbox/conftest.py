@@ -49,7 +49,7 @@ def perform(api, *steps):
     made = api.post("/v1/definitions", body)
     run = api.post(f"/v1/definitions/{made['id']}/runs", {"input": {}})["run"]
     wait_until(lambda: api.get("/v1/runs/" + run["id"])["status"] in ("completed", "failed"), 120)
-    return api.get(f"/v1/runs/{run['id']}/steps")["items"]
+    return api.get(f"/v1/runs/{run['id']}/steps?limit=500")["items"]
 
 
 class World:

@@ -8,7 +8,7 @@ import time
 
 ROOT = pathlib.Path(__file__).parents[2]
 sys.path.append(str(ROOT / "bench"))
-from run import Server, load  # noqa: E402, F401
+from run import Server, growth, load  # noqa: E402, F401
 
 TASKS = 50
 MANY = "1000000"
@@ -39,7 +39,7 @@ def result(process, seconds):
 
 
 class Pace(threading.Thread):
-    """Calls `work` at a rate, from a thread, until it is stopped."""
+    """Calls `work` at a rate, from a thread, for a `with`."""
 
     def __init__(self, work, rate):
         super().__init__(daemon=True)
@@ -51,10 +51,13 @@ class Pace(threading.Thread):
             while not self.stopped.wait(max(0, began + n / self.rate - time.monotonic())):
                 self.work(n)
                 n += 1
-        except Exception as error:  # told by stop()
+        except Exception as error:  # told at the end
             self.error = error
 
-    def stop(self):
+    def __enter__(self):
+        self.start()
+
+    def __exit__(self, *_):
         self.stopped.set()
         self.join()
         if self.error:

@@ -39,8 +39,7 @@ def recovery(baton, server, rate):
 
 
 def measure(baton, seconds):
-    server = Server(baton, "--max-connections-per-source", MANY)
-    try:
+    with Server(baton, "--max-connections-per-source", MANY) as server:
         path, beat = hold(server)
         peak = result(creates(baton, server, seconds=max(2, seconds / 3), connections=64), 120)
         rate = peak["ok_per_s"]
@@ -49,9 +48,6 @@ def measure(baton, seconds):
                       seconds + 60)
         beats = result(beats, 60)
         recovered = recovery(baton, server, rate)
-    finally:
-        server.stop()
-        server.remove()
     return {"peak": rate, "over": over, "beats": beats, "recovered_s": recovered,
             "goodput": 100 * over["ok_per_s"] / rate}
 

@@ -27,9 +27,8 @@ def long_answer(server):
 
 
 def measure(baton, connections, seconds):
-    server = Server(baton, "--max-connections-per-source", MANY)
     found = {}
-    try:
+    with Server(baton, "--max-connections-per-source", MANY) as server:
         path = long_answer(server)
         alone = result(healthy(baton, server, min(seconds, 20)), seconds + 60)
         slow = subprocess.Popen([tool(baton, "slow"), "-p", str(server.port), "-k", server.key, "-n",
@@ -42,9 +41,6 @@ def measure(baton, connections, seconds):
             found |= json.loads(slow.communicate(timeout=30)[0])
         found |= {"alone_p99_ms": alone["p99_ms"], "p99_ms": beside["p99_ms"], "ok": beside["ok"],
                   "errors": sum(beside[k] for k in ["refused", "late", "unsent", "failed"])}
-    finally:
-        server.stop()
-        server.remove()
     return found
 
 

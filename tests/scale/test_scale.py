@@ -6,7 +6,7 @@ import pathlib
 import overload
 import slow
 import streams
-from common import ROOT
+from common import ROOT, Server, growth
 
 BATON = pathlib.Path(os.environ.get("BATON", ROOT / "build" / "baton")).absolute()
 
@@ -36,3 +36,13 @@ def test_overload_is_refused_at_once_and_the_rest_is_served_in_time():
     assert found["goodput"] > 50  # the capacity of a shared machine is not the same for long
     assert beats["ok"] == beats["sent"]
     assert found["recovered_s"] < 10
+
+
+def test_a_claim_costs_the_same_however_many_other_workspaces_there_are():
+    server = Server(BATON)
+    try:
+        agent, worker = growth(server, 150, lanes=200)
+    finally:
+        server.stop()
+        server.remove()
+    assert agent < 2 and worker < 2.5, (agent, worker)

@@ -34,6 +34,11 @@ static const char *const documents[DEFINITIONS] = {
         "{'name':'deep','steps':[{'action':'noop','on_interrupt':'fail'},{'action':'parallel',"
         "'parameters':{'branches':[{'referenced_task_id':'fan'},{'referenced_task_id':'sub'},"
         "{'referenced_task_id':'plain'}],'on_failure':'fail_fast'}}]}",
+        "{'name':'listen','steps':[{'action':'wait_input','on_error':'continue','parameters':"
+        "{'expires_in_seconds':6}},{'action':'parallel','parameters':{'branches':["
+        "{'steps':[{'action':'wait_input','on_error':'continue','timeout_seconds':9}]},"
+        "{'steps':[{'action':'wait_input','on_error':'continue','timeout_seconds':9}]}]}},"
+        "{'action':'noop'}]}",
         "{'name':'late','steps':[{'action':'noop'},{'action':'parallel','on_error':'continue',"
         "'parameters':{'branches':[{'steps':[{'action':'noop'}]},"
         "{'referenced_task_id':'doomed'}]}},{'action':'noop'}]}",

@@ -137,8 +137,8 @@ static void tick_clock(struct sim *s)
 #define BIT(state) (1u << (state))
 enum {
         HELD = BIT(RUN_CLAIMED) | BIT(RUN_STARTING) | BIT(RUN_RUNNING),
-        WAITS = BIT(RUN_AWAITING_APPROVAL) | BIT(RUN_AWAITING_SUBTASK) | BIT(RUN_AWAITING_PARALLEL) |
-                BIT(RUN_SLEEPING),
+        WAITS = BIT(RUN_AWAITING_APPROVAL) | BIT(RUN_AWAITING_INPUT) | BIT(RUN_AWAITING_SUBTASK) |
+                BIT(RUN_AWAITING_PARALLEL) | BIT(RUN_SLEEPING),
         OPEN = BIT(RUN_QUEUED) | HELD | WAITS,
 };
 
@@ -152,6 +152,7 @@ static const struct move {
         [EVENT_RUN_STARTED] = { RUN_RUNNING, BIT(RUN_STARTING) },
         [EVENT_RUN_RESUMED] = { RUN_RUNNING, BIT(RUN_STARTING) },
         [EVENT_RUN_AWAITING_APPROVAL] = { RUN_AWAITING_APPROVAL, BIT(RUN_RUNNING) },
+        [EVENT_RUN_AWAITING_INPUT] = { RUN_AWAITING_INPUT, BIT(RUN_RUNNING) },
         [EVENT_RUN_AWAITING_SUBTASK] = { RUN_AWAITING_SUBTASK, BIT(RUN_RUNNING) },
         [EVENT_RUN_AWAITING_PARALLEL] = { RUN_AWAITING_PARALLEL, BIT(RUN_RUNNING) },
         [EVENT_RUN_SLEEPING] = { RUN_SLEEPING, BIT(RUN_RUNNING) },
@@ -182,13 +183,26 @@ static bool says(const struct stored_event *e, const char *text)
         return strstr(e->payload, text) != NULL;
 }
 
-static int64_t approval_in(const struct stored_event *e)
+/* key: with quotes and colon, as it stands in the payload */
+static int64_t id_in(const struct stored_event *e, const char *key, const char *prefix)
 {
-        const char *at = strstr(e->payload, "\"approval_id\":\"");
+        const char *at = strstr(e->payload, key);
         int64_t id = 0;
 
-        BUG_ON(!at || !id_parse("appr", (struct str){ at + 15, 5 + ID_DIGITS }, &id));
+        BUG_ON(!at || !id_parse(prefix,
+                                (struct str){ at + strlen(key) + 1, strlen(prefix) + 1 + ID_DIGITS },
+                                &id));
         return id;
+}
+
+static int64_t approval_in(const struct stored_event *e)
+{
+        return id_in(e, "\"approval_id\":", "appr");
+}
+
+static int64_t input_in(const struct stored_event *e)
+{
+        return id_in(e, "\"input_id\":", "input");
 }
 
 /* ---- joins ---- */
@@ -492,6 +506,41 @@ static void approval_resolved(struct sim *s, struct run_fact *r, const struct st
                 reached(s, APPROVAL_EXPIRED);
 }
 
+/* ---- inputs ---- */
+
+static void input_received(struct sim *s, const struct stored_event *e)
+{
+        struct task_fact *t = task_of(s, e->task);
+
+        if (t->canceled)
+                violation(s, "I24: canceled task %lld was sent an input", (long long)t->id);
+        t->inputs++;
+        t->last_input = input_in(e);
+        t->taker = 0;
+        touch_task(s, t);
+}
+
+static void input_consumed(struct sim *s, struct run_fact *r, const struct stored_event *e,
+                           const struct op *op)
+{
+        int64_t id = input_in(e);
+
+        if (r->task->inputs-- <= 0 || (id == r->task->last_input && r->task->taker))
+                violation(s, "I20: run %lld took input %lld, which was taken before", (long long)r->id,
+                          (long long)id);
+        if (r->status != RUN_AWAITING_INPUT && !(is_leased(r) && op && op->kind == OP_CONSUME))
+                violation(s, "I7: run %lld took an input, and it is %s", (long long)r->id,
+                          run_status_names.text[r->status]);
+        if (id == r->task->last_input)
+                r->task->taker = r->id;
+        if (r->status != RUN_AWAITING_INPUT)
+                reached(s, TAKEN_BY_HOLDER);
+        else if (op && op->kind == OP_SEND)
+                reached(s, ANSWERED);
+        else
+                reached(s, LAY_THERE);
+}
+
 /* ---- events ---- */
 
 static void numbered(struct sim *s, const struct stored_event *e)
@@ -521,8 +570,10 @@ static void task_event(struct sim *s, const struct stored_event *e)
                 map_put(&s->tasks, t->id, t);
         }
         BUG_ON(!t);
-        if (e->type == EVENT_TASK_CANCELED)
+        if (e->type == EVENT_TASK_CANCELED) {
                 t->canceled = true;
+                t->inputs = 0;
+        }
         touch_task(s, t);
 }
 
@@ -563,6 +614,10 @@ void model_event(struct sim *s, const struct stored_event *e, const struct op *o
                 task_event(s, e);
                 return;
         }
+        if (e->type == EVENT_TASK_INPUT_RECEIVED) {
+                input_received(s, e);
+                return;
+        }
         if (e->type == EVENT_RUN_QUEUED && !map_get(&s->runs, e->run)) {
                 new_run(s, e, is_asked(op));
                 touch_task(s, task_of(s, e->task));
@@ -577,6 +632,8 @@ void model_event(struct sim *s, const struct stored_event *e, const struct op *o
                 stepped(s, r, e);
         else if (e->type == EVENT_RUN_APPROVAL_RESOLVED)
                 approval_resolved(s, r, e);
+        else if (e->type == EVENT_RUN_INPUT_CONSUMED)
+                input_consumed(s, r, e, op);
         else if (e->type < (int64_t)LENGTH(moves) && moves[e->type].from)
                 moved(s, r, e, op);
 }
@@ -682,6 +739,9 @@ static void compare_touched(struct sim *s)
                 compare_run(s, r);
                 must_be_woken(s, r->parent);
                 must_be_woken(s, r);
+                if (r->status == RUN_AWAITING_INPUT && r->task->inputs)
+                        violation(s, "I22: run %lld waits for an input, and %d are there",
+                                  (long long)r->id, r->task->inputs);
         }
         for (size_t i = 0; i < s->n_touched_tasks; i++) {
                 s->touched_tasks[i]->touched = false;
@@ -796,6 +856,9 @@ void model_all(struct sim *s)
                 if (r && !run_is_terminal(r->status))
                         compare_run(s, r);
         }
+        for (int64_t lane = 0; !s->failed && (lane = rows_next_lane(s->rows, lane));)
+                if (!lane_is_filled(s->hooks.domain->lanes, lane))
+                        violation(s, "I22: a run stands in lane %lld, and no claim looks there", (long long)lane);
         for (int i = 0; i < FOLLOWERS && !s->failed; i++) {
                 const struct follower *f = &s->followers[i];
 

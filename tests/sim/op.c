@@ -131,6 +131,14 @@ static enum err run_decide(struct op *op, struct tx *tx)
         return approval_decide(tx, op->by, op->id, op->approve, STR_NONE, &approval);
 }
 
+static enum err run_send(struct op *op, struct tx *tx)
+{
+        const struct input_spec spec = { .message = STR("go on") };
+        struct input input;
+
+        return input_send(tx, op->by, op->id, &spec, &input);
+}
+
 enum err op_claim(struct op *op, struct tx *tx)
 {
         enum err e = waiting_claim(tx, op->by, &op->claim, &op->claims);
@@ -177,6 +185,14 @@ static enum err run_heartbeat(struct op *op, struct tx *tx)
         struct fence fence = shown(op);
 
         return claim_heartbeat(tx, &fence, op->id, op->lease, &op->beat);
+}
+
+static enum err run_consume(struct op *op, struct tx *tx)
+{
+        struct fence fence = shown(op);
+        struct input input;
+
+        return input_consume(tx, &fence, op->id, op->input, &input);
 }
 
 static enum err run_complete(struct op *op, struct tx *tx)
@@ -385,6 +401,26 @@ static enum err expect_decide(struct op *op)
         return ERR_OK;
 }
 
+static enum err expect_send(struct op *op)
+{
+        return task_of(op->sim, op->id)->canceled ? ERR_INVALID_TRANSITION : ERR_OK;
+}
+
+static enum err expect_consume(struct op *op)
+{
+        const struct task_fact *t = run_of(op->sim, op->id)->task;
+        enum err e = expect_fence(op);
+
+        if (e)
+                return e;
+        if (op->input != t->last_input)
+                return ERR_COUNT; /* a newer one came meanwhile: who took this is not kept */
+        if (!t->taker || t->taker == op->id)
+                return ERR_OK;
+        reached(op->sim, TAKEN_BEFORE);
+        return ERR_CONFLICT;
+}
+
 static enum err expect_claim(struct op *op)
 {
         struct sim *s = op->sim;
@@ -411,7 +447,7 @@ static enum err expect_claim_this(struct op *op)
         struct run_fact *r = run_of(op->sim, op->id);
 
         if (r->status != RUN_QUEUED)
-                return is_leased(r) ? ERR_CONFLICT : ERR_INVALID_TRANSITION;
+                return is_leased(r) ? ERR_LEASE_HELD : ERR_INVALID_TRANSITION;
         return ERR_COUNT;
 }
 
@@ -467,6 +503,11 @@ static void check_create(struct op *op)
                 t->caps = op->caps;
                 know_task(s, t);
         }
+}
+
+static void check_send(struct op *op)
+{
+        must_tell(op, EVENT_TASK_INPUT_RECEIVED, op->id, 0);
 }
 
 static void check_new_attempt(struct op *op)
@@ -1002,8 +1043,16 @@ static bool fill_holder(struct op *op)
         memcpy(op->result, h->result, sizeof(op->result));
         if (one_in(&s->w, 20))
                 op->result[1] = ' ';
-        h->over |= op->kind != OP_BEGIN && op->kind != OP_HEARTBEAT;
+        h->over |= op->kind != OP_BEGIN && op->kind != OP_HEARTBEAT && op->kind != OP_CONSUME;
         return true;
+}
+
+static bool fill_consume(struct op *op)
+{
+        if (!fill_holder(op))
+                return false;
+        op->input = run_of(op->sim, op->id)->task->last_input;
+        return op->input != 0;
 }
 
 static void fill_key(struct op *op)
@@ -1131,7 +1180,7 @@ bool op_client(struct sim *s)
                 return false;
         }
         if ((kind == OP_CREATE || kind == OP_START || kind == OP_RETRY || kind == OP_CANCEL_TASK ||
-             kind == OP_DECIDE) &&
+             kind == OP_DECIDE || kind == OP_SEND) &&
             one_in(&s->w, 3))
                 fill_key(op);
         op->spoiled = kind == OP_CREATE && !*op->key && one_in(&s->w, 50);
@@ -1143,6 +1192,7 @@ bool op_client(struct sim *s)
                 op_init(again, s, kind, op->by, NULL);
                 again->id = op->id;
                 again->lease = op->lease;
+                again->input = op->input;
                 again->failure = op->failure;
                 again->client = op->client;
                 memcpy(again->token, op->token, sizeof(again->token));

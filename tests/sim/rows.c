@@ -35,6 +35,18 @@ static const struct question {
         { "I22: a run waits for an approval that is not open",
           "SELECT id FROM run r WHERE ended_at IS NULL AND status = 4 AND NOT EXISTS (SELECT 1 FROM"
           " approval a WHERE a.run_id = r.id AND a.status = 0)" },
+        { "I22: a run waits for an input that is there",
+          "SELECT r.id FROM run r JOIN task_input i ON i.task_id = r.task_id WHERE r.ended_at IS NULL"
+          " AND r.status = 5 AND i.status = 0" },
+        { "I20: a step took two inputs",
+          "SELECT run_id FROM task_input JOIN run ON run.id = run_id WHERE executor = 1 GROUP BY run_id,"
+          " step_index HAVING count(*) > 1" },
+        { "I8: an input was taken by nobody, or by a run of another task",
+          "SELECT i.id FROM task_input i WHERE (status = 1) <> EXISTS (SELECT 1 FROM run r WHERE"
+          " r.id = i.run_id AND r.task_id = i.task_id)" },
+        { "I24: a canceled task keeps inputs for somebody",
+          "SELECT i.id FROM task_input i JOIN task t ON t.id = i.task_id WHERE i.status = 0 AND"
+          " t.status = 7" },
         { "I24: an approval is open for a run that has ended",
           "SELECT a.id FROM approval a JOIN run r ON r.id = a.run_id WHERE a.status = 0 AND"
           " r.ended_at IS NOT NULL" },
@@ -67,7 +79,7 @@ static const struct question {
           " r.id = s.run_id AND r.ended_at IS NOT NULL)" },
 };
 
-enum { RUN, TASK, JOIN, HAS_TASK, LAST_EVENT, EVENTS, NAME, TAKEABLE, STATEMENTS };
+enum { RUN, TASK, JOIN, HAS_TASK, LAST_EVENT, EVENTS, NAME, TAKEABLE, NEXT_LANE, STATEMENTS };
 static const char *const texts[STATEMENTS] = {
         [RUN] = "SELECT task_id, tree_id, kind, executor, coalesce(parent_run_id, 0),"
                 " parent_step_index, branch_index, attempt, status, epoch, recoveries, hold,"
@@ -87,6 +99,7 @@ static const char *const texts[STATEMENTS] = {
         [NAME] = "SELECT id FROM name WHERE text = ?1",
         [TAKEABLE] = "SELECT run FROM ready JOIN lane ON lane.id = ready.lane WHERE executor = ?1"
                      " AND required = 0 AND lane.owner = 0 AND lane.agent = 0 LIMIT 1",
+        [NEXT_LANE] = "SELECT lane FROM ready WHERE lane > ?1 ORDER BY lane LIMIT 1",
 };
 
 struct rows {
@@ -241,6 +254,12 @@ int64_t rows_takeable(struct rows *r, int64_t executor)
         return number(r, ask(r, TAKEABLE));
 }
 
+int64_t rows_next_lane(struct rows *r, int64_t after)
+{
+        sqlite3_bind_int64(ask(r, NEXT_LANE), 1, after);
+        return number(r, ask(r, NEXT_LANE));
+}
+
 const struct stored_event *rows_events(struct rows *r, int64_t after, size_t *n)
 {
         sqlite3_stmt *s = ask(r, EVENTS);
@@ -337,7 +356,7 @@ uint64_t rows_hash(struct rows *r, uint64_t h)
 {
         static const char *const tables[] = { "workspace",  "name",     "definition", "task",
                                               "run",        "lane",     "ready",      "step",
-                                              "join_point", "approval", "idempotency",
+                                              "join_point", "approval", "task_input", "idempotency",
                                               "audit" };
 
         for (size_t i = 0; i < LENGTH(tables); i++) {

@@ -49,6 +49,8 @@ const struct stored_event *rows_events(struct rows *, int64_t after, size_t *n);
 int64_t rows_name(struct rows *, const char *text);
 /* Whether a claimer without capabilities, of an executor, could take something. */
 int64_t rows_takeable(struct rows *, int64_t executor);
+/* The next lane with a run on offer; 0: there is none. */
+int64_t rows_next_lane(struct rows *, int64_t after);
 
 /* Looks for what must not be: the invariant's number and a sentence, and the id of an offender, or
  * NULL.  `ticked` is the wall clock at the last tick. */

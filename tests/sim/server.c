@@ -118,6 +118,7 @@ void server_start(struct sim *s, bool first)
                                          .n_migrations = migrations_n };
 
         failing = s;
+        s->fail_commit = false; /* a start writes too, and has nobody to refuse */
         sqlite3_auto_extension((void (*)(void))on_connection);
         s->definitions = definition_cache_new(&s->w.world);
         hooks_open(&s->hooks, &s->w.world, &s->store);
@@ -151,7 +152,9 @@ void server_stop(struct sim *s)
                         hub_unsubscribe(s->hooks.hub, &s->followers[i].subscription);
                         s->followers[i].tree = 0;
                 }
-        store_close(s->store);
+        if (s->store)
+                store_close(s->store);
+        s->store = NULL;
         hooks_close(&s->hooks);
         definition_cache_free(s->definitions);
         scope_done(&s->scope);

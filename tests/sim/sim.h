@@ -28,7 +28,7 @@ enum reach {
 };
 
 enum { CLIENTS = 6, SESSIONS = 3, WORKERS = 8, HELD_MAX = 96, KEYS_MAX = 48, APPROVALS_MAX = 64,
-       FOLLOWERS = 4, STEPS_MAX = 8, BATCH = 24, TOKEN_TEXT = 80, DEFINITIONS = 12 };
+       FOLLOWERS = 4, STEPS_MAX = 8, BATCH = 24, TOKEN_TEXT = 80, DEFINITIONS = 13 };
 
 /* ---- what is known ---- */
 
@@ -41,6 +41,8 @@ struct task_fact {
         struct run_fact *runs;
         struct run_fact *open_root;
         int last_status; /* of the newest root run that was not canceled, RUN_NONE = none */
+        int inputs;      /* that nobody has taken */
+        int64_t last_input, taker; /* the newest one, and the run that took it, or 0 */
 };
 
 struct run_fact {
@@ -97,6 +99,7 @@ struct op {
         const struct principal *by;
         /* Arguments. */
         int64_t id; /* of a task, a run, an approval, a tree */
+        int64_t input;
         char token[TOKEN_TEXT], title[32], key[24], body[24], result[24];
         int64_t lease, max_attempts, timeout, after;
         int n, priority, caps, retry, definition, client;

@@ -40,6 +40,7 @@ struct fixture {
         struct scope scope;
         int rolled_back, committed;
         int64_t hints;
+        struct call *parked;
         int64_t boot; /* what the clock shows to the store */
         struct clock clock;
         struct world world;
@@ -71,6 +72,22 @@ static void on_committed(void *hooks, const struct hint *hints, size_t n)
         f->hints += (int64_t)n;
 }
 
+static void on_park(void *hooks, struct call *call)
+{
+        ((struct fixture *)hooks)->parked = call;
+}
+
+static void on_ready(void *hooks, struct hint *hints, size_t n)
+{
+        struct fixture *f = hooks;
+
+        for (size_t i = 0; i < n && f->parked; i++) {
+                store_resubmit(f->store, f->parked);
+                f->parked = NULL;
+                hints[i].kind = HINT_NONE;
+        }
+}
+
 static enum err open_it(struct fixture *f, const struct migration *migrations, size_t n)
 {
         struct store_options options = { .path = f->path,
@@ -81,6 +98,8 @@ static enum err open_it(struct fixture *f, const struct migration *migrations, s
                                          .n_migrations = n,
                                          .hooks = f,
                                          .rolled_back = on_rolled_back,
+                                         .park = on_park,
+                                         .ready = on_ready,
                                          .committed = on_committed };
 
         return store_open(&f->scope, &options, &f->store);
@@ -151,6 +170,17 @@ static void queue(struct fixture *f, struct add *a)
         scope_init(&a->scope, &system_world);
         a->call = (struct call){ .run = add_run, .done = add_done, .scope = &a->scope };
         assert_true(store_submit(f->store, &a->call));
+}
+
+/* Waits until there is a row. */
+static enum err wait_run(struct call *call, struct tx *tx)
+{
+        int64_t n[2];
+        enum err e = tx_numbers(tx, COUNT, n, 2, NULL, 0);
+
+        ((struct add *)call)->runs++;
+        call->parked = !e && n[0] == 0;
+        return e;
 }
 
 struct counts {
@@ -468,6 +498,54 @@ static void a_batch_that_lasts_ends_before_what_may_wait(void **state)
         discard(beats, 3);
 }
 
+static void wait_for_a_row(struct fixture *f, struct add *waiter)
+{
+        scope_init(&waiter->scope, &system_world);
+        waiter->call = (struct call){
+                .run = wait_run, .done = add_done, .class = CALL_CLAIM, .scope = &waiter->scope
+        };
+        assert_true(store_submit(f->store, &waiter->call));
+        writer_turn(f->store);
+        assert_ptr_equal(f->parked, &waiter->call);
+        assert_int_equal(waiter->done, 0);
+}
+
+static void who_waits_is_served_in_the_transaction_that_makes_what_it_waits_for(void **state)
+{
+        struct fixture *f = *state;
+        struct add add = { .n = 1, .label = "a" }, waiter = { 0 };
+        int before;
+
+        wait_for_a_row(f, &waiter);
+        before = f->committed;
+        queue(f, &add);
+        writer_turn(f->store);
+        assert_int_equal(f->committed, before + 1);
+        assert_int_equal(waiter.done, 1);
+        assert_false(writer_turn(f->store));
+        scope_done(&add.scope);
+        scope_done(&waiter.scope);
+}
+
+static void who_was_woken_for_what_is_undone_goes_on_waiting(void **state)
+{
+        struct fixture *f = *state;
+        struct add undone = { .n = 1, .label = "a", .then = ERR_CONFLICT }, waiter = { 0 };
+        struct add add = { .n = 2, .label = "b" };
+
+        wait_for_a_row(f, &waiter);
+        queue(f, &undone);
+        writer_turn(f->store);
+        assert_int_equal(undone.done, 1);
+        assert_int_equal(waiter.done, 0);
+        queue(f, &add);
+        writer_turn(f->store);
+        assert_int_equal(waiter.done, 1);
+        scope_done(&undone.scope);
+        scope_done(&add.scope);
+        scope_done(&waiter.scope);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -485,6 +563,8 @@ int main(void)
                 ROW(what_waited_too_long_is_refused_instead_of_served_late),
                 ROW(a_stall_of_the_disk_refuses_nobody),
                 ROW(a_batch_that_lasts_ends_before_what_may_wait),
+                ROW(who_waits_is_served_in_the_transaction_that_makes_what_it_waits_for),
+                ROW(who_was_woken_for_what_is_undone_goes_on_waiting),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -140,7 +140,8 @@ static void json_keeps_what_it_reads(void **state)
 {
         struct scope scope;
         json_t *value;
-        const char *text = "{\"z\":[1,-2.5,true,null,\"a\\\"\\u0001\\n\xc3\xa9\"],\"a\":{}}";
+        const char *text = "{\"z\":[1,-2.5,true,null,\"a\\\"\\u0001\\n\xc3\xa9\"],\"a\":{},"
+                           "\"b\\\"\\\\\\n\\u0001\":{\"\\\":1,\\\"c\":2}}";
 
         (void)state;
         scope_init(&scope, &system_world);

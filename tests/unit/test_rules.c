@@ -3,14 +3,20 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <limits.h>
+#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wchar.h>
+#include <wctype.h>
 #undef fail /* ours has arguments */
 
 #include "core/attr.h"
+#include "domain/claimer.h"
 #include "domain/context.h"
 #include "domain/retry.h"
 #include "domain/run.h"
+#include "domain/search.h"
 #include "domain/webhook.h"
 
 /* The example that the libraries of Standard Webhooks are tested with. */
@@ -35,6 +41,7 @@ static void task_status_follows_from_the_facts(void **state)
                 int64_t last, attempts, max, unmet;
                 int want;
                 const char *why;
+                int64_t review, circuit;
         } rows[] = {
                 { TASK_READY, RUN_NONE, RUN_NONE, 0, 3, 0, TASK_READY, "nothing happened yet" },
                 { TASK_READY, RUN_NONE, RUN_NONE, 0, 3, 1, TASK_BLOCKED, "a dependency is open" },
@@ -49,6 +56,10 @@ static void task_status_follows_from_the_facts(void **state)
                 { TASK_CANCELED, RUN_RUNNING, RUN_NONE, 1, 3, 0, TASK_CANCELED, "sticky" },
                 { TASK_DRAFT, RUN_NONE, RUN_NONE, 0, 3, 0, TASK_DRAFT, "sticky" },
                 { TASK_COMPLETED, RUN_QUEUED, RUN_COMPLETED, 2, 3, 0, TASK_READY, "again" },
+                { TASK_IN_PROGRESS, RUN_NONE, RUN_COMPLETED, 1, 3, 0, TASK_IN_REVIEW, "judged", 1, 0 },
+                { TASK_IN_PROGRESS, RUN_NONE, RUN_FAILED, 3, 3, 1, TASK_IN_REVIEW, "so too", 1, 0 },
+                { TASK_IN_REVIEW, RUN_NONE, RUN_COMPLETED, 1, 3, 0, TASK_BLOCKED, "no judgement", 1, 1 },
+                { TASK_CANCELED, RUN_NONE, RUN_COMPLETED, 1, 3, 0, TASK_CANCELED, "sticky", 1, 0 },
         };
 
         (void)state;
@@ -57,7 +68,9 @@ static void task_status_follows_from_the_facts(void **state)
                                      .last_run_status = rows[i].last,
                                      .attempts = rows[i].attempts,
                                      .max_attempts = rows[i].max,
-                                     .unmet_deps = rows[i].unmet };
+                                     .unmet_deps = rows[i].unmet,
+                                     .review_id = rows[i].review,
+                                     .review_circuit_at = rows[i].circuit };
 
                 if ((int)task_derive(&task, rows[i].open_run) != rows[i].want)
                         _fail(rows[i].why, (int)i); /* prints "why:row" as the place */
@@ -99,6 +112,26 @@ static void capabilities_are_sets(void **state)
         assert_false(caps_within(STR("a"), STR("aa")));
         assert_false(caps_within(STR("aa"), STR("a")));
         assert_int_equal(caps_common(STR("a,c,x"), STR("a,b,c")), 2);
+}
+
+static void lists_are_joined_and_cut(void **state)
+{
+        struct arena arena = { 0 };
+        struct str rule = STR("ops\n\nx\na,b\n\n\n");
+
+        (void)state;
+        assert_true(str_is(caps_union(&arena, STR("a,c"), STR("b,c,d")), "a,b,c,d"));
+        assert_true(str_is(caps_union(&arena, STR("a"), STR_NONE), "a"));
+        assert_null(caps_union(&arena, STR_NONE, STR_NONE).p);
+        assert_true(str_is(caps_both(&arena, STR("a,b,d"), STR("b,c,d")), "b,d"));
+        assert_null(caps_both(&arena, STR("a"), STR("b")).p);
+        assert_true(str_is(rule_part(rule, RULE_CHANNELS), "ops"));
+        assert_true(str_is(rule_part(rule, RULE_AGENTS), "a,b"));
+        assert_int_equal(rule_part(rule, RULE_PEERS_PREFERRED).n, 0);
+        assert_true(str_is(rule_from(rule, RULE_AGENTS), "a,b\n\n\n"));
+        assert_null(rule_from(rule, RULE_AGENTS_PREFERRED).p);
+        assert_null(rule_from(STR_NONE, RULE_AGENTS).p);
+        arena_done(&arena);
 }
 
 static void owners_decide_who_may_claim(void **state)
@@ -284,14 +317,56 @@ static void secrets_are_taken_out_of_json(void **state)
         scope_done(&scope);
 }
 
+/* Three of the same. */
+static struct str word_of(struct arena *arena, wint_t c)
+{
+        char *text = arena_alloc(arena, 3 * MB_LEN_MAX, 1);
+        struct str words[SEARCH_GROUPS];
+        size_t n = 0;
+
+        for (int i = 0; i < 3; i++)
+                n += (size_t)wctomb(text + n, (wchar_t)c);
+        return search_groups(arena, (struct str){ text, n }, words) == 1 ? words[0] : STR_NONE;
+}
+
+/* The pattern takes a letter in its upper and its lower case: the index must know both as the same. */
+static void the_index_knows_no_case_that_the_pattern_does_not(void **state)
+{
+        locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0), before = uselocale(utf8);
+        struct arena arena = { 0 };
+        struct str words[SEARCH_GROUPS];
+        int letters = 0;
+
+        (void)state;
+        for (wint_t c = 1; c < 0x110000; c++) {
+                struct str word;
+
+                if (towlower(c) == towupper(c))
+                        continue;
+                word = word_of(&arena, c);
+                assert_true(word.p && str_eq(word, word_of(&arena, towlower(c))) &&
+                            str_eq(word, word_of(&arena, towupper(c))));
+                letters++;
+        }
+        assert_true(letters > 2000);
+        assert_int_equal(search_groups(&arena, STR("a\"Bc"), words), 2);
+        assert_true(str_is(words[0], "\"a\"\"b\"") && str_is(words[1], "\"\"\"bc\""));
+        assert_int_equal(search_groups(&arena, STR("ab"), words), 0);
+        uselocale(before);
+        freelocale(utf8);
+        arena_done(&arena);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(the_index_knows_no_case_that_the_pattern_does_not),
                 cmocka_unit_test(a_webhook_is_signed_as_the_standard_says),
                 cmocka_unit_test(task_status_follows_from_the_facts),
                 cmocka_unit_test(terminal_runs_never_move),
                 cmocka_unit_test(runs_move_only_as_published),
                 cmocka_unit_test(capabilities_are_sets),
+                cmocka_unit_test(lists_are_joined_and_cut),
                 cmocka_unit_test(owners_decide_who_may_claim),
                 cmocka_unit_test(delays_grow_to_their_cap),
                 cmocka_unit_test(the_next_action_follows_from_the_facts),

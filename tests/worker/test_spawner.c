@@ -158,6 +158,14 @@ static void must(const char *command)
         }
 }
 
+static enum err started(struct scope *scope, const struct spawner_options *options,
+                        struct spawner **out)
+{
+        enum err e = spawner_start(scope, options, out);
+
+        return e ? e : spawner_ready(scope, *out);
+}
+
 static int set_up(void **state)
 {
         struct scope scope;
@@ -188,7 +196,7 @@ static int set_up(void **state)
         setenv("SERVER_SECRET", "leaked-by-environment", 1);
         f.git_roots[0] = f.root;
         scope_init(&scope, &system_world);
-        assert_int_equal(spawner_start(&scope, &options, &f.spawner), ERR_OK);
+        assert_int_equal(started(&scope, &options, &f.spawner), ERR_OK);
         assert_int_equal(spawner_workspace(&scope, f.spawner, W1, uid_of(W1)), ERR_OK);
         assert_int_equal(spawner_workspace(&scope, f.spawner, W2, uid_of(W2)), ERR_OK);
         scope_done(&scope);
@@ -782,7 +790,7 @@ static void a_source_is_shown_without_bubblewrap_too(void **state)
         enum err e;
 
         (void)state;
-        assert_int_equal(spawner_start(&c.scope, &options, &own), ERR_OK);
+        assert_int_equal(started(&c.scope, &options, &own), ERR_OK);
         if (str_is(spawner_runtime(own), "none")) {
                 spawner_free(own);
                 scope_done(&c.scope);
@@ -816,7 +824,7 @@ static void a_replaced_directory_of_workspaces_is_noticed(void **state)
         (void)state;
         scope_init(&s, &system_world);
         snprintf(place, sizeof(place), "%s/movable", f.home);
-        assert_int_equal(spawner_start(&s, &options, &own), ERR_OK);
+        assert_int_equal(started(&s, &options, &own), ERR_OK);
         assert_int_equal(spawner_workspace(&s, own, W1, uid_of(W1)), ERR_OK);
         snprintf(command, sizeof(command),
                  "mv %s %s.old && mkdir -p %s.evil/victim && ln -s %s.evil %s", place, place, place,
@@ -839,7 +847,7 @@ static void without_bubblewrap_nothing_runs(void **state)
         struct call c = begin();
 
         (void)state;
-        assert_int_equal(spawner_start(&c.scope, &options, &own), ERR_OK);
+        assert_int_equal(started(&c.scope, &options, &own), ERR_OK);
         assert_str(spawner_runtime(own), "none");
         assert_has(spawner_runtime_problem(own), "not installed");
         c.spec.argv = argv;
@@ -848,7 +856,7 @@ static void without_bubblewrap_nothing_runs(void **state)
         spawner_free(own);
         /* Who asks for whatever is strong enough gets the next one, and is told why. */
         options.sandbox = "auto";
-        assert_int_equal(spawner_start(&c.scope, &options, &own), ERR_OK);
+        assert_int_equal(started(&c.scope, &options, &own), ERR_OK);
         assert_has(spawner_runtime_problem(own), "bwrap: bubblewrap (bwrap) is not installed");
         if (str_is(spawner_runtime(own), "landlock")) {
                 assert_int_equal(spawner_run(&c.scope, own, &c.spec, &c.result), ERR_OK);
@@ -858,7 +866,7 @@ static void without_bubblewrap_nothing_runs(void **state)
         spawner_free(own);
         options.sandbox = "bwrap";
         options.bwrap = "/bin/false"; /* is there but does not work */
-        assert_int_equal(spawner_start(&c.scope, &options, &own), ERR_OK);
+        assert_int_equal(started(&c.scope, &options, &own), ERR_OK);
         assert_str(spawner_runtime(own), "none");
         assert_true(spawner_runtime_problem(own).n > 0);
         spawner_free(own);
@@ -877,7 +885,7 @@ static void start_with_few_descriptors(void)
                 struct rlimit limit = { most, most };
                 struct spawner *own;
 
-                if (setrlimit(RLIMIT_NOFILE, &limit) || spawner_start(&s, &options, &own))
+                if (setrlimit(RLIMIT_NOFILE, &limit) || started(&s, &options, &own))
                         _exit(1);
                 if (str_starts(spawner_runtime_problem(own), "bwrap: cannot be tried: Too many"))
                         _exit(str_is(spawner_runtime(own), "none") ? 0 : 2);
@@ -906,7 +914,7 @@ static void run_for_long(const char *script)
         struct spawner *own;
         struct call c = begin();
 
-        if (spawner_start(&c.scope, &options, &own))
+        if (started(&c.scope, &options, &own))
                 _exit(1);
         c.spec.argv = argv;
         _exit(spawner_run(&c.scope, own, &c.spec, &c.result) ? 1 : 0);
@@ -923,7 +931,7 @@ static void drop_and_work(void)
         struct str bytes;
         struct call c = begin();
 
-        if (spawner_start(&c.scope, &options, &own) || setgroups(0, NULL) ||
+        if (started(&c.scope, &options, &own) || setgroups(0, NULL) ||
             setresgid(4242, 4242, 4242) || setresuid(4242, 4242, 4242))
                 _exit(1);
         c.spec.argv = argv;
@@ -1040,7 +1048,7 @@ static void stopping_the_spawner_ends_a_run(void **state)
 
         NEEDS_SANDBOX();
         (void)state;
-        assert_int_equal(spawner_start(&t.c.scope, &options, &t.spawner), ERR_OK);
+        assert_int_equal(started(&t.c.scope, &options, &t.spawner), ERR_OK);
         t.c.spec.argv = argv;
         pthread_create(&thread, NULL, run_thread, &t);
         while (!alive("987006") && now_ms() - start < 5000)
@@ -1374,7 +1382,7 @@ static void a_workspace_has_a_quota(void **state)
 
         (void)state;
         memset(text, 'x', sizeof(text));
-        assert_int_equal(spawner_start(&s, &options, &own), ERR_OK);
+        assert_int_equal(started(&s, &options, &own), ERR_OK);
         assert_int_equal(spawner_workspace(&s, own, w, SPAWNER_FIRST_UID + 9), ERR_OK);
         assert_int_equal(spawner_workspace(&s, own, w, SPAWNER_FIRST_UID + 9), ERR_OK);
         if (geteuid() == 0)

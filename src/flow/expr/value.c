@@ -6,7 +6,7 @@
 
 #include "json/json_in.h"
 
-struct value value_from_json(struct scope *scope, const json_t *json)
+static struct value value_from_json(struct scope *scope, const json_t *json)
 {
         struct value v = { .kind = VALUE_NULL };
 
@@ -161,11 +161,6 @@ static void print(struct scope *scope, struct json_out *j, struct value v)
                 json_end_object(j);
                 break;
         }
-}
-
-void value_print(struct scope *scope, struct json_out *j, struct value v)
-{
-        print(scope, j, v);
 }
 
 bool value_dump_limited(struct scope *scope, struct value v, size_t limit, struct str *out)

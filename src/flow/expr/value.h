@@ -5,8 +5,6 @@
 #ifndef BATON_FLOW_EXPR_VALUE_H
 #define BATON_FLOW_EXPR_VALUE_H
 
-#include <jansson.h>
-
 #include "core/json_out.h"
 #include "core/scope.h"
 
@@ -48,9 +46,7 @@ struct value_map {
         size_t n;
 };
 
-/* JSON integers become ints, other numbers doubles. */
-struct value value_from_json(struct scope *, const json_t *);
-/* ERR_INVALID_JSON. */
+/* JSON integers become ints, other numbers doubles.  ERR_INVALID_JSON. */
 enum err value_read(struct scope *, struct str json, struct value *out) NODISCARD;
 /* JSON from the store; absent text is null, what cannot be read is a text. */
 struct value value_from_text(struct scope *, struct str json);
@@ -64,7 +60,6 @@ struct value value_map_of(struct scope *, size_t room);
 void value_put(struct value map, struct str key, struct value);
 
 /* As JSON.  Timestamps and durations are written as text, map keys as strings. */
-void value_print(struct scope *, struct json_out *, struct value);
 struct str value_dump(struct scope *, struct value);
 /* False, and absent text, when the JSON is longer than the limit. */
 bool value_dump_limited(struct scope *, struct value, size_t limit, struct str *out);
