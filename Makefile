@@ -3,7 +3,7 @@ BUILD ?= build
 PYTHON ?= /usr/bin/python3
 
 .PHONY: all setup run serve test crash-test failpoint-test clock-test restart-test faults powercut powercut-fs sim \
-	model-test planted-test race-test review-test stream-test slow-test overload-test campaign cel-conformance bench asan tsan valgrind \
+	model-test postgres-test planted-test race-test review-test stream-test slow-test overload-test campaign cel-conformance bench asan tsan valgrind \
 	analyze fuzz fuzz-smoke fuzz-build lint openapi-lint format install clean help
 
 all: setup ## build; leaves build/baton
@@ -39,6 +39,10 @@ restart-test: all ## kill -9 with many queued runs and a long log; RUNS=1000000 
 
 campaign: all ## the long suites in turn for MINUTES=60; appends to reliability/ledger.jsonl
 	$(PYTHON) reliability/campaign.py --minutes $(or $(MINUTES),60) $(if $(ONLY),--only $(ONLY))
+
+postgres-test: all ## the store's and the API's tests on a PostgreSQL of their own; FILES="tests/api/test_tasks.py"
+	BATON=$(abspath $(BUILD)/baton) $(PYTHON) -m pytest -q -n 2 tests/postgres
+	STORE=postgres BATON=$(abspath $(BUILD)/baton) $(PYTHON) -m pytest -q -n 2 $(or $(FILES),tests/api)
 
 faults: all ## every I/O call of the database fails, with every error, once and for ever (minutes)
 	$(BUILD)/tests/faults/test_faults all

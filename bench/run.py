@@ -260,7 +260,8 @@ def raw(tools, beside, what, seconds):
 
 
 def raw_once(tools, beside, what, seconds):
-    schema = sorted((pathlib.Path(__file__).parents[1] / "sql").glob("*.sql"))
+    schema = sorted(p for p in (pathlib.Path(__file__).parents[1] / "sql").glob("*.sql")
+                    if not p.name.endswith(".postgres.sql"))
     with tempfile.TemporaryDirectory(prefix="bench-", dir=beside) as home:
         out = subprocess.run([tools / "raw", what, pathlib.Path(home) / "raw.db", str(seconds),
                               *schema], stdout=subprocess.PIPE, text=True, check=True).stdout

@@ -25,8 +25,11 @@
 #include "domain/webhook.h"
 #include "domain/workspace.h"
 
+/* The text of PostgreSQL may be left out. */
+#define TEXTS(name, record, text, postgres, ...) { name, text, record, postgres }
+
 const struct statement domain_statements[SQL_COUNT] = {
-#define SQL(name, record, text) [SQL_##name] = { #name, text, record },
+#define SQL(name, record, ...) [SQL_##name] = TEXTS(#name, record, __VA_ARGS__, NULL, NULL),
 #include SQL_FILES
 #undef SQL
 };

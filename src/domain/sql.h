@@ -1,6 +1,7 @@
 /*
  * The registry of statements: the texts stand beside their nouns in *_sql.def, one row each:
- * SQL(NAME, record of its rows or NULL, text).
+ * SQL(NAME, record of its rows or NULL, text), and a second text for PostgreSQL where the one that is
+ * translated from the first would not do (store/dialect.h).
  */
 #ifndef BATON_DOMAIN_SQL_H
 #define BATON_DOMAIN_SQL_H
@@ -10,7 +11,7 @@
 #define SQL_FILES "domain/sql_files.def"
 
 enum sql {
-#define SQL(name, record, text) SQL_##name,
+#define SQL(name, ...) SQL_##name,
 #include SQL_FILES
 #undef SQL
         SQL_COUNT

@@ -293,6 +293,16 @@ static enum err ask(struct tx *tx, const struct advance *a, struct run *run, str
         return e;
 }
 
+static bool are_different(const struct step_change *s, size_t n)
+{
+        for (size_t i = 1; i < n; i++)
+                for (size_t j = 0; j < i; j++)
+                        if (s[i].index == s[j].index)
+                                return false;
+        return true;
+}
+
+/* A step whose next attempt follows at once is there twice; a statement takes it once. */
 static enum err put_all(struct tx *tx, const struct advance *a, int64_t approval)
 {
         enum err e = ERR_OK;
@@ -300,6 +310,8 @@ static enum err put_all(struct tx *tx, const struct advance *a, int64_t approval
         for (size_t i = 0; !e && i < a->n_steps;) {
                 size_t n = a->n_steps - i >= 4 ? 4 : a->n_steps - i >= 2 ? 2 : 1;
 
+                while (!are_different(&a->steps[i], n))
+                        n /= 2;
                 e = put_steps(tx, a, &a->steps[i], n, approval);
                 i += n;
         }

@@ -172,9 +172,10 @@ static enum err admin_key(struct scope *scope, struct server *s)
 
 static enum err open_store(struct scope *scope, struct server *s, const struct options *o)
 {
+        bool is_file = !o->store[0];
         struct store_options options = {
-                .path = in_data(scope, s, "baton.db"),
-                .reserve = in_data(scope, s, "reserve"),
+                .path = is_file ? in_data(scope, s, "baton.db") : o->store,
+                .reserve = is_file ? in_data(scope, s, "reserve") : NULL,
                 .world = &system_world,
                 .statements = domain_statements,
                 .n_statements = SQL_COUNT,
@@ -184,6 +185,9 @@ static enum err open_store(struct scope *scope, struct server *s, const struct o
         };
         enum err e;
 
+        if (!is_file && !store_is_url(o->store))
+                return fail_field(scope, "store", ERR_VALIDATION,
+                                  "--store must be a URL as postgres://user@host/name");
         hooks_set(&s->hooks, &options);
         e = store_open(scope, &options, &s->store);
 

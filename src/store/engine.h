@@ -1,6 +1,7 @@
 /*
- * The SQLite engine, private to this folder: connections, statements, transactions.  One engine is
- * one connection, used by one thread.
+ * Engines, private to this folder: a connection to a database, its statements and transactions.  Each
+ * kind of database is a table of functions in a file of its own, and no type of its library leaves
+ * that file.  One engine is one connection, used by one thread.
  */
 #ifndef BATON_STORE_ENGINE_H
 #define BATON_STORE_ENGINE_H
@@ -8,18 +9,73 @@
 #include "store/names.h"
 #include "store/store.h"
 
-struct engine;
+struct engine {
+        const struct engine_type *type;
+        const struct statement *registry;
+        size_t n;
+        enum err failure; /* the storage failed under the open transaction */
+        int64_t doubt;    /* the mark of a commit whose answer was lost; 0 = none */
+};
 
 enum engine_mode { ENGINE_WRITER, ENGINE_READER };
 
+/* Where the rows of a query go: structs of the record or, without one, numbers. */
+struct rows {
+        const struct record *record;
+        size_t columns; /* of numbers */
+        size_t size;    /* of a row */
+        size_t most;    /* so many are wanted */
+        void *items;    /* in the scope's arena, or the caller's when there is room from the start */
+        size_t n, room;
+};
+
+/* Operations on statements are those of tx.h; writes may be queued until the next query, flush or commit. */
+struct engine_type {
+        enum err (*open)(struct scope *, const char *path, enum engine_mode, const struct statement *,
+                         size_t n, struct engine **);
+        void (*close)(struct engine *);
+        enum err (*script)(struct scope *, struct engine *, const char *sql);
+        enum err (*prepare)(struct scope *, struct engine *, int statement);
+
+        enum err (*begin)(struct scope *, struct engine *);
+        enum err (*commit)(struct scope *, struct engine *);
+        void (*rollback)(struct engine *);
+        enum err (*savepoint)(struct scope *, struct engine *);
+        enum err (*release)(struct scope *, struct engine *);
+        enum err (*rollback_to)(struct scope *, struct engine *);
+        enum err (*failure)(struct engine *);
+
+        enum err (*write)(struct tx *, int statement, int64_t *changed, const struct arg *, size_t n);
+        enum err (*insert)(struct tx *, int statement, const void *record);
+        enum err (*query)(struct tx *, int statement, const struct arg *, size_t n, struct rows *);
+        enum err (*flush)(struct tx *);
+
+        /* Whether what is in doubt was committed; asked on a new connection.  NULL: nothing ever is. */
+        enum err (*resolve)(struct scope *, struct engine *, int64_t doubt, bool *committed);
+        /* NULL where the database does it by itself. */
+        enum err (*checkpoint)(struct scope *, struct engine *, bool truncate);
+        int64_t (*log_bytes)(struct engine *);
+
+        /* Its dialect: how SQLite's text is said in it, NULL = the same; what must be there before. */
+        struct str (*translate)(struct arena *, const char *text);
+        const char *prelude;
+};
+extern const struct engine_type sqlite_engine, postgres_engine;
+
+/* A path is a file of SQLite, or the URL of a PostgreSQL database. */
 enum err engine_open(struct scope *, const char *path, enum engine_mode,
                      const struct statement *, size_t n, struct engine **) NODISCARD;
 void engine_close(struct engine *);
-/* Runs text of several statements, outside the registry (migrations, pragmas). */
-enum err engine_script(struct scope *, struct engine *, const char *sql) NODISCARD;
+/* Runs text of several statements in SQLite's dialect, outside the registry (migrations); `own` is
+ * the engine's own text for it, or NULL. */
+enum err engine_script(struct scope *, struct engine *, const char *sql, const char *own) NODISCARD;
+/* Each that fails is in the log. */
 enum err engine_prepare_all(struct scope *, struct engine *) NODISCARD;
+/* The text of a statement for this engine, with columns and values in their places. */
+const char *engine_text(struct scope *, const struct engine *, int statement);
 
 enum err engine_begin(struct scope *, struct engine *) NODISCARD;
+/* Without a failure of the storage, an error means that a statement that was queued has failed. */
 enum err engine_commit(struct scope *, struct engine *) NODISCARD;
 void engine_rollback(struct engine *);
 enum err engine_savepoint(struct scope *, struct engine *) NODISCARD;
@@ -32,7 +88,11 @@ enum err engine_failure(struct engine *);
 /* Copies committed pages home; truncate also waits and empties the log. */
 enum err engine_checkpoint(struct scope *, struct engine *, bool truncate);
 /* Bytes of the log that no checkpoint has copied home yet. */
-int64_t engine_wal_bytes(struct engine *);
+int64_t engine_log_bytes(struct engine *);
+
+/* For engines: the place of the next row, and the value of an enumeration, checked. */
+void *rows_next(struct scope *, struct rows *);
+enum err enum_read(struct scope *, const struct field *, int64_t number, int *out) NODISCARD;
 
 struct tx {
         struct engine *engine;
@@ -40,7 +100,7 @@ struct tx {
         struct scope *scope;
         void *context;
         bool writing;
-        size_t writes; /* writing statements since the call began */
+        size_t writes; /* writing statements since the call began, and such as make a rollback due */
         struct hint *hints;
         size_t n_hints, size_hints;
         enum tick_again again;

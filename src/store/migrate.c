@@ -19,10 +19,6 @@ static const struct field applied_fields[] = {
 static const struct record applied_record = { "migration", applied_fields, LENGTH(applied_fields),
                                               sizeof(struct applied), -1 };
 
-struct name_row {
-        int64_t id;
-        struct str text;
-};
 static const struct field name_fields[] = {
         { "id", FIELD_INT, FIELD_COLUMN, offsetof(struct name_row, id) },
         { "text", FIELD_STR, FIELD_COLUMN, offsetof(struct name_row, text) },
@@ -39,6 +35,9 @@ const struct statement store_statements[STORE_STATEMENTS] = {
                             " VALUES (?1, ?2, ?3, ?4, ?5)",
                             NULL },
         [NAME_ALL] = { "name_all", "SELECT {columns} FROM name", &name_record },
+        [NAME_GET] = { "name_get", "SELECT {columns} FROM name WHERE id = ?1", &name_record },
+        [NAME_ID] = { "name_id", "SELECT id FROM name WHERE text = ?1", NULL },
+        [NAME_ADD] = { "name_add", "INSERT INTO name (text) VALUES (?1) RETURNING id", NULL },
 };
 
 static const char base[] =
@@ -56,7 +55,7 @@ static void checksum(const char *text, char hex[65])
 
 static enum err apply(struct tx *tx, int own, const struct migration *m)
 {
-        enum err e = engine_script(tx->scope, tx->engine, m->text);
+        enum err e = engine_script(tx->scope, tx->engine, m->text, m->postgres);
         char sum[65];
 
         checksum(m->text, sum);
@@ -100,8 +99,10 @@ enum err migrate(struct tx *tx, int own, const struct migration *all, size_t n)
         struct list rows = { 0 };
         enum err e = engine_begin(tx->scope, tx->engine);
 
+        if (!e && tx->engine->type->prelude)
+                e = tx->engine->type->script(tx->scope, tx->engine, tx->engine->type->prelude);
         if (!e)
-                e = engine_script(tx->scope, tx->engine, base);
+                e = engine_script(tx->scope, tx->engine, base, NULL);
         if (!e)
                 e = tx_rows(tx, own + MIGRATION_APPLIED, &rows, NULL, 0);
         if (!e)

@@ -10,8 +10,12 @@ enum err migrate(struct tx *, int own, const struct migration *, size_t n) NODIS
 /* Reads the table of names into memory. */
 enum err names_load(struct tx *, int own) NODISCARD;
 
-/* The store's own statements; `own` is the number of the first in the engine's registry. */
-enum { MIGRATION_APPLIED, MIGRATION_ADD, NAME_ALL, STORE_STATEMENTS };
+/* The store's own statements, the last of every registry; `own` is the number of the first. */
+enum { MIGRATION_APPLIED, MIGRATION_ADD, NAME_ALL, NAME_GET, NAME_ID, NAME_ADD, STORE_STATEMENTS };
+struct name_row {
+        int64_t id;
+        struct str text;
+};
 extern const struct statement store_statements[STORE_STATEMENTS];
 
 #endif

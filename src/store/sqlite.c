@@ -3,21 +3,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/buf.h"
 #include "core/failpoint.h"
 #include "store/engine.h"
 
 enum { PAGE_BYTES = 4096 };
 
-struct engine {
+struct sqlite {
+        struct engine engine;
         sqlite3 *db;
-        const struct statement *registry;
-        size_t n;
         sqlite3_stmt **prepared;
-        sqlite3_stmt *begin, *commit, *name_add, *name_text, *name_id;
+        sqlite3_stmt *begin, *commit;
         int64_t log_pages, home_pages; /* in the log; of these at the last checkpoint */
-        enum err failure;              /* the storage failed under the open transaction */
 };
+
+static struct sqlite *sqlite_of(struct engine *engine)
+{
+        return (struct sqlite *)engine;
+}
 
 /* ---- opening ---- */
 
@@ -29,36 +31,36 @@ static bool is_of_the_statement(int code)
 }
 
 /* No room: the engine's own word for it, or what the system said when a file could not grow. */
-static bool is_full(struct engine *engine, int code)
+static bool is_full(const struct sqlite *sqlite, int code)
 {
-        int system = sqlite3_system_errno(engine->db);
+        int system = sqlite3_system_errno(sqlite->db);
 
         return code == SQLITE_FULL ||
                (code == SQLITE_IOERR && (system == ENOSPC || system == EDQUOT));
 }
 
-static enum err broken(struct scope *scope, struct engine *engine)
+static enum err broken(struct scope *scope, struct sqlite *sqlite)
 {
-        int code = sqlite3_extended_errcode(engine->db) & 0xff;
-        enum err e = is_full(engine, code) ? ERR_STORAGE_FULL : ERR_UNAVAILABLE;
+        int code = sqlite3_extended_errcode(sqlite->db) & 0xff;
+        enum err e = is_full(sqlite, code) ? ERR_STORAGE_FULL : ERR_UNAVAILABLE;
 
         if (!is_of_the_statement(code))
-                engine->failure = e;
+                sqlite->engine.failure = e;
         if (e == ERR_STORAGE_FULL)
                 return fail(scope, e,
                             "the disk that holds the database is full; free space and try again");
-        return fail(scope, e, "the database failed: %s", sqlite3_errmsg(engine->db));
+        return fail(scope, e, "the database failed: %s", sqlite3_errmsg(sqlite->db));
 }
 
 static int on_wal(void *ctx, sqlite3 *db, const char *name, int pages)
 {
-        struct engine *engine = ctx;
+        struct sqlite *sqlite = ctx;
 
         (void)db;
         (void)name;
-        engine->log_pages = pages;
-        if (pages < engine->home_pages)
-                engine->home_pages = 0; /* the log was begun anew */
+        sqlite->log_pages = pages;
+        if (pages < sqlite->home_pages)
+                sqlite->home_pages = 0; /* the log was begun anew */
         return SQLITE_OK;
 }
 
@@ -80,23 +82,24 @@ static const char *const reader_pragmas =
         "PRAGMA query_only=ON; PRAGMA wal_autocheckpoint=0; PRAGMA mmap_size=0;"
         "PRAGMA cache_size=-8192; PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF";
 
-enum err engine_script(struct scope *scope, struct engine *engine, const char *sql)
+static enum err script(struct scope *scope, struct engine *engine, const char *sql)
 {
-        return sqlite3_exec(engine->db, sql, NULL, NULL, NULL) == SQLITE_OK ?
-                       ERR_OK :
-                       broken(scope, engine);
+        struct sqlite *sqlite = sqlite_of(engine);
+
+        return sqlite3_exec(sqlite->db, sql, NULL, NULL, NULL) == SQLITE_OK ? ERR_OK :
+                                                                             broken(scope, sqlite);
 }
 
-static enum err prepare(struct scope *scope, struct engine *engine, const char *sql,
-                        sqlite3_stmt **out)
+static enum err prepare_text(struct scope *scope, struct sqlite *sqlite, const char *sql,
+                             sqlite3_stmt **out)
 {
-        int code = sqlite3_prepare_v3(engine->db, sql, -1, SQLITE_PREPARE_PERSISTENT, out, NULL);
+        int code = sqlite3_prepare_v3(sqlite->db, sql, -1, SQLITE_PREPARE_PERSISTENT, out, NULL);
 
         if (code == SQLITE_OK)
                 return ERR_OK;
         if (!is_of_the_statement(code & 0xff))
-                return broken(scope, engine);
-        return fail(scope, ERR_INTERNAL, "%s in: %.400s", sqlite3_errmsg(engine->db), sql);
+                return broken(scope, sqlite);
+        return fail(scope, ERR_INTERNAL, "%s in: %.400s", sqlite3_errmsg(sqlite->db), sql);
 }
 
 const char *store_engine_version(void)
@@ -104,10 +107,24 @@ const char *store_engine_version(void)
         return sqlite3_libversion();
 }
 
-enum err engine_open(struct scope *scope, const char *path, enum engine_mode mode,
-                     const struct statement *registry, size_t n, struct engine **out)
+static void sqlite_close(struct engine *engine)
 {
-        struct engine *engine = xcalloc(1, sizeof(*engine));
+        struct sqlite *sqlite = sqlite_of(engine);
+
+        for (size_t i = 0; i < engine->n; i++)
+                sqlite3_finalize(sqlite->prepared[i]);
+        sqlite3_finalize(sqlite->begin);
+        sqlite3_finalize(sqlite->commit);
+        sqlite3_close(sqlite->db);
+        free(sqlite->prepared);
+        free(sqlite);
+}
+
+static enum err sqlite_open(struct scope *scope, const char *path, enum engine_mode mode,
+                            const struct statement *registry, size_t n, struct engine **out)
+{
+        struct sqlite *sqlite = xcalloc(1, sizeof(*sqlite));
+        struct engine *engine = &sqlite->engine;
         bool writer = mode == ENGINE_WRITER;
         int flags = writer ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
         enum err e;
@@ -116,97 +133,49 @@ enum err engine_open(struct scope *scope, const char *path, enum engine_mode mod
          * an earlier writer has set it. */
         if (writer)
                 sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
-        engine->registry = registry;
-        engine->n = n;
-        engine->prepared = xcalloc(n, sizeof(sqlite3_stmt *));
-        if (sqlite3_open_v2(path, &engine->db,
+        *engine = (struct engine){ .type = &sqlite_engine, .registry = registry, .n = n };
+        sqlite->prepared = xcalloc(n, sizeof(sqlite3_stmt *));
+        if (sqlite3_open_v2(path, &sqlite->db,
                             flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL)) {
                 e = fail(scope, ERR_UNAVAILABLE, "cannot open %s: %s", path,
-                         sqlite3_errmsg(engine->db));
-                engine_close(engine);
+                         sqlite3_errmsg(sqlite->db));
+                sqlite_close(engine);
                 return e;
         }
-        sqlite3_busy_timeout(engine->db, 2000);
-        e = engine_script(scope, engine, writer ? writer_pragmas : reader_pragmas);
+        sqlite3_busy_timeout(sqlite->db, 2000);
+        e = script(scope, engine, writer ? writer_pragmas : reader_pragmas);
         /* After the pragmas: wal_autocheckpoint would take the hook away. */
-        sqlite3_wal_hook(engine->db, on_wal, engine);
+        sqlite3_wal_hook(sqlite->db, on_wal, sqlite);
         if (!e)
-                e = prepare(scope, engine, writer ? "BEGIN IMMEDIATE" : "BEGIN", &engine->begin);
+                e = prepare_text(scope, sqlite, writer ? "BEGIN IMMEDIATE" : "BEGIN", &sqlite->begin);
         if (!e)
-                e = prepare(scope, engine, "COMMIT", &engine->commit);
+                e = prepare_text(scope, sqlite, "COMMIT", &sqlite->commit);
         if (e) {
-                engine_close(engine);
+                sqlite_close(engine);
                 return e;
         }
         *out = engine;
         return ERR_OK;
 }
 
-void engine_close(struct engine *engine)
-{
-        sqlite3_stmt *own[] = { engine->begin, engine->commit, engine->name_add,
-                                engine->name_text, engine->name_id };
-
-        for (size_t i = 0; i < engine->n; i++)
-                sqlite3_finalize(engine->prepared[i]);
-        for (size_t i = 0; i < LENGTH(own); i++)
-                sqlite3_finalize(own[i]);
-        sqlite3_close(engine->db);
-        free(engine->prepared);
-        free(engine);
-}
-
 /* ---- statements ---- */
 
-static void substitute(struct buf *out, const char *text, const char *mark, struct str by)
+static enum err prepare(struct scope *scope, struct engine *engine, int id)
 {
-        const char *at;
+        struct sqlite *sqlite = sqlite_of(engine);
 
-        while ((at = strstr(text, mark))) {
-                buf_bytes(out, text, (size_t)(at - text));
-                buf_str(out, by);
-                text = at + strlen(mark);
-        }
-        buf_text(out, text);
-        buf_char(out, '\0');
-}
-
-static enum err statement_prepare(struct scope *scope, struct engine *engine, int id)
-{
-        const struct statement *s = &engine->registry[id];
-        struct buf columns = BUF_INIT(1 << 20), text = BUF_INIT(1 << 20);
-        enum err e;
-
-        substitute(&columns, s->text, "{columns}",
-                   s->record ? record_columns(&scope->arena, s->record) : STR(""));
-        substitute(&text, columns.p, "{values}",
-                   s->record ? record_placeholders(&scope->arena, s->record) : STR(""));
-        e = prepare(scope, engine, text.p, &engine->prepared[id]);
-        buf_done(&columns);
-        buf_done(&text);
-        return e;
-}
-
-enum err engine_prepare_all(struct scope *scope, struct engine *engine)
-{
-        for (size_t i = 0; i < engine->n; i++) {
-                enum err e = engine->prepared[i] ? ERR_OK :
-                                                   statement_prepare(scope, engine, (int)i);
-
-                if (e)
-                        return e;
-        }
-        return ERR_OK;
+        return sqlite->prepared[id] ? ERR_OK :
+                                      prepare_text(scope, sqlite, engine_text(scope, engine, id),
+                                                   &sqlite->prepared[id]);
 }
 
 static enum err statement(struct tx *tx, int id, sqlite3_stmt **out)
 {
-        enum err e = ERR_OK;
+        enum err e;
 
         BUG_ON(id < 0 || (size_t)id >= tx->engine->n);
-        if (!tx->engine->prepared[id])
-                e = statement_prepare(tx->scope, tx->engine, id);
-        *out = tx->engine->prepared[id];
+        e = prepare(tx->scope, tx->engine, id);
+        *out = sqlite_of(tx->engine)->prepared[id];
         return e;
 }
 
@@ -322,16 +291,6 @@ static struct str column_text(struct arena *arena, sqlite3_stmt *s, int at)
         return str_dup(arena, (struct str){ p ? p : "", (size_t)sqlite3_column_bytes(s, at) });
 }
 
-/* The file may have been written by anybody: a number that has no name leads out of the table. */
-static enum err read_enum(struct tx *tx, const struct field *f, int64_t number, int *out)
-{
-        if (!names_has(f->type, number))
-                return fail(tx->scope, ERR_INTERNAL, "the database holds %lld as %s, which means"
-                            " nothing", (long long)number, f->name);
-        *out = (int)number;
-        return ERR_OK;
-}
-
 static enum err read_field(struct tx *tx, sqlite3_stmt *s, int at, const struct field *f, void *base)
 {
         int64_t name;
@@ -346,7 +305,7 @@ static enum err read_field(struct tx *tx, sqlite3_stmt *s, int at, const struct 
                 *FIELD_AT(base, f, bool) = sqlite3_column_int(s, at) != 0;
                 break;
         case FIELD_ENUM:
-                return read_enum(tx, f, sqlite3_column_int64(s, at), FIELD_AT(base, f, int));
+                return enum_read(tx->scope, f, sqlite3_column_int64(s, at), FIELD_AT(base, f, int));
         case FIELD_STR:
         case FIELD_JSON:
         case FIELD_BYTES:
@@ -366,12 +325,16 @@ static enum err read_field(struct tx *tx, sqlite3_stmt *s, int at, const struct 
         return ERR_OK;
 }
 
-static enum err read_row(struct tx *tx, sqlite3_stmt *s, const struct record *record, void *out)
+static enum err read_row(struct tx *tx, sqlite3_stmt *s, struct rows *rows)
 {
+        const struct record *record = rows->record;
+        void *out = rows_next(tx->scope, rows);
         int column = 0;
         enum err e = ERR_OK;
 
-        for (size_t i = 0; !e && i < record->n; i++)
+        for (size_t i = 0; i < rows->columns; i++)
+                ((int64_t *)out)[i] = sqlite3_column_int64(s, (int)i);
+        for (size_t i = 0; !e && record && i < record->n; i++)
                 if (record->fields[i].flags & FIELD_COLUMN)
                         e = read_field(tx, s, column++, &record->fields[i], out);
         return e;
@@ -395,13 +358,13 @@ static enum err begin(struct tx *tx, int id, const struct arg *args, size_t n, s
 static enum err end(struct tx *tx, sqlite3_stmt *s, int code)
 {
         enum err e = code == SQLITE_DONE || code == SQLITE_ROW ? ERR_OK :
-                                                                 broken(tx->scope, tx->engine);
+                                                                 broken(tx->scope, sqlite_of(tx->engine));
 
         sqlite3_reset(s);
         return e;
 }
 
-enum err tx_write(struct tx *tx, int id, int64_t *changed, const struct arg *args, size_t n)
+static enum err write_rows(struct tx *tx, int id, int64_t *changed, const struct arg *args, size_t n)
 {
         sqlite3_stmt *s;
         enum err e = begin(tx, id, args, n, &s);
@@ -410,11 +373,11 @@ enum err tx_write(struct tx *tx, int id, int64_t *changed, const struct arg *arg
                 return e;
         e = end(tx, s, sqlite3_step(s));
         if (!e && changed)
-                *changed = sqlite3_changes64(tx->engine->db);
+                *changed = sqlite3_changes64(sqlite_of(tx->engine)->db);
         return e;
 }
 
-enum err tx_insert(struct tx *tx, int id, const void *in)
+static enum err insert(struct tx *tx, int id, const void *in)
 {
         const struct record *record = tx->engine->registry[id].record;
         sqlite3_stmt *s;
@@ -432,249 +395,116 @@ enum err tx_insert(struct tx *tx, int id, const void *in)
         return end(tx, s, sqlite3_step(s));
 }
 
-enum err tx_row(struct tx *tx, int id, void *out, const struct arg *args, size_t n)
+static enum err query(struct tx *tx, int id, const struct arg *args, size_t n, struct rows *rows)
 {
-        const struct record *record = tx->engine->registry[id].record;
-        sqlite3_stmt *s;
-        enum err e = begin(tx, id, args, n, &s);
-        int code;
-
-        if (e)
-                return e;
-        code = sqlite3_step(s);
-        if (code == SQLITE_ROW) {
-                memset(out, 0, record->size);
-                e = read_row(tx, s, record, out);
-        }
-        if (e) {
-                sqlite3_reset(s);
-                return e;
-        }
-        e = end(tx, s, code);
-        return e ? e : code == SQLITE_ROW ? ERR_OK : ERR_EMPTY;
-}
-
-enum err tx_rows(struct tx *tx, int id, struct list *out, const struct arg *args, size_t n)
-{
-        const struct record *record = tx->engine->registry[id].record;
-        size_t room = 0;
         sqlite3_stmt *s;
         enum err e = begin(tx, id, args, n, &s);
         int code = SQLITE_DONE;
 
-        *out = (struct list){ arena_alloc(&tx->scope->arena, 0, 16), 0 };
         if (e)
                 return e;
-        while (!e && (code = sqlite3_step(s)) == SQLITE_ROW) {
-                if (out->n == room) {
-                        void *grown;
-
-                        room = room ? room * 2 : 8;
-                        grown = arena_alloc(&tx->scope->arena, room * record->size, 16);
-                        memcpy(grown, out->items, out->n * record->size);
-                        out->items = grown;
-                }
-                e = read_row(tx, s, record, (char *)out->items + out->n++ * record->size);
-        }
+        while (!e && rows->n < rows->most && (code = sqlite3_step(s)) == SQLITE_ROW)
+                e = read_row(tx, s, rows);
         if (!e)
                 return end(tx, s, code);
         sqlite3_reset(s);
         return e;
 }
 
-enum err tx_numbers(struct tx *tx, int id, int64_t *out, size_t n_out, const struct arg *args,
-                    size_t n)
+static enum err flush(struct tx *tx)
 {
-        sqlite3_stmt *s;
-        enum err e = begin(tx, id, args, n, &s);
-        int code;
-
-        if (e)
-                return e;
-        code = sqlite3_step(s);
-        for (size_t i = 0; code == SQLITE_ROW && i < n_out; i++)
-                out[i] = sqlite3_column_int64(s, (int)i);
-        e = end(tx, s, code);
-        return e ? e : code == SQLITE_ROW ? ERR_OK : ERR_EMPTY;
-}
-
-enum err tx_number_rows(struct tx *tx, int id, int64_t **out, size_t *n_rows, size_t n_columns,
-                        const struct arg *args, size_t n)
-{
-        size_t room = 8, row = n_columns * sizeof(int64_t);
-        sqlite3_stmt *s;
-        enum err e = begin(tx, id, args, n, &s);
-        int code;
-
-        *n_rows = 0;
-        *out = arena_array(&tx->scope->arena, int64_t, room * n_columns);
-        if (e)
-                return e;
-        while ((code = sqlite3_step(s)) == SQLITE_ROW) {
-                if (*n_rows == room) {
-                        int64_t *grown;
-
-                        room *= 2;
-                        grown = arena_array(&tx->scope->arena, int64_t, room * n_columns);
-                        memcpy(grown, *out, *n_rows * row);
-                        *out = grown;
-                }
-                for (size_t i = 0; i < n_columns; i++)
-                        (*out)[*n_rows * n_columns + i] = sqlite3_column_int64(s, (int)i);
-                ++*n_rows;
-        }
-        return end(tx, s, code);
-}
-
-enum err tx_flush(struct tx *tx)
-{
-        (void)tx; /* SQLite has already run everything */
+        (void)tx; /* everything has run already */
         return ERR_OK;
-}
-
-/* ---- names ---- */
-
-static enum err own(struct tx *tx, sqlite3_stmt **s, const char *sql)
-{
-        return *s ? ERR_OK : prepare(tx->scope, tx->engine, sql, s);
-}
-
-static enum err name_query(struct tx *tx, struct str text, int64_t *id)
-{
-        sqlite3_stmt **s = &tx->engine->name_id;
-        enum err e = own(tx, s, "SELECT id FROM name WHERE text = ?1");
-        int code;
-
-        if (e)
-                return e;
-        bind_text(*s, 1, text);
-        code = sqlite3_step(*s);
-        *id = code == SQLITE_ROW ? sqlite3_column_int64(*s, 0) : 0;
-        return end(tx, *s, code);
-}
-
-enum err tx_name_find(struct tx *tx, struct str text, int64_t *id)
-{
-        if (!tx->writing)
-                return name_query(tx, text, id);
-        *id = names_lookup(tx->names, text);
-        return ERR_OK;
-}
-
-enum err tx_name(struct tx *tx, struct str text, int64_t *id)
-{
-        sqlite3_stmt **s = &tx->engine->name_add;
-        enum err e = tx_name_find(tx, text, id);
-
-        if (e || *id || !tx->writing)
-                return e;
-        e = own(tx, s, "INSERT INTO name (text) VALUES (?1)");
-        if (e)
-                return e;
-        bind_text(*s, 1, text);
-        tx->writes++;
-        e = end(tx, *s, sqlite3_step(*s));
-        if (e)
-                return e;
-        *id = sqlite3_last_insert_rowid(tx->engine->db);
-        names_add(tx->names, *id, text);
-        return ERR_OK;
-}
-
-struct str tx_name_text(struct tx *tx, int64_t id)
-{
-        struct str text = names_get(tx->names, id);
-        sqlite3_stmt **s = &tx->engine->name_text;
-        int code;
-
-        if (text.p || own(tx, s, "SELECT text FROM name WHERE id = ?1"))
-                return text;
-        /* Committed but not published yet, or made in this very transaction. */
-        sqlite3_bind_int64(*s, 1, id);
-        code = sqlite3_step(*s);
-        if (code == SQLITE_ROW)
-                text = column_text(&tx->scope->arena, *s, 0);
-        return end(tx, *s, code) ? STR_NONE : text; /* a failure is told by engine_failure() */
 }
 
 /* ---- transactions ---- */
 
-static enum err run_own(struct scope *scope, struct engine *engine, sqlite3_stmt *s)
+static enum err run_own(struct scope *scope, struct sqlite *sqlite, sqlite3_stmt *s)
 {
         int code = sqlite3_step(s);
-        enum err e = code == SQLITE_DONE ? ERR_OK : broken(scope, engine);
+        enum err e = code == SQLITE_DONE ? ERR_OK : broken(scope, sqlite);
 
         sqlite3_reset(s);
         return e;
 }
 
-enum err engine_begin(struct scope *scope, struct engine *engine)
+static enum err sqlite_begin(struct scope *scope, struct engine *engine)
 {
-        enum err e = failpoint(scope, FAILPOINT_BEGIN);
-
-        engine->failure = ERR_OK;
-        return e ? e : run_own(scope, engine, engine->begin);
+        return run_own(scope, sqlite_of(engine), sqlite_of(engine)->begin);
 }
 
-enum err engine_commit(struct scope *scope, struct engine *engine)
+static enum err sqlite_commit(struct scope *scope, struct engine *engine)
 {
-        enum err e = failpoint(scope, FAILPOINT_BEFORE_COMMIT);
-
-        return e ? e : run_own(scope, engine, engine->commit);
+        return run_own(scope, sqlite_of(engine), sqlite_of(engine)->commit);
 }
 
-void engine_rollback(struct engine *engine)
+static void sqlite_rollback(struct engine *engine)
 {
-        if (!sqlite3_get_autocommit(engine->db))
-                sqlite3_exec(engine->db, "ROLLBACK", NULL, NULL, NULL);
+        if (!sqlite3_get_autocommit(sqlite_of(engine)->db))
+                sqlite3_exec(sqlite_of(engine)->db, "ROLLBACK", NULL, NULL, NULL);
 }
 
-enum err engine_savepoint(struct scope *scope, struct engine *engine)
+static enum err savepoint(struct scope *scope, struct engine *engine)
 {
-        enum err e = failpoint(scope, FAILPOINT_SAVEPOINT);
-
-        return e ? e : engine_script(scope, engine, "SAVEPOINT call");
+        return script(scope, engine, "SAVEPOINT call");
 }
 
-enum err engine_release(struct scope *scope, struct engine *engine)
+static enum err release(struct scope *scope, struct engine *engine)
 {
-        return engine_script(scope, engine, "RELEASE call");
+        return script(scope, engine, "RELEASE call");
 }
 
-enum err engine_rollback_to(struct scope *scope, struct engine *engine)
+static enum err rollback_to(struct scope *scope, struct engine *engine)
 {
-        return engine_script(scope, engine, "ROLLBACK TO call; RELEASE call");
+        return script(scope, engine, "ROLLBACK TO call; RELEASE call");
 }
 
-enum err engine_failure(struct engine *engine)
+static enum err failure(struct engine *engine)
 {
-        return engine->failure || !sqlite3_get_autocommit(engine->db) ? engine->failure :
-                                                                        ERR_UNAVAILABLE;
+        return engine->failure || !sqlite3_get_autocommit(sqlite_of(engine)->db) ? engine->failure :
+                                                                                  ERR_UNAVAILABLE;
 }
 
-enum err engine_checkpoint(struct scope *scope, struct engine *engine, bool truncate)
+static enum err checkpoint(struct scope *scope, struct engine *engine, bool truncate)
 {
-        int log = 0, done = 0, code;
-        enum err e = failpoint(scope, FAILPOINT_CHECKPOINT);
+        struct sqlite *sqlite = sqlite_of(engine);
+        int log = 0, done = 0;
+        int code = sqlite3_wal_checkpoint_v2(sqlite->db, NULL,
+                                             truncate ? SQLITE_CHECKPOINT_TRUNCATE :
+                                                        SQLITE_CHECKPOINT_PASSIVE,
+                                             &log, &done);
 
-        if (e)
-                return e;
-        code = sqlite3_wal_checkpoint_v2(engine->db, NULL,
-                                         truncate ? SQLITE_CHECKPOINT_TRUNCATE :
-                                                    SQLITE_CHECKPOINT_PASSIVE,
-                                         &log, &done);
-        failpoint_pass(FAILPOINT_CHECKPOINT_DONE);
         if (code == SQLITE_OK) {
-                engine->log_pages = truncate ? 0 : engine->log_pages;
-                engine->home_pages = truncate ? 0 : done; /* readers may have held some back */
+                sqlite->log_pages = truncate ? 0 : sqlite->log_pages;
+                sqlite->home_pages = truncate ? 0 : done; /* readers may have held some back */
                 return ERR_OK;
         }
         if (!truncate && ((code & 0xff) == SQLITE_BUSY || (code & 0xff) == SQLITE_LOCKED))
                 return ERR_OK;
-        return broken(scope, engine);
+        return broken(scope, sqlite);
 }
 
-int64_t engine_wal_bytes(struct engine *engine)
+static int64_t log_bytes(struct engine *engine)
 {
-        return (engine->log_pages - engine->home_pages) * PAGE_BYTES;
+        return (sqlite_of(engine)->log_pages - sqlite_of(engine)->home_pages) * PAGE_BYTES;
 }
+
+const struct engine_type sqlite_engine = {
+        .open = sqlite_open,
+        .close = sqlite_close,
+        .script = script,
+        .prepare = prepare,
+        .begin = sqlite_begin,
+        .commit = sqlite_commit,
+        .rollback = sqlite_rollback,
+        .savepoint = savepoint,
+        .release = release,
+        .rollback_to = rollback_to,
+        .failure = failure,
+        .write = write_rows,
+        .insert = insert,
+        .query = query,
+        .flush = flush,
+        .checkpoint = checkpoint,
+        .log_bytes = log_bytes,
+};

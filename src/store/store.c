@@ -205,14 +205,15 @@ static enum err reader_start(struct scope *scope, struct store *store)
 
 /* ---- life ---- */
 
-static void registry_build(struct store *store)
+/* Those given, then the store's own. */
+static struct statement *registry_build(const struct statement *statements, size_t n)
 {
-        size_t n = store->options.n_statements;
+        struct statement *registry = xcalloc(n + STORE_STATEMENTS, sizeof(struct statement));
 
-        store->registry = xcalloc(n + STORE_STATEMENTS, sizeof(struct statement));
         if (n)
-                memcpy(store->registry, store->options.statements, n * sizeof(struct statement));
-        memcpy(store->registry + n, store_statements, sizeof(store_statements));
+                memcpy(registry, statements, n * sizeof(struct statement));
+        memcpy(registry + n, store_statements, sizeof(store_statements));
+        return registry;
 }
 
 static void init_sync(struct store *store)
@@ -242,7 +243,7 @@ enum err store_open(struct scope *scope, const struct store_options *options, st
         store->ids.server = options->server;
         store->healthy = true;
         init_sync(store);
-        registry_build(store);
+        store->registry = registry_build(options->statements, options->n_statements);
         if (options->reserve)
                 reserve_give(options->reserve); /* opening may need it; store_start() takes it again */
         scope_init(&store->scope, options->world);
@@ -306,11 +307,14 @@ enum err store_run(struct store *store, struct scope *scope, enum err (*run)(str
 enum err store_read(struct scope *scope, const char *path, const struct statement *statements,
                     size_t n, enum err (*run)(struct tx *, void *), void *arg)
 {
+        struct statement *registry = registry_build(statements, n);
         struct tx tx = { .scope = scope };
-        enum err e = engine_open(scope, path, ENGINE_READER, statements, n, &tx.engine);
+        enum err e = engine_open(scope, path, ENGINE_READER, registry, n + STORE_STATEMENTS, &tx.engine);
 
-        if (e)
+        if (e) {
+                free(registry);
                 return e;
+        }
         tx.names = names_new();
         e = engine_begin(scope, tx.engine);
         if (!e)
@@ -321,6 +325,7 @@ enum err store_read(struct scope *scope, const char *path, const struct statemen
         engine_close(tx.engine);
         names_free(tx.names);
         free(tx.hints);
+        free(registry);
         return e;
 }
 

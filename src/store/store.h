@@ -1,6 +1,6 @@
 /*
- * Store: the database behind the calls.  SQLite: one writer thread with group commit and a pool of
- * readers.  No type of the engine leaves this folder.
+ * Store: the database behind the calls, SQLite's or PostgreSQL's: one writer thread with group commit
+ * and a pool of readers.  No type of an engine leaves this folder.
  */
 #ifndef BATON_STORE_STORE_H
 #define BATON_STORE_STORE_H
@@ -13,10 +13,11 @@ struct migration {
         int number;
         int min_compatible; /* oldest program version's schema number that may still run on it */
         const char *name, *text;
+        const char *postgres; /* where the translated text would not do */
 };
 
 struct store_options {
-        const char *path; /* database file, or ":memory:" */
+        const char *path; /* database file, ":memory:", or postgres://… */
         const char *reserve; /* file that keeps space for a full disk; NULL = none */
         const struct world *world;
         const struct statement *statements;
@@ -47,6 +48,9 @@ struct store_options {
         enum err (*tick)(void *hooks, struct tx *);
         int tick_ms;
 };
+
+/* Whether a path is the URL of a database on a server, and no file. */
+bool store_is_url(const char *path);
 
 /* Opens and migrates.  Refuses a database of a newer program. */
 enum err store_open(struct scope *, const struct store_options *, struct store **) NODISCARD;

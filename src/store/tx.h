@@ -20,6 +20,7 @@ struct statement {
         const char *name;
         const char *text;            /* ?N parameters; {columns} and {values} of the record */
         const struct record *record; /* of its rows; NULL when it has none or they are scalars */
+        const char *postgres;        /* where the translated text would not do (store/dialect.h) */
 };
 
 enum arg_kind { ARG_NULL, ARG_INT, ARG_TEXT, ARG_BLOB, ARG_NAME };
@@ -68,7 +69,7 @@ enum err tx_numbers(struct tx *, int statement, int64_t *out, size_t n_out, cons
 enum err tx_number_rows(struct tx *, int statement, int64_t **out, size_t *n_rows,
                         size_t n_columns, const struct arg *, size_t n) NODISCARD;
 
-/* Sends what is queued and reports its errors; the store does it before COMMIT. */
+/* Sends what is queued and reports its errors; COMMIT does so too. */
 enum err tx_flush(struct tx *) NODISCARD;
 
 /* The number of a name, made if it is new (writing) or 0 if it is unknown (reading). */

@@ -33,7 +33,15 @@ void writer_forget(struct store *store)
                 store->options.rolled_back(store->options.hooks, true);
 }
 
-/* One call inside the open transaction. */
+static void batch_committed(struct store *store)
+{
+        names_publish(store->names);
+        if (store->options.committed)
+                store->options.committed(store->options.hooks, store->tx.hints, store->tx.n_hints);
+        store->tx.n_hints = 0;
+}
+
+/* One call inside the open transaction.  Its writes may be queued still. */
 static void call_run(struct store *store, struct call *call, int64_t now)
 {
         struct tx *tx = &store->tx;
@@ -45,8 +53,6 @@ static void call_run(struct store *store, struct call *call, int64_t now)
         tx->scope = call->scope;
         tx->writes = 0;
         call->result = call->run(call, tx);
-        if (!call->result)
-                call->result = tx_flush(tx);
         if (!call->result && tx->writes)
                 call->result = failpoint(call->scope, FAILPOINT_OPERATION_DONE);
         call->scope->ids = NULL;
@@ -66,6 +72,11 @@ static enum err call_run_guarded(struct store *store, struct call *call, int64_t
         if (e)
                 return e;
         call_run(store, call, now);
+        if (!call->result || call->keep) {
+                e = tx_flush(&store->tx);
+                call->result = e ? e : call->result;
+                call->keep = call->keep && !e;
+        }
         e = engine_failure(store->writer);
         if (!e && !must_roll_back(store, call)) {
                 if (store->options.kept)
@@ -132,8 +143,8 @@ static bool batch_join(struct store *store, struct batch *b)
 
 /*
  * Runs the batch without savepoints in the hope that none is needed; one call that wrote and then
- * failed makes the whole batch run again with them.  What would make it last too long waits for the
- * next one.
+ * failed, or a queued write that fails, makes the whole batch run again with them.  What would make it
+ * last too long waits for the next one.
  */
 static enum batch_end batch_run(struct store *store, struct batch *b, int64_t now, bool guarded)
 {
@@ -164,7 +175,9 @@ static enum batch_end batch_run(struct store *store, struct batch *b, int64_t no
                 if (must_roll_back(store, call))
                         return BATCH_AGAIN;
         }
-        return engine_commit(&store->scope, store->writer) ? BATCH_BROKEN : BATCH_DONE;
+        if (!engine_commit(&store->scope, store->writer))
+                return BATCH_DONE;
+        return guarded || engine_failure(store->writer) ? BATCH_BROKEN : BATCH_AGAIN;
 }
 
 /* ---- when the storage fails ---- */
@@ -187,6 +200,23 @@ static void broke(struct store *store, enum err trouble, const char *what)
                   str_c(&store->scope.arena, store->scope.fault.detail), NULL);
 }
 
+/* What followed the transaction in memory stays if it was committed after all, although its calls were
+ * refused. */
+static enum err resolve(struct store *store, struct engine *fresh)
+{
+        int64_t doubt = store->writer->doubt;
+        bool committed = false;
+        enum err e = doubt ? fresh->type->resolve(&store->scope, fresh, doubt, &committed) : ERR_OK;
+
+        if (e || !doubt)
+                return e;
+        if (committed)
+                batch_committed(store);
+        else
+                writer_forget(store);
+        return ERR_OK;
+}
+
 /* After a failed commit nothing is known of the file: open it again and empty its log. */
 static void reopen(struct store *store)
 {
@@ -201,6 +231,8 @@ static void reopen(struct store *store)
                 e = engine_checkpoint(&store->scope, fresh, true);
         if (!e)
                 e = engine_prepare_all(&store->scope, fresh);
+        if (!e)
+                e = resolve(store, fresh);
         if (e) {
                 if (fresh)
                         engine_close(fresh);
@@ -269,9 +301,11 @@ static void batch_fail(struct store *store, struct batch *b)
         enum err trouble = engine_failure(store->writer);
         bool had_reserve = store->options.reserve && !store->full;
 
+        trouble = store->writer->failure = trouble ? trouble : ERR_UNAVAILABLE;
         engine_rollback(store->writer);
-        writer_forget(store);
-        broke(store, trouble ? trouble : ERR_UNAVAILABLE, "commit_failed");
+        if (!store->writer->doubt)
+                writer_forget(store);
+        broke(store, trouble, "commit_failed");
         for (size_t i = b->n; i-- > 0;) {
                 struct call *call = b->calls[i];
 
@@ -320,14 +354,11 @@ static void batch_serve(struct store *store, struct batch *b)
         }
         failpoint_pass(FAILPOINT_AFTER_COMMIT);
         store->commits++;
-        names_publish(store->names);
+        names_publish(store->names); /* before anybody hears of a number */
         for (size_t i = 0; i < b->n; i++)
                 call_finish(store, b->calls[i]);
         failpoint_pass(FAILPOINT_CALLS_ANSWERED);
-        if (store->options.committed)
-                store->options.committed(store->options.hooks, store->tx.hints,
-                                         store->tx.n_hints);
-        store->tx.n_hints = 0;
+        batch_committed(store);
         if (store->options.tick && store->tx.again > store->again)
                 store->again = store->tx.again;
         store->tx.again = TICK_IN_TIME;
@@ -431,7 +462,7 @@ static bool tick_due(struct store *store)
 
 static void checkpoint_if_due(struct store *store, bool idle)
 {
-        int64_t wal = engine_wal_bytes(store->writer);
+        int64_t wal = engine_log_bytes(store->writer);
         bool quiet = idle && store_boot_now(store) - store->last_served > IDLE_CHECKPOINT_US;
         enum err e;
 

@@ -1,7 +1,13 @@
-"""A real server in a directory of its own, and a client that knows the contract."""
+"""
+A real server in a directory of its own, and a client that knows the contract.  With STORE=postgres in the
+environment each server has a PostgreSQL database of its own instead of a file.
+"""
+import importlib.util
+import inspect
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import sqlite3
@@ -12,6 +18,41 @@ import pytest
 import requests
 
 BATON = os.environ.get("BATON", str(pathlib.Path(__file__).parents[2] / "build" / "baton"))
+
+ON_POSTGRES = os.environ.get("STORE") == "postgres"
+
+
+def _load(name, path):
+    spec = importlib.util.spec_from_file_location(name, pathlib.Path(__file__).parents[1] / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+if ON_POSTGRES:
+    import psycopg2
+    postgres = _load("postgres_cluster", "postgres/cluster.py")
+
+
+def _looks_into_the_file(function, seen):
+    """Itself, or by a function of its module that it names."""
+    source, others = inspect.getsource(function), vars(inspect.getmodule(function))
+    seen.add(function)
+    return bool(re.search(r"baton\.db|copy_live|--database|sqlite_schema|PRAGMA|pragma_|EXPLAIN QUERY| MATCH ", source)) or any(
+        _looks_into_the_file(others[name], seen) for name in set(re.findall(r"\b(\w+)\b", source))
+        if inspect.isfunction(others.get(name)) and others[name].__module__ == function.__module__
+        and others[name] not in seen)
+
+
+def pytest_sessionfinish():
+    if ON_POSTGRES:
+        postgres.finish()
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if ON_POSTGRES and _looks_into_the_file(item.function, set()):
+            item.add_marker(pytest.mark.skip(reason="it looks into SQLite's file"))
 
 
 def _slowness():
@@ -48,11 +89,21 @@ class Server:
         self.data = pathlib.Path(data)
         self.program = program
         self.options = options
+        if ON_POSTGRES and "--store" not in options:
+            self.options = (*options, "--store", postgres.cluster().database())
         self.process = None
         self.start()
 
     def rows(self, query, *arguments):
-        """Of its database, whether it runs or not."""
+        """Of its database, whether it runs or not; the query is what both kinds of them take."""
+        if ON_POSTGRES:
+            db = psycopg2.connect(self.options[self.options.index("--store") + 1])
+            try:
+                with db.cursor() as cursor:
+                    cursor.execute(query.replace("%", "%%").replace("?", "%s"), arguments)
+                    return cursor.fetchall()
+            finally:
+                db.close()
         db = sqlite3.connect(f"file:{self.data}/baton.db?mode=ro", uri=True, timeout=20)
         try:
             return db.execute(query, arguments).fetchall()

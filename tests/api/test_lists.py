@@ -155,7 +155,9 @@ def statements():
     source = '#define SQL(name, record, ...) @name@ __VA_ARGS__ @\n#include "domain/sql_files.def"\n'
     text = subprocess.run(["gcc", "-E", "-P", f"-I{ROOT / 'src'}", "-x", "c", "-"], input=source, check=True,
                           capture_output=True, text=True).stdout
-    return {name: "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', body)).replace("{columns}", "*").replace("\\\\", "\\")
+    literal = r'"((?:[^"\\]|\\.)*)"'
+    first = rf"(?:\s*{literal})+"  # without the second text that PostgreSQL may have
+    return {name: "".join(re.findall(literal, re.match(first, body)[0])).replace("{columns}", "*").replace("\\\\", "\\")
             for name, body in re.findall(r"@(\w+)@([^@]*)@", text)}
 
 

@@ -46,9 +46,10 @@ def test_every_room_is_in_the_table():
 
 
 def test_no_type_of_the_engine_leaves_its_file():
-    for path in SRC.rglob("*.[ch]"):
-        if "sqlite3" in path.read_text():
-            assert path == SRC / "store" / "sqlite.c", path
+    for library, file in (("sqlite3", "sqlite.c"), ("libpq-fe", "postgres.c")):
+        for path in SRC.rglob("*.[ch]"):
+            if library in path.read_text():
+                assert path == SRC / "store" / file, path
 
 
 @pytest.mark.parametrize("header", [str(p.relative_to(SRC)) for p in sorted(SRC.rglob("*.h"))])

@@ -28,12 +28,16 @@ from model import Model
 
 PATIENCE = 30        # seconds for the server to begin
 FAILURES = 10        # sequences that may fail before the rest is left out
+STORES = pathlib.Path(__file__).parents[1] / "postgres"
 ROUND = 500          # sequences that a server is asked: each leaves a workspace with lanes, which claims look through
 TMPFS, ROOM = pathlib.Path("/dev/shm"), 4 << 30
 
 
 class Baton:
-    """A server of its own.  Its data is in memory where there is room: syncing is not what is tested here."""
+    """
+    A server of its own.  Its data is in memory where there is room: syncing is not what is tested here.  With
+    STORE=postgres in the environment it has a PostgreSQL instead of a file.
+    """
 
     def __init__(self, program):
         there = TMPFS.is_dir() and os.access(TMPFS, os.W_OK) and shutil.disk_usage(TMPFS).free > ROOM
@@ -41,6 +45,12 @@ class Baton:
         self.data = pathlib.Path(self.home.name) / "data"
         self.log = open(os.path.join(self.home.name, "log"), "w+")
         command = [program, "serve", "--data", self.data, "--listen", "127.0.0.1:0", "--concurrency", "0"]
+        self.cluster = None
+        if os.environ.get("STORE") == "postgres":
+            sys.path.append(str(STORES))
+            from cluster import Cluster
+            self.cluster = Cluster(TMPFS if there else None)
+            command += ["--store", self.cluster.database()]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + PATIENCE
         while not (self.data / "listen").exists():
@@ -52,6 +62,8 @@ class Baton:
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         self.process.wait()
+        if self.cluster:
+            self.cluster.remove()
         self.home.cleanup()
 
 

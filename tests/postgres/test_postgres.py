@@ -1,0 +1,108 @@
+"""What a PostgreSQL store promises beside what the API's tests say of every store (STORE=postgres)."""
+import subprocess
+import threading
+
+import pytest
+import requests
+
+from conftest import BATON, Client, Cluster, Server, cluster, wait_until
+
+
+def test_every_statement_is_prepared_when_the_server_starts(server, database):
+    """A start prepares all of them on the migrated schema; the log names each that PostgreSQL does not take."""
+    log = open(str(server.data) + ".log").read()
+    assert "level=error" not in log, log
+    assert not (server.data / "baton.db").exists()
+
+
+def test_the_schema_has_the_numbers_and_checksums_of_the_file(server, database, tmp_path):
+    other = Server(tmp_path / "file", "--store", "")
+    other.stop()
+    rows = "SELECT number, min_compatible, checksum, name FROM migration ORDER BY number"
+    of_file = subprocess.run(["sqlite3", tmp_path / "file" / "baton.db", rows], check=True, capture_output=True,
+                             text=True).stdout.splitlines()
+    assert of_file and cluster().sql(database, rows) == of_file
+
+
+def test_a_second_server_on_the_database_is_refused(server, database, tmp_path):
+    second = subprocess.run([BATON, "serve", "--data", tmp_path / "second", "--listen", "127.0.0.1:0", "--store", database],
+                            capture_output=True, text=True, timeout=60)
+    assert second.returncode == 6
+    assert "another server already uses this database" in second.stderr
+
+
+def test_a_store_that_is_no_url_is_refused(tmp_path):
+    wrong = subprocess.run([BATON, "serve", "--data", tmp_path / "data", "--store", "tasks"], capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert "--store must be a URL" in wrong.stderr
+
+
+def test_what_was_acknowledged_is_there_after_the_server_was_killed(server, api):
+    made = [api.started(title=f"task {n}")["task"]["id"] for n in range(20)]
+    claim = api.claim()[0]
+    server.kill()
+    server.start()
+    api = Client(server)
+    assert [api.get(f"/v1/tasks/{task}")["id"] for task in made] == made
+    api.post(f"/v1/runs/{claim['run']['id']}/complete", {"claim_token": claim["claim_token"]}, 200)
+
+
+@pytest.fixture
+def own_cluster():
+    made = Cluster()
+    yield made
+    made.remove()
+
+
+def test_a_database_that_restarts_loses_nothing_acknowledged_and_is_used_again(own_cluster, tmp_path):
+    """Creates go on while PostgreSQL is stopped three times: refused ones may be there, acknowledged ones are."""
+    server = Server(tmp_path / "data", "--store", own_cluster.database())
+    acknowledged, refused, over = [], [], threading.Event()
+
+    def create(worker):
+        api = Client(server)
+        n = 0
+        while not over.is_set():
+            n += 1
+            title = f"{worker}-{n}"
+            answer = api.request("POST", "/v1/tasks", {"title": title, "start": True,
+                                                       "required_capabilities": [f"cap-{title}"]})
+            assert answer.status_code in (201, 429, 503), answer.text
+            (acknowledged if answer.status_code == 201 else refused).append(title)
+
+    workers = [threading.Thread(target=create, args=(n,)) for n in range(4)]
+    for worker in workers:
+        worker.start()
+    for _ in range(3):
+        before = len(acknowledged)
+        wait_until(lambda: len(acknowledged) > before + 50, 60)
+        own_cluster.stop()
+        wait_until(lambda: not server.is_ready())
+        own_cluster.start()
+        wait_until(server.is_ready, 30)
+    over.set()
+    for worker in workers:
+        worker.join()
+    api, found, cursor = Client(server), set(), None
+    while True:
+        page = api.get("/v1/tasks?limit=200" + (f"&cursor={cursor}" if cursor else ""))
+        found |= {task["title"] for task in page["items"]}
+        cursor = page.get("next_cursor")
+        if not cursor:
+            break
+    assert set(acknowledged) <= found <= set(acknowledged) | set(refused)
+    assert refused
+    claimed = api.request("POST", "/v1/runs/claim", {"capabilities": [f"cap-{acknowledged[-1]}"]})
+    assert claimed.status_code == 200
+    server.stop()
+
+
+@pytest.mark.parametrize("q, title", [("needle", "a NEEDLE in hay"), ("a.b(c)", "see A.B(C) there"),
+                                      ("50%_*?[x]", "costs 50%_*?[X] more"), ("größe", "die GRÖSSE, GRÖßE"),
+                                      ("a\\b^$|{}", "A\\B^$|{}")])
+def test_text_is_found_whatever_it_holds(server, api, q, title):
+    api.task(title=title)
+    api.task(title="something else")
+    found = requests.get(server.url + "/v1/tasks", params={"q": q},
+                         headers={"Authorization": f"Bearer {server.key}"}).json()["items"]
+    assert [task["title"] for task in found] == [title]
