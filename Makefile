@@ -3,7 +3,7 @@ BUILD ?= build
 PYTHON ?= /usr/bin/python3
 
 .PHONY: all setup run serve test crash-test failpoint-test clock-test restart-test faults powercut powercut-fs sim \
-	model-test postgres-test planted-test race-test review-test stream-test slow-test overload-test campaign cel-conformance bench asan tsan valgrind \
+	model-test postgres-test copy-test planted-test race-test review-test stream-test slow-test overload-test campaign cel-conformance bench asan tsan valgrind \
 	analyze fuzz fuzz-smoke fuzz-build lint openapi-lint format install clean help
 
 all: setup ## build; leaves build/baton
@@ -43,6 +43,9 @@ campaign: all ## the long suites in turn for MINUTES=60; appends to reliability/
 postgres-test: all ## the store's and the API's tests on a PostgreSQL of their own; FILES="tests/api/test_tasks.py"
 	BATON=$(abspath $(BUILD)/baton) $(PYTHON) -m pytest -q -n 2 tests/postgres
 	STORE=postgres BATON=$(abspath $(BUILD)/baton) $(PYTHON) -m pytest -q -n 2 $(or $(FILES),tests/api)
+
+copy-test: all ## a database of TASKS=100000 tasks and ten times the events, copied to PostgreSQL and back: equal digests
+	$(PYTHON) tests/postgres/copies.py --baton $(BUILD)/baton --tasks $(or $(TASKS),100000)
 
 faults: all ## every I/O call of the database fails, with every error, once and for ever (minutes)
 	$(BUILD)/tests/faults/test_faults all

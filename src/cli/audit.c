@@ -109,16 +109,16 @@ static enum err from_server(struct verification *v)
         return e;
 }
 
+static const char *const fault_words[] = { "sound", "changed", "missing", "reordered", "cut" };
+static const char *const fault_sentences[] = {
+        [AUDIT_CHANGED] = "is not what was written",
+        [AUDIT_MISSING] = "does not follow the row before it: rows were removed or replaced",
+        [AUDIT_REORDERED] = "stands behind another row than when it was written",
+        [AUDIT_CUT] = "is the last one, but there were later ones, or others",
+};
+
 static void show_verdict(struct verification *v, struct audit_verdict verdict)
 {
-        static const char *const words[] = { "sound", "changed", "missing", "reordered", "cut" };
-        static const char *const sentences[] = {
-                [AUDIT_CHANGED] = "is not what was written",
-                [AUDIT_MISSING] =
-                        "does not follow the row before it: rows were removed or replaced",
-                [AUDIT_REORDERED] = "stands behind another row than when it was written",
-                [AUDIT_CUT] = "is the last one, but there were later ones, or others",
-        };
         char id[ID_TEXT_SIZE];
         json_t *shown = json_pack("{s:b, s:I, s:b}", "ok", !verdict.fault, "rows",
                                   (json_int_t)v->chain.n, "complete", v->head.p != NULL);
@@ -127,7 +127,7 @@ static void show_verdict(struct verification *v, struct audit_verdict verdict)
         if (v->head.p)
                 json_object_set_new(shown, "head", json_stringn(v->head.p, v->head.n));
         if (verdict.fault)
-                json_object_set_new(shown, "fault", json_string(words[verdict.fault]));
+                json_object_set_new(shown, "fault", json_string(fault_words[verdict.fault]));
         if (verdict.id)
                 json_object_set_new(shown, "row", json_string(id));
         json_array_append_new(v->cli->kept, shown);
@@ -135,8 +135,8 @@ static void show_verdict(struct verification *v, struct audit_verdict verdict)
         if (v->cli->format != OUTPUT_TABLE)
                 print_line(v->cli, shown);
         else if (verdict.fault)
-                fprintf(v->cli->out.to, "%s: row %s %s\n", words[verdict.fault],
-                        verdict.id ? id : "(none)", sentences[verdict.fault]);
+                fprintf(v->cli->out.to, "%s: row %s %s\n", fault_words[verdict.fault],
+                        verdict.id ? id : "(none)", fault_sentences[verdict.fault]);
         else if (v->head.p)
                 fprintf(v->cli->out.to, "%zu rows, sound; head " STR_FMT "\n", v->chain.n,
                         STR_ARG(v->head));
@@ -145,6 +145,23 @@ static void show_verdict(struct verification *v, struct audit_verdict verdict)
                         "%zu rows of this workspace, each as it was written; whether there were"
                         " others only a key of all workspaces can see\n",
                         v->chain.n);
+}
+
+enum err audit_look(struct cli *cli, const char *database, struct str *fault)
+{
+        struct verification v = { .cli = cli };
+        enum err e = from_database(&v, database);
+        struct audit_verdict verdict;
+        char id[ID_TEXT_SIZE];
+
+        *fault = STR_NONE;
+        verdict = audit_chain_judge(&v.chain, v.head, STR_NONE);
+        id_print("audit", verdict.id, id);
+        if (!e && verdict.fault)
+                *fault = arena_printf(&cli->scope.arena, "audit log, %s: row %s %s", fault_words[verdict.fault],
+                                      verdict.id ? id : "(none)", fault_sentences[verdict.fault]);
+        audit_chain_done(&v.chain);
+        return e;
 }
 
 enum err command_audit_verify(struct cli *cli)

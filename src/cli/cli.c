@@ -242,6 +242,26 @@ static const struct cli_option audit_verify_options[] = {
         { "database", "PATH", "a database file or data directory, or a copy, instead of the server", 0 },
         { 0 }
 };
+#define STORE_OPTION                                                                                   \
+        { "store", "URL", "a PostgreSQL database instead of the file in the data directory (BATON_STORE)", 0 }
+static const struct cli_option db_status_options[] = { STORE_OPTION, { 0 } };
+static const struct cli_option db_migrate_options[] = {
+        { "plan", NULL, "list what would be done, change nothing", 0 },
+        { "apply", NULL, "do it", 0 },
+        STORE_OPTION,
+        { 0 }
+};
+static const struct cli_option db_backup_options[] = {
+        { "force", NULL, "replace the file", 0 }, STORE_OPTION, { 0 }
+};
+static const struct cli_option db_restore_options[] = {
+        { "verify", NULL, "look at the file only", 0 },
+        { "force", NULL, "keep the database that is there aside", 0 },
+        { 0 }
+};
+static const struct cli_option db_copy_options[] = {
+        { "to", "URL|FILE", "where to: empty, or newly migrated", 0 }, STORE_OPTION, { 0 }
+};
 static const struct cli_option workspace_create_options[] = {
         { "slug", "SLUG", "its short name", 0 },
         { "retention", "SECONDS", "delete trees of tasks that have ended so long ago", 0 },
@@ -464,6 +484,25 @@ static const struct command commands[] = {
           command_audit_verify, 0, 0,
           "Keep the head that it prints elsewhere: given with --head later, it shows that nothing\n"
           "was written anew since. Exit status: 0 the log is sound, 1 it is not." },
+        { "db status", "", "engine, schema, size and rows of the database", db_status_options,
+          command_db_status, 0, 0,
+          "Asks no server. Exit status: 0 it has this program's schema, 1 migrations are pending,\n"
+          "3 there is none, 5 it needs a newer program." },
+        { "db migrate", "--plan|--apply", "bring the database to this program's schema", db_migrate_options,
+          command_db_migrate, 0, 0,
+          "A server does it at its start; this does it beforehand, all or nothing, while none runs." },
+        { "db backup", "FILE", "copy the database to a file, also while a server uses it", db_backup_options,
+          command_db_backup, 1, 1,
+          "The file is whole or not there. Keep secret.key of the data directory elsewhere: without it\n"
+          "the secrets in the backup cannot be read. For PostgreSQL: pg_dump." },
+        { "db restore", "FILE", "make a backup the database of a data directory, or verify it",
+          db_restore_options, command_db_restore, 1, 1,
+          "Looks at it first: pages, schema, rows that must agree, the chain of the audit log. Exit\n"
+          "status: 0 it is sound, 1 it is not, 5 a server or a database is there." },
+        { "db copy", "--to URL|FILE", "copy the database to another engine, and compare", db_copy_options,
+          command_db_copy, 0, 0,
+          "All tables in one snapshot, into one transaction: the target is filled or left as it was.\n"
+          "Take secret.key and admin.key along." },
         { "config", "[options]", "print the server's options and where each comes from", NULL, NULL,
           0, 0, "Takes the options of baton serve, and -o json." },
         { "completion", "SHELL", "print a completion script for bash, zsh or fish", NULL,

@@ -86,6 +86,14 @@ enum err command_scheduler_drain(struct cli *);
 enum err command_scheduler_backlog(struct cli *);
 enum err command_audit_list(struct cli *);
 enum err command_audit_verify(struct cli *);
+/* The whole chain in a database, by its path or URL; in words where it is not sound, else absent. */
+enum err audit_look(struct cli *, const char *database, struct str *fault) NODISCARD;
+
+enum err command_db_status(struct cli *);
+enum err command_db_migrate(struct cli *);
+enum err command_db_backup(struct cli *);
+enum err command_db_restore(struct cli *);
+enum err command_db_copy(struct cli *);
 
 enum err command_secret_set(struct cli *);
 enum err command_secret_list(struct cli *);

@@ -56,8 +56,7 @@ static const char *small_file(struct cli *cli, const char *path)
         return str_c(&cli->scope.arena, str_trim((struct str){ text, (size_t)n }));
 }
 
-/* With `make`: the directory and those above it. */
-static enum err find_data(struct cli *cli, bool make)
+enum err find_data(struct cli *cli, bool make)
 {
         const char *data = cli_setting(cli, "data", "BATON_DATA"), *home = getenv("HOME");
         char *text, whole[PATH_MAX];
@@ -106,6 +105,11 @@ static bool socket_answers(const char *path, pid_t *process)
         if (fd >= 0)
                 close(fd);
         return ok;
+}
+
+bool data_is_served(struct cli *cli)
+{
+        return socket_answers(cli->connection.socket, NULL);
 }
 
 /* ---- starting a server ---- */

@@ -7,6 +7,10 @@
 
 #include "cli/command.h"
 
+/* Which data directory, into cli->connection; with `make` it and those above it are made. */
+enum err find_data(struct cli *, bool make) NODISCARD;
+/* Does a server answer there?  After find_data(). */
+bool data_is_served(struct cli *);
 enum err connect_server(struct cli *) NODISCARD;
 /* Starts a server for the data directory when none runs; it ends when it is idle.  The roots are
  * directories that git may clone from. */

@@ -9,6 +9,9 @@
 #include "store/names.h"
 #include "store/store.h"
 
+/* What one server that uses a PostgreSQL database holds while it runs: "baton". */
+#define OWNER_LOCK "421946257262"
+
 struct engine {
         const struct engine_type *type;
         const struct statement *registry;
@@ -28,6 +31,17 @@ struct rows {
         void *items;    /* in the scope's arena, or the caller's when there is room from the start */
         size_t n, room;
 };
+
+/* Tables as wholes, for copies of a database; names go into texts in double quotes. */
+struct table {
+        struct str name;
+        struct str columns; /* "a","b" */
+        struct str key;     /* the same of the primary key, in its order */
+        size_t n_columns;
+};
+enum { TABLE_COLUMNS_MAX = 128 };
+/* A row on its way: NULL, INT, TEXT or BLOB each, valid until it returns. */
+typedef enum err take_row(void *arg, const struct arg *row, size_t n);
 
 /* Operations on statements are those of tx.h; writes may be queued until the next query, flush or commit. */
 struct engine_type {
@@ -55,6 +69,15 @@ struct engine_type {
         /* NULL where the database does it by itself. */
         enum err (*checkpoint)(struct scope *, struct engine *, bool truncate);
         int64_t (*log_bytes)(struct engine *);
+
+        /* Every row of a query outside the registry, in an open transaction. */
+        enum err (*scan)(struct scope *, struct engine *, const char *sql, take_row *, void *arg);
+        /* Fills a table with rows, all its columns in their order.  After an error only a rollback helps. */
+        enum err (*load_begin)(struct scope *, struct engine *, const struct table *);
+        enum err (*load_row)(struct scope *, struct engine *, const struct arg *);
+        enum err (*load_end)(struct scope *, struct engine *);
+        const char *loaded;            /* what follows when all tables were filled; NULL: nothing */
+        const char *const *own_tables; /* that no migration made, NULL at the end; NULL: none */
 
         /* Its dialect: how SQLite's text is said in it, NULL = the same; what must be there before. */
         struct str (*translate)(struct arena *, const char *text);

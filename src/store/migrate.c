@@ -6,11 +6,6 @@
 
 #include "core/failpoint.h"
 
-struct applied {
-        int64_t number, min_compatible;
-        struct str checksum;
-};
-
 static const struct field applied_fields[] = {
         { "number", FIELD_INT, FIELD_COLUMN, offsetof(struct applied, number) },
         { "min_compatible", FIELD_INT, FIELD_COLUMN, offsetof(struct applied, min_compatible) },
@@ -40,6 +35,16 @@ const struct statement store_statements[STORE_STATEMENTS] = {
         [NAME_ADD] = { "name_add", "INSERT INTO name (text) VALUES (?1) RETURNING id", NULL },
 };
 
+struct statement *registry_build(const struct statement *statements, size_t n)
+{
+        struct statement *registry = xcalloc(n + STORE_STATEMENTS, sizeof(struct statement));
+
+        if (n)
+                memcpy(registry, statements, n * sizeof(struct statement));
+        memcpy(registry + n, store_statements, sizeof(store_statements));
+        return registry;
+}
+
 static const char base[] =
         "CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, min_compatible INTEGER"
         " NOT NULL, checksum TEXT NOT NULL, name TEXT NOT NULL, at INTEGER NOT NULL) STRICT;"
@@ -65,8 +70,8 @@ static enum err apply(struct tx *tx, int own, const struct migration *m)
         return e ? e : failpoint(tx->scope, FAILPOINT_BOOT_MIGRATION);
 }
 
-static enum err check(struct scope *scope, const struct list *rows, const struct migration *all,
-                      size_t n)
+enum err migrations_check(struct scope *scope, const struct list *rows, const struct migration *all,
+                          size_t n)
 {
         const struct applied *applied = rows->items;
         int known = n ? all[n - 1].number : 0; /* numbers may have gaps */
@@ -94,21 +99,30 @@ static enum err check(struct scope *scope, const struct list *rows, const struct
         return ERR_OK;
 }
 
-enum err migrate(struct tx *tx, int own, const struct migration *all, size_t n)
+enum err migrate_within(struct tx *tx, int own, const struct migration *all, size_t n)
 {
         struct list rows = { 0 };
-        enum err e = engine_begin(tx->scope, tx->engine);
+        enum err e = ERR_OK;
 
-        if (!e && tx->engine->type->prelude)
+        if (tx->engine->type->prelude)
                 e = tx->engine->type->script(tx->scope, tx->engine, tx->engine->type->prelude);
         if (!e)
                 e = engine_script(tx->scope, tx->engine, base, NULL);
         if (!e)
                 e = tx_rows(tx, own + MIGRATION_APPLIED, &rows, NULL, 0);
         if (!e)
-                e = check(tx->scope, &rows, all, n);
+                e = migrations_check(tx->scope, &rows, all, n);
         for (size_t i = rows.n; !e && i < n; i++)
                 e = apply(tx, own, &all[i]);
+        return e;
+}
+
+enum err migrate(struct tx *tx, int own, const struct migration *all, size_t n)
+{
+        enum err e = engine_begin(tx->scope, tx->engine);
+
+        if (!e)
+                e = migrate_within(tx, own, all, n);
         if (!e)
                 e = engine_commit(tx->scope, tx->engine);
         if (e)

@@ -7,15 +7,25 @@
 /* Applies what is missing, all or nothing.  Refuses a database whose newest migration says
  * that this program is too old for it, and one whose applied text was changed. */
 enum err migrate(struct tx *, int own, const struct migration *, size_t n) NODISCARD;
+/* The same within an open transaction. */
+enum err migrate_within(struct tx *, int own, const struct migration *, size_t n) NODISCARD;
+/* The refusals alone; `applied` holds rows of MIGRATION_APPLIED. */
+enum err migrations_check(struct scope *, const struct list *applied, const struct migration *, size_t n) NODISCARD;
 /* Reads the table of names into memory. */
 enum err names_load(struct tx *, int own) NODISCARD;
 
 /* The store's own statements, the last of every registry; `own` is the number of the first. */
 enum { MIGRATION_APPLIED, MIGRATION_ADD, NAME_ALL, NAME_GET, NAME_ID, NAME_ADD, STORE_STATEMENTS };
+struct applied {
+        int64_t number, min_compatible;
+        struct str checksum;
+};
 struct name_row {
         int64_t id;
         struct str text;
 };
 extern const struct statement store_statements[STORE_STATEMENTS];
+/* Those given, then the store's own; to be freed. */
+struct statement *registry_build(const struct statement *, size_t n);
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/buf.h"
 #include "core/failpoint.h"
 #include "store/dialect.h"
 #include "store/engine.h"
@@ -20,9 +21,6 @@ enum { BOOL_TYPE = 16, BYTEA_TYPE = 17, INT8_TYPE = 20, INT2_TYPE = 21, INT4_TYP
        NUMERIC_TYPE = 1700 };
 
 enum { PARAMETERS_MAX = 128, QUEUE_MOST = 200 };
-
-/* What one server that uses the database holds while it runs: "baton". */
-#define OWNER_LOCK "421946257262"
 
 struct prepared {
         bool is, writes;
@@ -41,6 +39,8 @@ struct postgres {
         bool open;     /* a transaction was begun */
         bool wrote;    /* something in it */
         bool aborted;  /* a statement of it has failed */
+        struct buf load; /* rows of the table that is being filled */
+        size_t load_columns;
 };
 
 struct value {
@@ -256,6 +256,7 @@ static void postgres_close(struct engine *engine)
         struct postgres *pg = postgres_of(engine);
 
         hang_up(pg);
+        buf_done(&pg->load);
         free(pg->prepared);
         free(pg->url);
         free(pg);
@@ -720,6 +721,152 @@ static enum err insert(struct tx *tx, int id, const void *in)
         return e ? e : write_queued(tx);
 }
 
+/* ---- whole tables ---- */
+
+enum { LOAD_BYTES = 1 << 20 }; /* sent at a time */
+
+static struct arg column_value(const PGresult *result, int row, int column)
+{
+        Oid type = PQftype(result, column);
+
+        if (PQgetisnull(result, row, column))
+                return NONE();
+        if (type != TEXT_TYPE && type != BYTEA_TYPE)
+                return INT(column_number(result, row, column));
+        return (struct arg){ .kind = type == TEXT_TYPE ? ARG_TEXT : ARG_BLOB,
+                             .text = { PQgetvalue(result, row, column),
+                                       (size_t)PQgetlength(result, row, column) } };
+}
+
+/* Some rows at a time, so that memory does not depend on how many there are. */
+static enum err scan(struct scope *scope, struct engine *engine, const char *sql, take_row *take, void *arg)
+{
+        static const char fetch[] = "FETCH 500 FROM scan";
+        struct postgres *pg = postgres_of(engine);
+        struct buf text = BUF_INIT(1 << 16);
+        struct arg row[TABLE_COLUMNS_MAX];
+        int n = 1;
+        enum err e;
+
+        buf_printf(&text, "DECLARE scan NO SCROLL CURSOR FOR %s", sql);
+        e = queue_command(scope, pg, text.p);
+        buf_done(&text);
+        while (!e && n) {
+                PGresult *result = NULL;
+
+                e = queue_command(scope, pg, fetch);
+                if (!e)
+                        e = settle(scope, pg, &result);
+                n = PQntuples(result);
+                for (int i = 0; !e && i < n; i++) {
+                        BUG_ON(PQnfields(result) > TABLE_COLUMNS_MAX);
+                        for (int j = 0; j < PQnfields(result); j++)
+                                row[j] = column_value(result, i, j);
+                        e = take(arg, row, (size_t)PQnfields(result));
+                }
+                PQclear(result);
+        }
+        return e ? e : queue_command(scope, pg, "CLOSE scan");
+}
+
+/* COPY does not go with pipeline mode. */
+static enum err load_begin(struct scope *scope, struct engine *engine, const struct table *table)
+{
+        /* Signature, no flags, no extension. */
+        static const char header[] = "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0";
+        struct postgres *pg = postgres_of(engine);
+        struct buf text = BUF_INIT(1 << 16);
+        enum err e = queue_sync(pg) ? settle(scope, pg, NULL) : lost(scope, pg);
+        PGresult *result;
+
+        if (!e && !PQexitPipelineMode(pg->conn))
+                e = lost(scope, pg);
+        if (e)
+                return e;
+        buf_printf(&text, "COPY \"" STR_FMT "\" (" STR_FMT ") FROM STDIN (FORMAT binary)",
+                   STR_ARG(table->name), STR_ARG(table->columns));
+        result = PQexec(pg->conn, text.p);
+        buf_done(&text);
+        if (PQresultStatus(result) != PGRES_COPY_IN)
+                e = refused(scope, pg, result);
+        PQclear(result);
+        buf_done(&pg->load);
+        pg->load = BUF_INIT(1 << 30);
+        pg->load_columns = table->n_columns;
+        buf_bytes(&pg->load, header, 19);
+        return e;
+}
+
+static enum err load_send(struct scope *scope, struct postgres *pg)
+{
+        bool sent = PQputCopyData(pg->conn, pg->load.p, (int)pg->load.n) == 1;
+
+        buf_clear(&pg->load);
+        return sent ? ERR_OK : lost(scope, pg);
+}
+
+static void load_length(struct postgres *pg, size_t n)
+{
+        uint32_t wide = htobe32((uint32_t)n);
+
+        buf_bytes(&pg->load, &wide, sizeof(wide));
+}
+
+static enum err load_row(struct scope *scope, struct engine *engine, const struct arg *row)
+{
+        struct postgres *pg = postgres_of(engine);
+        uint16_t columns = htobe16((uint16_t)pg->load_columns);
+
+        buf_bytes(&pg->load, &columns, sizeof(columns));
+        for (size_t i = 0; i < pg->load_columns; i++) {
+                int64_t number = (int64_t)htobe64((uint64_t)row[i].number);
+                struct str text = row[i].kind == ARG_INT ? (struct str){ (char *)&number, sizeof(number) } :
+                                                           row[i].text;
+
+                if (row[i].kind == ARG_TEXT && memchr(text.p, 0, text.n))
+                        return fail(scope, ERR_VALIDATION,
+                                    "a text holds the character NUL, which PostgreSQL does not take");
+                load_length(pg, row[i].kind == ARG_NULL ? UINT32_MAX : text.n);
+                if (row[i].kind != ARG_NULL)
+                        buf_str(&pg->load, text);
+        }
+        BUG_ON(pg->load.full);
+        return pg->load.n < LOAD_BYTES ? ERR_OK : load_send(scope, pg);
+}
+
+static enum err load_end(struct scope *scope, struct engine *engine)
+{
+        static const uint16_t trailer = 0xffff;
+        struct postgres *pg = postgres_of(engine);
+        PGresult *result;
+        enum err e;
+
+        buf_bytes(&pg->load, &trailer, sizeof(trailer));
+        e = load_send(scope, pg);
+        if (!e && PQputCopyEnd(pg->conn, NULL) != 1)
+                e = lost(scope, pg);
+        while (!e && (result = PQgetResult(pg->conn))) {
+                if (PQresultStatus(result) != PGRES_COMMAND_OK)
+                        e = refused(scope, pg, result);
+                PQclear(result);
+        }
+        if (!e && !PQenterPipelineMode(pg->conn))
+                e = lost(scope, pg);
+        pg->wrote = true;
+        return e;
+}
+
+/* What gives numbers goes on after the highest that is there. */
+static const char loaded[] =
+        "DO $do$ DECLARE c record; BEGIN\n"
+        "FOR c IN SELECT table_name AS t, column_name AS n FROM information_schema.columns"
+        " WHERE table_schema = current_schema() AND is_identity = 'YES' LOOP\n"
+        "EXECUTE format('SELECT setval(pg_get_serial_sequence(%L, %L), coalesce(max(%I), 0) + 1, false)"
+        " FROM %I', quote_ident(c.t), c.n, c.n, c.t);\n"
+        "END LOOP; END $do$; ANALYZE";
+
+static const char *const own_tables[] = { "commit_mark", NULL };
+
 /* ---- transactions ---- */
 
 /* A reader whose connection was lost while nobody used it calls up again; the writer is opened again
@@ -862,6 +1009,12 @@ const struct engine_type postgres_engine = {
         .insert = insert,
         .query = query,
         .flush = flush,
+        .scan = scan,
+        .load_begin = load_begin,
+        .load_row = load_row,
+        .load_end = load_end,
+        .loaded = loaded,
+        .own_tables = own_tables,
         .resolve = resolve,
         .translate = dialect_postgres,
         .prelude = dialect_prelude,

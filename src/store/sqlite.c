@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/buf.h"
 #include "core/failpoint.h"
 #include "store/engine.h"
 
@@ -13,6 +14,7 @@ struct sqlite {
         sqlite3 *db;
         sqlite3_stmt **prepared;
         sqlite3_stmt *begin, *commit;
+        sqlite3_stmt *load; /* of the table that is being filled */
         int64_t log_pages, home_pages; /* in the log; of these at the last checkpoint */
 };
 
@@ -115,6 +117,7 @@ static void sqlite_close(struct engine *engine)
                 sqlite3_finalize(sqlite->prepared[i]);
         sqlite3_finalize(sqlite->begin);
         sqlite3_finalize(sqlite->commit);
+        sqlite3_finalize(sqlite->load);
         sqlite3_close(sqlite->db);
         free(sqlite->prepared);
         free(sqlite);
@@ -187,6 +190,19 @@ static void bind_text(sqlite3_stmt *s, int at, struct str text)
                 sqlite3_bind_null(s, at);
 }
 
+/* Anything but a name. */
+static void bind_value(sqlite3_stmt *s, int at, const struct arg *value)
+{
+        if (value->kind == ARG_INT)
+                sqlite3_bind_int64(s, at, value->number);
+        else if (value->kind == ARG_TEXT)
+                bind_text(s, at, value->text);
+        else if (value->kind == ARG_BLOB && value->text.p)
+                sqlite3_bind_blob(s, at, value->text.p, (int)value->text.n, SQLITE_STATIC);
+        else
+                sqlite3_bind_null(s, at);
+}
+
 static enum err bind_name(struct tx *tx, sqlite3_stmt *s, int at, struct str text)
 {
         int64_t id = 0;
@@ -207,27 +223,10 @@ static enum err bind(struct tx *tx, sqlite3_stmt *s, const struct arg *args, siz
                 int at = (int)i + 1;
                 enum err e = ERR_OK;
 
-                switch (args[i].kind) {
-                case ARG_NULL:
-                        sqlite3_bind_null(s, at);
-                        break;
-                case ARG_INT:
-                        sqlite3_bind_int64(s, at, args[i].number);
-                        break;
-                case ARG_TEXT:
-                        bind_text(s, at, args[i].text);
-                        break;
-                case ARG_BLOB:
-                        if (args[i].text.p)
-                                sqlite3_bind_blob(s, at, args[i].text.p, (int)args[i].text.n,
-                                                  SQLITE_STATIC);
-                        else
-                                sqlite3_bind_null(s, at);
-                        break;
-                case ARG_NAME:
+                if (args[i].kind == ARG_NAME)
                         e = bind_name(tx, s, at, args[i].text);
-                        break;
-                }
+                else
+                        bind_value(s, at, &args[i]);
                 if (e)
                         return e;
         }
@@ -417,7 +416,7 @@ static enum err flush(struct tx *tx)
         return ERR_OK;
 }
 
-/* ---- transactions ---- */
+/* ---- whole tables ---- */
 
 static enum err run_own(struct scope *scope, struct sqlite *sqlite, sqlite3_stmt *s)
 {
@@ -427,6 +426,77 @@ static enum err run_own(struct scope *scope, struct sqlite *sqlite, sqlite3_stmt
         sqlite3_reset(s);
         return e;
 }
+
+static struct arg column_value(sqlite3_stmt *s, int at)
+{
+        struct arg value = { .kind = ARG_NULL };
+        int type = sqlite3_column_type(s, at);
+
+        if (type == SQLITE_INTEGER)
+                return INT(sqlite3_column_int64(s, at));
+        if (type == SQLITE_NULL)
+                return value;
+        value.kind = type == SQLITE_BLOB ? ARG_BLOB : ARG_TEXT;
+        value.text.p = sqlite3_column_blob(s, at);
+        value.text.n = (size_t)sqlite3_column_bytes(s, at);
+        if (!value.text.p) /* of no bytes */
+                value.text.p = "";
+        return value;
+}
+
+static enum err scan(struct scope *scope, struct engine *engine, const char *sql, take_row *take, void *arg)
+{
+        struct arg row[TABLE_COLUMNS_MAX];
+        sqlite3_stmt *s = NULL;
+        enum err e = prepare_text(scope, sqlite_of(engine), sql, &s);
+        int code = SQLITE_DONE, n = e ? 0 : sqlite3_column_count(s);
+
+        BUG_ON(n > TABLE_COLUMNS_MAX);
+        while (!e && (code = sqlite3_step(s)) == SQLITE_ROW) {
+                for (int i = 0; i < n; i++)
+                        row[i] = column_value(s, i);
+                e = take(arg, row, (size_t)n);
+        }
+        if (!e && code != SQLITE_DONE)
+                e = broken(scope, sqlite_of(engine));
+        sqlite3_finalize(s);
+        return e;
+}
+
+static enum err load_begin(struct scope *scope, struct engine *engine, const struct table *table)
+{
+        struct buf text = BUF_INIT(1 << 16);
+        enum err e;
+
+        buf_printf(&text, "INSERT INTO \"" STR_FMT "\" (" STR_FMT ") VALUES (?1", STR_ARG(table->name),
+                   STR_ARG(table->columns));
+        for (size_t i = 2; i <= table->n_columns; i++)
+                buf_printf(&text, ",?%zu", i);
+        buf_char(&text, ')');
+        e = prepare_text(scope, sqlite_of(engine), text.p, &sqlite_of(engine)->load);
+        buf_done(&text);
+        return e;
+}
+
+static enum err load_row(struct scope *scope, struct engine *engine, const struct arg *row)
+{
+        struct sqlite *sqlite = sqlite_of(engine);
+        sqlite3_stmt *s = sqlite->load;
+
+        for (int i = 0; i < sqlite3_bind_parameter_count(s); i++)
+                bind_value(s, i + 1, &row[i]);
+        return run_own(scope, sqlite, s);
+}
+
+static enum err load_end(struct scope *scope, struct engine *engine)
+{
+        (void)scope; /* every row is in */
+        sqlite3_finalize(sqlite_of(engine)->load);
+        sqlite_of(engine)->load = NULL;
+        return ERR_OK;
+}
+
+/* ---- transactions ---- */
 
 static enum err sqlite_begin(struct scope *scope, struct engine *engine)
 {
@@ -507,4 +577,8 @@ const struct engine_type sqlite_engine = {
         .flush = flush,
         .checkpoint = checkpoint,
         .log_bytes = log_bytes,
+        .scan = scan,
+        .load_begin = load_begin,
+        .load_row = load_row,
+        .load_end = load_end,
 };

@@ -205,17 +205,6 @@ static enum err reader_start(struct scope *scope, struct store *store)
 
 /* ---- life ---- */
 
-/* Those given, then the store's own. */
-static struct statement *registry_build(const struct statement *statements, size_t n)
-{
-        struct statement *registry = xcalloc(n + STORE_STATEMENTS, sizeof(struct statement));
-
-        if (n)
-                memcpy(registry, statements, n * sizeof(struct statement));
-        memcpy(registry + n, store_statements, sizeof(store_statements));
-        return registry;
-}
-
 static void init_sync(struct store *store)
 {
         pthread_condattr_t monotonic;

@@ -22,7 +22,7 @@ ALLOWED = {
     "worker": {"core", "json", "store", "domain", "flow", "hub", "http"},
     "webhook": {"core", "json", "store", "domain", "http"},
     "api": {"core", "json", "store", "domain", "flow", "hub", "http"},
-    # store and domain: `audit verify` reads a database that no server has open
+    # store and domain: `audit verify` and `baton db` work on a database without a server
     "cli": {"core", "json", "store", "domain", "flow", "http"},
     "server": {"core", "json", "store", "domain", "flow", "hub", "http", "worker", "webhook", "api", "cli"},
 }
