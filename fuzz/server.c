@@ -80,29 +80,16 @@ static enum err empty(struct tx *tx, void *arg)
 
 /* Each counts the rows that break it. */
 static const struct statement invariants[] = {
-        { "a run is on offer if and only if it is queued and nothing holds it",
-          "SELECT count(*) FROM run WHERE (status = 0 AND hold = 0) <> EXISTS (SELECT 1 FROM ready"
-          " WHERE lane = run.lane AND queued_at = run.queued_at AND run = run.id)" },
-        { "what is on offer is a run",
-          "SELECT count(*) - count(DISTINCT run) + (SELECT count(*) FROM ready WHERE run NOT IN"
-          " (SELECT id FROM run)) FROM ready" },
-        { "events of a tree are numbered without gap, from 1 unless retention has begun to delete it",
-          "SELECT count(*) FROM (SELECT 1 FROM event GROUP BY tree_id HAVING max(seq) - min(seq) + 1 <> count(*)"
-          " OR (min(seq) <> 1 AND NOT EXISTS (SELECT 1 FROM workspace WHERE retention_seconds > 0)))" },
+#define INVARIANT(sentence, text) { sentence, text },
+#include "domain/invariant.def"
+#undef INVARIANT
+        { "events of a tree are numbered from 1 unless retention has begun to delete it",
+          "SELECT count(*) FROM (SELECT 1 FROM event GROUP BY tree_id HAVING min(seq) <> 1 AND NOT EXISTS"
+          " (SELECT 1 FROM workspace WHERE retention_seconds > 0))" },
         { "a tree has events, and events have a tree or end with its deletion",
           "SELECT count(*) + (SELECT count(*) FROM event AS last WHERE tree_id NOT IN (SELECT tree_id"
           " FROM task) AND tree_id <> 0 AND type <> 44 AND seq = (SELECT max(seq) FROM event WHERE tree_id ="
           " last.tree_id)) FROM task WHERE tree_id NOT IN (SELECT tree_id FROM event)" },
-        { "a task knows its newest attempt",
-          "SELECT count(*) FROM task WHERE last_run_id IS NOT (SELECT max(id) FROM run WHERE"
-          " task_id = task.id AND kind = 0)" },
-        { "a run has a lease if and only if it is claimed, starting or running",
-          "SELECT count(*) FROM run WHERE (status BETWEEN 1 AND 3) <> (lease_until IS NOT NULL)" },
-        { "a run has an end if and only if its state is final",
-          "SELECT count(*) FROM run WHERE (status >= 9) <> (ended_at IS NOT NULL)" },
-        { "a task has at most one open root run",
-          "SELECT count(*) FROM (SELECT 1 FROM run WHERE kind = 0 AND ended_at IS NULL"
-          " GROUP BY task_id HAVING count(*) > 1)" },
         { "a canceled task has no open run",
           "SELECT count(*) FROM run WHERE ended_at IS NULL AND task_id IN"
           " (SELECT id FROM task WHERE status = 7)" },
@@ -133,9 +120,6 @@ static const struct statement invariants[] = {
           "SELECT count(*) + (SELECT count(*) FROM execution_profile WHERE task_id NOT IN (SELECT id"
           " FROM task)) FROM task WHERE claim_rule IS NOT NULL AND id NOT IN (SELECT task_id FROM"
           " execution_profile)" },
-        { "a join adds up",
-          "SELECT count(*) FROM join_point WHERE pending + completed + failed <> total"
-          " OR pending < 0 OR completed < 0 OR failed < 0" },
         { "who waits for children has some that are open",
           "SELECT count(*) FROM run WHERE status IN (6, 7) AND NOT EXISTS (SELECT 1 FROM run AS "
           "child"
@@ -166,7 +150,6 @@ static const struct statement invariants[] = {
         { "a rejection has a continuation or says why it has none",
           "SELECT count(*) FROM review WHERE (status = 2 AND outcome = 2) <> (continuation_run_id IS NOT NULL"
           " OR no_continuation IS NOT NULL)" },
-        { "who sleeps will wake", "SELECT count(*) FROM run WHERE status = 8 AND wake_at IS NULL" },
         { "no step is under way in a run that has ended",
           "SELECT count(*) FROM step JOIN run ON run.id = run_id WHERE step.ended_at IS NULL"
           " AND step.started_at IS NOT NULL AND run.ended_at IS NOT NULL" },

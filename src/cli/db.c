@@ -10,7 +10,9 @@
 #include "cli/commands.h"
 #include "cli/connect.h"
 #include "cli/reply.h"
+#include "domain/invariant.h"
 #include "domain/migrations.h"
+#include "domain/search.h"
 #include "store/backup.h"
 #include "store/copy.h"
 #include "store/state.h"
@@ -234,19 +236,18 @@ enum err command_db_backup(struct cli *cli)
 
 /* ---- restore ---- */
 
-/* Sentences, struct str. */
+/* Sentences, struct str.  What reads the rows comes when the file is sound and of this program's schema. */
 static enum err look(struct cli *cli, const char *path, struct list *faults)
 {
-        struct str *items, chain;
+        struct str *chain = arena_new(&cli->scope.arena, struct str);
         bool current;
         enum err e = store_verify(&cli->scope, path, migrations, migrations_n, faults, &current);
 
+        if (!e && current && !faults->n)
+                e = store_read(&cli->scope, path, invariants, invariants_n, invariants_ask, faults);
         if (!e && current && !faults->n) {
-                e = audit_look(cli, path, &chain);
-                items = arena_array(&cli->scope.arena, struct str, 1);
-                items[0] = chain;
-                if (!e && chain.p)
-                        *faults = (struct list){ items, 1 };
+                e = audit_look(cli, path, chain);
+                *faults = (struct list){ chain, chain->p != NULL };
         }
         return e;
 }
@@ -356,7 +357,8 @@ enum err command_db_copy(struct cli *cli)
         if (!e)
                 e = find_target(cli, to, &target);
         if (!e) {
-                const struct copy_options options = { source.path, target.path, migrations, migrations_n };
+                const struct copy_options options = { source.path, target.path, migrations, migrations_n,
+                                                      search_tables };
 
                 e = store_copy(&cli->scope, &options, &tables);
         }

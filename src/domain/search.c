@@ -25,6 +25,8 @@ static const struct field searched_fields[] = {
         { "title", FIELD_STR, FIELD_COLUMN, offsetof(struct searched, title) },
         { "identifier", FIELD_STR, FIELD_COLUMN, offsetof(struct searched, identifier) },
 };
+const char *const search_tables[] = { "searched", "task_text", NULL };
+
 const struct record searched_record = { "searched", searched_fields, LENGTH(searched_fields),
                                         sizeof(struct searched), -1 };
 

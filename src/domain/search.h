@@ -19,6 +19,8 @@ enum {
 };
 
 extern const struct record searched_record;
+/* Where the index is: made anew from the tasks, so that no copy of a database needs them.  NULL at the end. */
+extern const char *const search_tables[];
 
 /* The pattern for GLOB that finds it anywhere, its letters in either case (LIKE knows the cases of
  * ASCII alone); absent if it is. */

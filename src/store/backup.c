@@ -149,7 +149,7 @@ static void look_at_schema(struct faults *f, struct database *db, const struct m
         struct catalogue expected, found;
         int64_t *rows_of_fresh;
         struct list applied = { 0 };
-        enum err e = catalogue_read(db, &found);
+        enum err e = catalogue_read(db, NULL, &found);
 
         if (!e && !found.migrated)
                 e = fail(f->scope, ERR_CONFLICT, "it is no database of this program");
@@ -159,7 +159,7 @@ static void look_at_schema(struct faults *f, struct database *db, const struct m
                 e = migrations_check(f->scope, &applied, migrations, n);
         *current = !e && applied.n == n;
         if (*current)
-                e = catalogue_expect(f->scope, migrations, n, &expected, &rows_of_fresh);
+                e = catalogue_expect(f->scope, migrations, n, NULL, &expected, &rows_of_fresh);
         if (*current && !e)
                 e = catalogue_compare(db, &expected, &found);
         if (e)
@@ -174,7 +174,7 @@ enum err store_verify(struct scope *scope, const char *path, const struct migrat
 
         *current = false;
         f->scope = scope;
-        if (!store_is_url(path) && access(path, R_OK))
+        if (access(path, R_OK))
                 return fail(scope, ERR_NOT_FOUND, "cannot read %s: %s", path, strerror(errno));
         if (database_open(scope, path, ENGINE_READER, &db)) {
                 add_fault(f);

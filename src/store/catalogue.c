@@ -42,7 +42,6 @@ static const struct record facts_record = { "facts", facts_fields, LENGTH(facts_
         " FROM pg_class t WHERE t.relnamespace = current_schema()::regnamespace"      \
         " AND t.relkind IN ('r', 'p') AND NOT t.relispartition"
 
-/* A virtual table and those that it keeps its rows in are an index, which is made anew from other tables. */
 static const struct statement statements[CATALOGUE_STATEMENTS] = {
         [CATALOGUE_TABLES] = { "catalogue_tables",
                                "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table'"
@@ -133,16 +132,14 @@ static void describe(struct scope *scope, struct table *table, const struct colu
                                 table->key = quoted(scope, table->key, columns[i].name);
 }
 
-static bool is_own(const struct engine *engine, struct str name)
+static bool is_among(const char *const *names, struct str name)
 {
-        const char *const *own = engine->type->own_tables;
-
-        while (own && *own && !str_is(name, *own))
-                own++;
-        return own && *own;
+        while (names && *names && !str_is(name, *names))
+                names++;
+        return names && *names;
 }
 
-enum err catalogue_read(struct database *db, struct catalogue *out)
+enum err catalogue_read(struct database *db, const char *const *left_out, struct catalogue *out)
 {
         struct scope *scope = db->tx.scope;
         struct list tables, columns;
@@ -158,7 +155,7 @@ enum err catalogue_read(struct database *db, struct catalogue *out)
         for (size_t i = 0; i < tables.n; i++) {
                 struct table *table = &out->tables[out->n];
 
-                if (is_own(db->tx.engine, row[i].name))
+                if (is_among(db->tx.engine->type->own_tables, row[i].name) || is_among(left_out, row[i].name))
                         continue;
                 *table = (struct table){ .name = row[i].name };
                 describe(scope, table, columns.items, columns.n);
@@ -169,7 +166,7 @@ enum err catalogue_read(struct database *db, struct catalogue *out)
 }
 
 enum err catalogue_expect(struct scope *scope, const struct migration *migrations, size_t n,
-                          struct catalogue *out, int64_t **rows)
+                          const char *const *left_out, struct catalogue *out, int64_t **rows)
 {
         struct database fresh;
         enum err e = database_open(scope, ":memory:", ENGINE_WRITER, &fresh);
@@ -178,7 +175,7 @@ enum err catalogue_expect(struct scope *scope, const struct migration *migration
                 return e;
         e = migrate_within(&fresh.tx, CATALOGUE_STATEMENTS, migrations, n);
         if (!e)
-                e = catalogue_read(&fresh, out);
+                e = catalogue_read(&fresh, left_out, out);
         if (!e)
                 *rows = arena_array(&scope->arena, int64_t, out->n + 1);
         for (size_t i = 0; !e && i < out->n; i++)

@@ -31,11 +31,12 @@ struct database {
 enum err database_open(struct scope *, const char *path, enum engine_mode, struct database *) NODISCARD;
 void database_close(struct database *);
 
-/* Of an open transaction.  An index that the engine keeps as tables is not among them. */
-enum err catalogue_read(struct database *, struct catalogue *) NODISCARD;
+/* Of an open transaction.  Virtual tables and those that they keep their rows in are not among them, nor
+ * what the engine made for itself, nor those left out (NULL: none). */
+enum err catalogue_read(struct database *, const char *const *left_out, struct catalogue *) NODISCARD;
 /* That of this program's schema, from a database in memory; with the rows that a fresh one has. */
-enum err catalogue_expect(struct scope *, const struct migration *, size_t n, struct catalogue *,
-                          int64_t **rows) NODISCARD;
+enum err catalogue_expect(struct scope *, const struct migration *, size_t n, const char *const *left_out,
+                          struct catalogue *, int64_t **rows) NODISCARD;
 /* ERR_CONFLICT, naming the table, when they have not the same tables and columns. */
 enum err catalogue_compare(struct database *, const struct catalogue *expected, const struct catalogue *found) NODISCARD;
 enum err catalogue_count(struct database *, const struct table *, int64_t *rows) NODISCARD;

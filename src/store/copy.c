@@ -123,7 +123,7 @@ static enum err open_source(struct copy *copy)
         enum err e = database_open(copy->scope, o->from, ENGINE_READER, &copy->from);
 
         if (!e)
-                e = catalogue_read(&copy->from, &found);
+                e = catalogue_read(&copy->from, o->left_out, &found);
         if (!e && !found.migrated)
                 e = fail(copy->scope, ERR_NOT_FOUND, "there is no database of this program to copy");
         if (!e)
@@ -162,7 +162,7 @@ static enum err open_target(struct copy *copy, const char *path)
         if (!e)
                 e = migrate_within(&copy->to.tx, CATALOGUE_STATEMENTS, o->migrations, o->n_migrations);
         if (!e)
-                e = catalogue_read(&copy->to, &found);
+                e = catalogue_read(&copy->to, o->left_out, &found);
         if (!e)
                 e = catalogue_compare(&copy->to, &copy->expected, &found);
         for (size_t i = 0; !e && i < copy->expected.n; i++)
@@ -189,7 +189,7 @@ static enum err fill(struct copy *copy, struct list *tables)
 static enum err run(struct copy *copy, const char *path, struct list *tables)
 {
         const struct copy_options *o = copy->options;
-        enum err e = catalogue_expect(copy->scope, o->migrations, o->n_migrations, &copy->expected,
+        enum err e = catalogue_expect(copy->scope, o->migrations, o->n_migrations, o->left_out, &copy->expected,
                                       &copy->rows_of_fresh);
 
         if (!e)

@@ -16,6 +16,7 @@ struct copy_options {
         const char *from, *to; /* files or URLs */
         const struct migration *migrations;
         size_t n_migrations;
+        const char *const *left_out; /* tables that stay as the migrations made them; NULL at the end */
 };
 
 /*

@@ -65,7 +65,7 @@ enum err store_state(struct scope *scope, const char *path, const struct migrati
         e = database_open(scope, path, ENGINE_READER, &db);
         if (e)
                 return e;
-        e = catalogue_read(&db, &catalogue);
+        e = catalogue_read(&db, NULL, &catalogue);
         if (!e)
                 e = read_engine(&db, out);
         if (!e)

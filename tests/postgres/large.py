@@ -23,6 +23,7 @@ def multiply(path, times, events):
     trees = db.execute("SELECT tree_id, max(seq) FROM event WHERE tree_id IN (SELECT id FROM task) GROUP BY tree_id").fetchall()
     insert("task", "task, again WHERE i > 0", {}, title="title || ' № ' || i", **other("id", "tree_id", "last_run_id"))
     insert("run", "run, again WHERE i > 0", {}, **other("id", "task_id", "tree_id"))
+    insert("ready", "ready, again WHERE i > 0", {}, **other("run"))
     for tree, last in trees:
         here = {"tree": tree, "more": events - last}
         insert("event", "event, again WHERE tree_id = :tree AND i > 0", here, without=["pos"], **other("tree_id", "run_id"))

@@ -14,6 +14,7 @@ import large
 from conftest import BATON, Client, Server, cluster, wait_until
 
 CONFLICT = 5
+INDEX = ("searched", "task_text")  # made anew where the copy is
 TABLES = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
 
 
@@ -78,7 +79,8 @@ def test_a_freshly_migrated_database_is_a_target_and_one_with_rows_is_none(file,
     first = copied("--data", file, "--to", database)
     assert "the target is not empty" in baton("copy", "--data", file, "--to", database, status=CONFLICT)
     state = json.loads(baton("status", "--store", database, "-o", "json"))
-    assert {table["name"]: table["rows"] for table in state["tables"]} == {name: rows for name, (rows, _) in first.items()}
+    there = {table["name"]: table["rows"] for table in state["tables"]}
+    assert {name: rows for name, rows in there.items() if name not in INDEX} == {name: rows for name, (rows, _) in first.items()}
 
 
 def test_a_database_that_a_server_uses_is_no_target(file, server, database):
