@@ -58,6 +58,38 @@ static void rolled_back(void *hooks, bool whole)
         domain_rolled_back(((struct hooks *)hooks)->domain, whole);
 }
 
+static void turn(void *hooks, int64_t now)
+{
+        domain_turn(((struct hooks *)hooks)->domain, now);
+}
+
+/* Keys are looked up again at once; who waits looks again with the next tick, however often others write. */
+static enum err others(void *hooks, struct tx *tx)
+{
+        struct hooks *h = hooks;
+        bool ready;
+        enum err e = domain_others(h->domain, tx, &ready);
+
+        h->others = true;
+        h->ready |= ready;
+        if (h->keys_changed)
+                h->keys_changed(h->keys);
+        return e;
+}
+
+static void look_again(struct hooks *h)
+{
+        if (!h->others)
+                return;
+        h->others = false;
+        hub_publish_all(h->hub);
+        if (h->ready)
+                waiting_again(h->waiting);
+        h->ready = false;
+        if (h->webhooks_changed)
+                h->webhooks_changed(h->webhooks);
+}
+
 static void mended(void *hooks)
 {
         waiting_again(((struct hooks *)hooks)->waiting);
@@ -80,6 +112,7 @@ enum err hooks_tick(void *hooks, struct tx *tx)
         const struct clock *clock = h->domain->world->clock;
 
         waiting_tick(h->waiting, clock->boot(clock->ctx));
+        look_again(h);
         return domain_tick(h->domain, tx);
 }
 
@@ -91,6 +124,8 @@ void hooks_set(struct hooks *h, struct store_options *o)
         o->committed = committed;
         o->kept = kept;
         o->rolled_back = rolled_back;
+        o->turn = turn;
+        o->others = others;
         o->mended = mended;
         o->park = park;
         o->tick = hooks_tick;

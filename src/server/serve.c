@@ -5,6 +5,7 @@
 #include <malloc.h>
 #include <pwd.h>
 #include <signal.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@
 #include "domain/key.h"
 #include "domain/migrations.h"
 #include "domain/profile.h"
+#include "domain/server.h"
 #include "domain/sql.h"
 #include "domain/workspace.h"
 #include "hub/hooks.h"
@@ -154,6 +156,33 @@ static enum err read_vault(struct scope *scope, const struct server *s)
         return ERR_OK;
 }
 
+/* What distinguishes this data directory from those of other servers on the database. */
+static enum err read_place(struct scope *scope, struct server *s)
+{
+        struct domain *d = s->hooks.domain;
+        unsigned char random[16];
+        const size_t n = 2 * sizeof(random);
+        char place[2 * sizeof(random) + 1] = "";
+        const char *path = in_data(scope, s, "server.id");
+        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        bool whole = fd >= 0 && read(fd, place, n) == (ssize_t)n;
+        bool missing = fd < 0 && errno == ENOENT;
+        enum err e = ERR_OK;
+
+        if (fd >= 0)
+                close(fd);
+        if (!missing && !whole)
+                return fail(scope, ERR_UNAVAILABLE, "%s is no name of a server: remove it", path);
+        if (missing) {
+                scope_random(scope, random, sizeof(random));
+                sodium_bin2hex(place, sizeof(place), random, sizeof(random));
+                e = write_file(scope, s, "server.id", str_from(place));
+        }
+        d->place = str_dup(&scope->arena, str_from(place));
+        d->host = str_from(s->host);
+        return e;
+}
+
 /* ---- first start ---- */
 
 /* The file comes after the commit: a crash between the two makes one more key at the next start. */
@@ -189,6 +218,9 @@ static enum err open_store(struct scope *scope, struct server *s, const struct o
                 return fail_field(scope, "store", ERR_VALIDATION,
                                   "--store must be a URL as postgres://user@host/name");
         hooks_set(&s->hooks, &options);
+        e = is_file ? ERR_OK : read_place(scope, s);
+        if (e)
+                return e;
         e = store_open(scope, &options, &s->store);
 
         if (!e)
@@ -355,6 +387,7 @@ static enum err start_worker(struct scope *scope, struct server *s, const struct
                                           .spawner = s->spawner,
                                           .definitions = s->definitions,
                                           .world = &system_world,
+                                          .actor = server_worker(&scope->arena, s->hooks.domain->number),
                                           .concurrency = (int)o->concurrency,
                                           .capabilities = sorted_names(scope, o->capabilities),
                                           .egress = &s->egress };
@@ -565,8 +598,11 @@ static void stop(struct scope *scope, struct server *s)
                 asker_stop(s->asker);
         failpoint_pass(FAILPOINT_STOP_STORE);
         /* The store before HTTP: every call that is under way gets its answer. */
-        if (s->started)
+        if (s->started) {
                 store_stop(s->store);
+                if (store_run(s->store, scope, server_leave, s->hooks.domain))
+                        log_write(LOG_WARN, "server_not_signed_off", NULL);
+        }
         if (s->http) {
                 unlink(in_data(scope, s, "listen"));
                 http_server_stop(s->http);

@@ -14,7 +14,12 @@ struct engine {
         const struct statement *registry;
         size_t n;
         enum err failure; /* the storage failed under the open transaction */
-        int64_t doubt;    /* the mark of a commit whose answer was lost; 0 = none */
+};
+
+/* A turn among the servers of one database. */
+struct turn {
+        int64_t now; /* of the database's clock, UTC microseconds */
+        bool others; /* another server has written since this engine did, or may have */
 };
 
 enum engine_mode { ENGINE_WRITER, ENGINE_READER };
@@ -50,8 +55,9 @@ struct engine_type {
         enum err (*query)(struct tx *, int statement, const struct arg *, size_t n, struct rows *);
         enum err (*flush)(struct tx *);
 
-        /* Whether what is in doubt was committed; asked on a new connection.  NULL: nothing ever is. */
-        enum err (*resolve)(struct scope *, struct engine *, int64_t doubt, bool *committed);
+        /* The first thing of a writer's transaction: from here on no other server writes before it has
+         * ended.  NULL: there is no other. */
+        enum err (*turn)(struct scope *, struct engine *, struct turn *);
         /* NULL where the database does it by itself. */
         enum err (*checkpoint)(struct scope *, struct engine *, bool truncate);
         int64_t (*log_bytes)(struct engine *);

@@ -7,11 +7,11 @@
 /* Applies what is missing, all or nothing.  Refuses a database whose newest migration says
  * that this program is too old for it, and one whose applied text was changed. */
 enum err migrate(struct tx *, int own, const struct migration *, size_t n) NODISCARD;
-/* Reads the table of names into memory. */
+/* Reads into memory what it does not know of the table of names. */
 enum err names_load(struct tx *, int own) NODISCARD;
 
 /* The store's own statements, the last of every registry; `own` is the number of the first. */
-enum { MIGRATION_APPLIED, MIGRATION_ADD, NAME_ALL, NAME_GET, NAME_ID, NAME_ADD, STORE_STATEMENTS };
+enum { MIGRATION_APPLIED, MIGRATION_ADD, NAME_NEWER, NAME_GET, NAME_ID, NAME_ADD, STORE_STATEMENTS };
 struct name_row {
         int64_t id;
         struct str text;
