@@ -24,7 +24,9 @@
 #include "domain/server.h"
 #include "domain/sql.h"
 #include "domain/workspace.h"
+#include "hub/bus.h"
 #include "hub/hooks.h"
+#include "hub/redis.h"
 #include "server/privileges.h"
 #include "webhook/asker.h"
 #include "webhook/deliverer.h"
@@ -433,6 +435,35 @@ static struct delivery_counts count_deliveries(void *context)
         return deliverer_counts(s->deliverer);
 }
 
+/* ---- the bus ---- */
+
+/* By Redis, if one is named, or by the database; a file has no other servers to hear of. */
+static enum err make_bus(struct scope *scope, struct server *s, const struct options *o)
+{
+        const bool by_redis = o->redis[0], shared = o->store[0];
+        struct bus_options options = { .link = by_redis ? &redis_link : &notify_link,
+                                       .url = by_redis ? o->redis : o->store,
+                                       .place = o->redis_prefix,
+                                       .shared = shared,
+                                       .store = &s->store,
+                                       .hooks = &s->hooks,
+                                       .world = &system_world };
+        enum err e = by_redis ? redis_check(scope, o->redis) : ERR_OK;
+
+        if (!e && (by_redis || shared))
+                s->hooks.bus = bus_new(&options);
+        return e;
+}
+
+static bool bus_shown(void *context, struct bus_stats *out)
+{
+        const struct server *s = context;
+
+        if (s->hooks.bus)
+                bus_stats(s->hooks.bus, out);
+        return s->hooks.bus != NULL;
+}
+
 static enum err start(struct scope *scope, struct server *s, const struct options *o)
 {
         struct api_options api = { .hosts = host_list(scope, o->allow_host),
@@ -444,7 +475,8 @@ static enum err start(struct scope *scope, struct server *s, const struct option
                                    .hooks = s,
                                    .worker = worker_shown,
                                    .usage = workspace_usage,
-                                   .deliveries = count_deliveries };
+                                   .deliveries = count_deliveries,
+                                   .bus = bus_shown };
         enum err e = egress_read(scope, str_from(o->egress_allow), &s->egress);
 
         if (!e)
@@ -472,6 +504,8 @@ static enum err start(struct scope *scope, struct server *s, const struct option
         if (!e)
                 e = read_vault(scope, s);
         if (!e)
+                e = make_bus(scope, s, o);
+        if (!e)
                 e = open_store(scope, s, o);
         if (e)
                 return e;
@@ -491,6 +525,8 @@ static enum err start(struct scope *scope, struct server *s, const struct option
                 e = start_worker(scope, s, o);
         if (!e)
                 e = start_webhooks(scope, s, o);
+        if (!e && s->hooks.bus)
+                e = bus_start(scope, s->hooks.bus);
         if (!e)
                 e = failpoint(scope, FAILPOINT_BOOT_HTTP);
         return e ? e : open_http(scope, s, o);
@@ -596,6 +632,8 @@ static void stop(struct scope *scope, struct server *s)
                 deliverer_stop(s->deliverer);
         if (s->asker)
                 asker_stop(s->asker);
+        if (s->hooks.bus)
+                bus_stop(s->hooks.bus);
         failpoint_pass(FAILPOINT_STOP_STORE);
         /* The store before HTTP: every call that is under way gets its answer. */
         if (s->started) {
@@ -621,6 +659,8 @@ static void stop(struct scope *scope, struct server *s)
         spawner_free(s->spawner);
         if (s->definitions)
                 definition_cache_free(s->definitions);
+        if (s->hooks.bus)
+                bus_free(s->hooks.bus);
         if (s->hooks.domain)
                 hooks_close(&s->hooks);
         if (s->lock > 0)

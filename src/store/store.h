@@ -50,6 +50,8 @@ struct store_options {
         void (*mended)(void *hooks);
         /* Takes over a parked call after COMMIT. */
         void (*park)(void *hooks, struct call *);
+        /* On the writing thread, at the end of each turn, whether or not it had a transaction. */
+        void (*turned)(void *hooks);
         /* Runs on the writing thread, inside a transaction, every tick_ms. */
         enum err (*tick)(void *hooks, struct tx *);
         int tick_ms;

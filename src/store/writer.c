@@ -508,6 +508,8 @@ bool writer_turn(struct store *store)
                 store->last_served = store_boot_now(store);
         store->calls += (int64_t)served;
         store->last_batch = (int64_t)served;
+        if (store->options.turned)
+                store->options.turned(store->options.hooks);
         if (!store->broken)
                 checkpoint_if_due(store, served == 0);
         return served > 0;
