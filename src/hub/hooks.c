@@ -49,6 +49,8 @@ void hooks_heard(struct hooks *h, const struct hint *hint)
                 hub_publish(h->hub, hint->key);
         if (all)
                 hub_publish_all(h->hub);
+        if ((all || hint->kind == HINT_TREE) && h->copies)
+                copies_wake(h->copies);
         if ((all || hint->kind == HINT_KEYS) && h->keys_changed)
                 h->keys_changed(h->keys);
         if ((all || hint->kind == HINT_WEBHOOKS) && h->webhooks_changed)

@@ -9,6 +9,7 @@
 #include "domain/domain.h"
 #include "domain/waiting.h"
 #include "hub/bus.h"
+#include "hub/copies.h"
 #include "hub/hub.h"
 #include "store/store.h"
 
@@ -17,6 +18,7 @@ struct hooks {
         struct waiting *waiting;
         struct hub *hub;
         struct bus *bus; /* NULL = there are no other servers */
+        struct copies *copies; /* NULL = there is no Redis */
         struct store **store;
         struct scope refresh_scope;
         struct call refresh; /* a transaction without an operation */

@@ -448,11 +448,29 @@ static enum err make_bus(struct scope *scope, struct server *s, const struct opt
                                        .store = &s->store,
                                        .hooks = &s->hooks,
                                        .world = &system_world };
+        const struct copies_options copies = {
+                .url = o->redis,
+                .prefix = o->redis_prefix,
+                .store = &s->store,
+                .world = &system_world,
+        };
         enum err e = by_redis ? redis_check(scope, o->redis) : ERR_OK;
 
-        if (!e && (by_redis || shared))
+        if (e)
+                return e;
+        if (by_redis || shared)
                 s->hooks.bus = bus_new(&options);
-        return e;
+        if (by_redis)
+                s->hooks.copies = copies_new(&copies);
+        return ERR_OK;
+}
+
+static enum err start_bus(struct scope *scope, struct server *s, const struct options *o)
+{
+        struct str worker = o->concurrency ? STR("daemon:worker") : STR_NONE;
+        enum err e = s->hooks.copies ? copies_start(scope, s->hooks.copies, worker) : ERR_OK;
+
+        return e || !s->hooks.bus ? e : bus_start(scope, s->hooks.bus);
 }
 
 static bool bus_shown(void *context, struct bus_stats *out)
@@ -525,8 +543,8 @@ static enum err start(struct scope *scope, struct server *s, const struct option
                 e = start_worker(scope, s, o);
         if (!e)
                 e = start_webhooks(scope, s, o);
-        if (!e && s->hooks.bus)
-                e = bus_start(scope, s->hooks.bus);
+        if (!e)
+                e = start_bus(scope, s, o);
         if (!e)
                 e = failpoint(scope, FAILPOINT_BOOT_HTTP);
         return e ? e : open_http(scope, s, o);
@@ -634,6 +652,8 @@ static void stop(struct scope *scope, struct server *s)
                 asker_stop(s->asker);
         if (s->hooks.bus)
                 bus_stop(s->hooks.bus);
+        if (s->hooks.copies)
+                copies_stop(s->hooks.copies);
         failpoint_pass(FAILPOINT_STOP_STORE);
         /* The store before HTTP: every call that is under way gets its answer. */
         if (s->started) {
@@ -661,6 +681,8 @@ static void stop(struct scope *scope, struct server *s)
                 definition_cache_free(s->definitions);
         if (s->hooks.bus)
                 bus_free(s->hooks.bus);
+        if (s->hooks.copies)
+                copies_free(s->hooks.copies);
         if (s->hooks.domain)
                 hooks_close(&s->hooks);
         if (s->lock > 0)
