@@ -240,12 +240,11 @@ enum err domain_boot(struct tx *tx, void *context)
 
 /* ---- others ---- */
 
-enum err domain_others(struct domain *d, struct tx *tx, bool *ready)
+enum err domain_others(struct domain *d, struct tx *tx)
 {
         bool runs;
         enum err e;
 
-        *ready = false;
         if (!d->booted)
                 return ERR_OK;
         d->policies = -1;
@@ -254,7 +253,7 @@ enum err domain_others(struct domain *d, struct tx *tx, bool *ready)
         if (!e)
                 e = lanes_load(tx, d->lanes);
         if (!e)
-                e = lanes_look(tx, d->lanes, ready);
+                e = lanes_look(tx, d->lanes);
         if (!e)
                 e = scheduler_load(tx);
         if (!e)

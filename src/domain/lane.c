@@ -322,7 +322,7 @@ enum err lanes_load(struct tx *tx, struct lane_table *t)
         return e;
 }
 
-enum err lanes_look(struct tx *tx, struct lane_table *t, bool *any)
+enum err lanes_look(struct tx *tx, struct lane_table *t)
 {
         int64_t *ids;
         size_t n;
@@ -331,7 +331,6 @@ enum err lanes_look(struct tx *tx, struct lane_table *t, bool *any)
         for (size_t i = 0; !e && i < n; i++)
                 if (is_known(t, ids[i]))
                         set_filled(t, t->all.items[ids[i] - 1], true);
-        *any = !e && n;
         return e;
 }
 

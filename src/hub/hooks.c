@@ -144,31 +144,16 @@ static void turn(void *hooks, int64_t now)
         domain_turn(((struct hooks *)hooks)->domain, now);
 }
 
-/* Keys are looked up again at once; who waits looks again with the next tick, however often others write. */
+/* Who reads or waits hears of it by the bus, or by its look. */
 static enum err others(void *hooks, struct tx *tx)
 {
         struct hooks *h = hooks;
-        bool ready;
-        enum err e = domain_others(h->domain, tx, &ready);
 
-        h->others = true;
-        h->ready |= ready;
+        if (h->bus)
+                bus_doubt(h->bus);
         if (h->keys_changed)
                 h->keys_changed(h->keys);
-        return e;
-}
-
-static void look_again(struct hooks *h)
-{
-        if (!h->others)
-                return;
-        h->others = false;
-        hub_publish_all(h->hub);
-        if (h->ready)
-                waiting_again(h->waiting);
-        h->ready = false;
-        if (h->webhooks_changed)
-                h->webhooks_changed(h->webhooks);
+        return domain_others(h->domain, tx);
 }
 
 static void mended(void *hooks)
@@ -193,7 +178,6 @@ enum err hooks_tick(void *hooks, struct tx *tx)
         const struct clock *clock = h->domain->world->clock;
 
         waiting_tick(h->waiting, clock->boot(clock->ctx));
-        look_again(h);
         return domain_tick(h->domain, tx);
 }
 

@@ -29,7 +29,6 @@ struct hooks {
         void *webhooks;
         void (*ask)(void *asker, struct claim_call *); /* a claim whose policy asks */
         void *asker;
-        bool others, ready; /* other servers have written since the last tick; there are runs to claim */
 };
 
 /* Makes the three; *store need not be open yet. */

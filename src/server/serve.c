@@ -467,7 +467,7 @@ static enum err make_bus(struct scope *scope, struct server *s, const struct opt
 
 static enum err start_bus(struct scope *scope, struct server *s, const struct options *o)
 {
-        struct str worker = o->concurrency ? STR("daemon:worker") : STR_NONE;
+        struct str worker = o->concurrency ? server_worker(&scope->arena, s->hooks.domain->number) : STR_NONE;
         enum err e = s->hooks.copies ? copies_start(scope, s->hooks.copies, worker) : ERR_OK;
 
         return e || !s->hooks.bus ? e : bus_start(scope, s->hooks.bus);
