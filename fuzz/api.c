@@ -285,7 +285,7 @@ static void leave(struct player *p)
 {
         for (struct exchange *x = p->server->exchanges; x; x = x->next)
                 if (!x->over) {
-                        server_leave(p->server, x);
+                        server_abandon(p->server, x);
                         return;
                 }
 }

@@ -398,7 +398,7 @@ static void settle(struct exchange *x, bool taken)
                 delivered(x->delivered_arg, taken);
 }
 
-void server_leave(struct server *s, struct exchange *x)
+void server_abandon(struct server *s, struct exchange *x)
 {
         (void)s;
         settle(x, false);
@@ -684,7 +684,7 @@ struct server *server_begin(void)
 void server_end(struct server *s)
 {
         for (struct exchange *x = s->exchanges; x; x = x->next)
-                server_leave(s, x);
+                server_abandon(s, x);
         server_settle(s);
         server_jump(s, 1); /* what waited for a client that has left comes back at the next tick */
         MUST(waiting_count(s->hooks.waiting) == 0 && hub_count(s->hooks.hub) == 0);

@@ -55,7 +55,7 @@ void server_end(struct server *);
 
 /* head: method, target and fields with their line ends, without the empty line. */
 struct exchange *server_request(struct server *, struct str head, struct str body);
-void server_leave(struct server *, struct exchange *);  /* the client goes without reading an answer */
+void server_abandon(struct server *, struct exchange *);  /* the client goes without reading an answer */
 void server_forget(struct server *, struct exchange *); /* after its end */
 /* Turns until nothing is left to do. */
 void server_settle(struct server *);

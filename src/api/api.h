@@ -11,6 +11,7 @@
 #include "domain/waiting.h"
 #include "flow/definition_cache.h"
 #include "http/server.h"
+#include "hub/bus.h"
 #include "hub/hub.h"
 #include "json/json_in.h"
 
@@ -40,6 +41,7 @@ struct api_options {
                           int64_t *bytes, int64_t *files);
         /* What the webhooks' deliveries have come to; NULL when nothing is delivered. */
         struct delivery_counts (*deliveries)(void *hooks);
+        bool (*bus)(void *hooks, struct bus_stats *); /* false: there is none */
 };
 
 struct api *api_new(const struct api_options *);

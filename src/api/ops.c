@@ -53,6 +53,7 @@ static enum err get_metrics(struct request *r, struct tx *tx)
 {
         const struct api_options *o = api_options(r->api);
         struct delivery_counts d = { .active = 0 };
+        struct bus_stats bus;
         struct scheduler scheduler;
         struct store_stats s;
         int64_t pending = 0;
@@ -97,6 +98,16 @@ static enum err get_metrics(struct request *r, struct tx *tx)
                 (long long)s.queued, (long long)hub_count(o->hub), s.healthy,
                 scheduler.paused, (long long)d.delivered, (long long)d.failed, (long long)d.dead,
                 (long long)d.active, (long long)pending);
+        if (o->bus && o->bus(o->hooks, &bus))
+                r->text = arena_printf(
+                        &r->scope.arena,
+                        STR_FMT "# HELP baton_bus_up 1 if other servers hear at once what happens here.\n"
+                        "# TYPE baton_bus_up gauge\nbaton_bus_up %d\n"
+                        "# HELP baton_bus_texts_total Texts with hints to and from other servers.\n"
+                        "# TYPE baton_bus_texts_total counter\n"
+                        "baton_bus_texts_total{direction=\"sent\"} %lld\n"
+                        "baton_bus_texts_total{direction=\"received\"} %lld\n",
+                        STR_ARG(r->text), bus.up, (long long)bus.sent, (long long)bus.received);
         return ERR_OK;
 }
 

@@ -21,6 +21,7 @@
 #include "domain/review.h"
 #include "domain/scheduler.h"
 #include "domain/search.h"
+#include "domain/server.h"
 #include "domain/sql.h"
 #include "domain/workspace.h"
 
@@ -57,6 +58,7 @@ void domain_committed(struct domain *d)
 {
         lanes_committed(d->lanes);
         d->committed = d->kept = d->now;
+        d->number = d->now.server;
 }
 
 void domain_kept(struct domain *d)
@@ -82,19 +84,31 @@ struct lane_table *lane_table_of(struct tx *tx)
 
 /* ---- lease clock ---- */
 
-static int64_t boot_clock(const struct domain *d)
+static int64_t lease_source(const struct domain *d)
 {
-        return d->world->clock->boot(d->world->clock->ctx);
+        return d->world->clock->boot(d->world->clock->ctx) + d->ahead;
+}
+
+void domain_turn(struct domain *d, int64_t now)
+{
+        d->ahead = now - d->world->clock->boot(d->world->clock->ctx);
+}
+
+static int64_t lease_at(const struct domain *d, int64_t time)
+{
+        int64_t ran = time - atomic_load(&d->lease_from);
+
+        return atomic_load(&d->lease_base) + (ran > 0 ? ran : 0);
 }
 
 int64_t lease_now(const struct domain *d)
 {
-        int64_t now = boot_clock(d), ran = now - atomic_load(&d->lease_from);
+        int64_t now = lease_source(d);
 
         /* A gap that the next tick will tell of: what was queued meanwhile is served before it. */
         if (now - atomic_load(&d->last_seen) > GAP)
                 return atomic_load(&d->lease_seen);
-        return atomic_load(&d->lease_base) + (ran > 0 ? ran : 0);
+        return lease_at(d, now);
 }
 
 int64_t lease_wall(const struct domain *d, int64_t wall_now, int64_t lease_time)
@@ -106,28 +120,60 @@ int64_t lease_wall(const struct domain *d, int64_t wall_now, int64_t lease_time)
 static void lease_hold(struct domain *d, int64_t at, int64_t grace)
 {
         atomic_store(&d->lease_base, at);
-        atomic_store(&d->lease_from, boot_clock(d) + grace);
+        atomic_store(&d->lease_from, lease_source(d) + grace);
 }
 
-static enum err setting_number(struct tx *tx, const char *name, int64_t *out)
+/* What servers that share a database must agree on. */
+struct shared_clock {
+        int64_t base, from, seen;
+};
+
+static enum err setting(struct tx *tx, const char *name, void *out, size_t n)
 {
         struct setting s;
         enum err e = tx_one(tx, SQL_SETTING_GET, &s, TEXT(str_from(name)));
 
-        if (!e && s.value.n == sizeof(*out))
-                memcpy(out, s.value.p, sizeof(*out));
+        if (!e && s.value.n == n)
+                memcpy(out, s.value.p, n);
         return e == ERR_EMPTY ? ERR_OK : e;
 }
 
+static enum err setting_put(struct tx *tx, const char *name, const void *value, size_t n)
+{
+        return tx_exec(tx, SQL_SETTING_SET, TEXT(str_from(name)), BLOB(((struct str){ value, n })));
+}
+
+/* At a start mark is where the clock stands; with servers that share it, one of them keeps the mark. */
 static enum err lease_save(struct tx *tx, struct domain *d)
 {
-        int64_t now = lease_now(d);
+        int64_t now = lease_source(d), mark = lease_now(d);
+        struct shared_clock shared = { d->lease_base, d->lease_from, now };
+        enum err e;
 
         if (d->lease_saved && now - d->lease_saved < LEASE_SAVE_EVERY)
                 return ERR_OK;
         d->lease_saved = now;
-        return tx_exec(tx, SQL_SETTING_SET, TEXT(STR("lease_clock")),
-                       BLOB(((struct str){ (char *)&now, sizeof(now) })));
+        e = setting_put(tx, "lease_clock", &mark, sizeof(mark));
+        return e || !d->place.p ? e : setting_put(tx, "lease_shared", &shared, sizeof(shared));
+}
+
+/* Follows the others; false while nobody has ticked for too long. */
+static enum err lease_share(struct tx *tx, struct domain *d, bool *runs)
+{
+        struct shared_clock shared = { 0 };
+        enum err e = d->place.p ? setting(tx, "lease_shared", &shared, sizeof(shared)) : ERR_OK;
+
+        *runs = !e && shared.seen && lease_source(d) - shared.seen <= GAP;
+        if (e || !shared.seen)
+                return e;
+        d->lease_base = shared.base;
+        d->lease_from = shared.from;
+        if (shared.seen > d->last_seen)
+                d->last_seen = shared.seen;
+        if (shared.seen > d->lease_saved)
+                d->lease_saved = shared.seen;
+        d->lease_seen = lease_at(d, d->last_seen);
+        return ERR_OK;
 }
 
 /* ---- boot ---- */
@@ -147,27 +193,11 @@ static enum err load_secret(struct tx *tx, struct domain *d)
         return e;
 }
 
-/* What the embedded worker of the dead process held goes back to the queue at once. */
-static enum err recover(struct tx *tx)
-{
-        struct list runs = { .n = TICK_ROWS };
-        enum err e = ERR_OK;
-
-        while (!e && runs.n == TICK_ROWS) {
-                struct run *run;
-
-                e = tx_all(tx, SQL_RUN_LEASED_BY_DAEMON, &runs, INT(TICK_ROWS));
-                run = runs.items;
-                for (size_t i = 0; !e && i < runs.n; i++)
-                        e = claim_expire(tx, &run[i], true);
-        }
-        return e;
-}
-
 enum err domain_boot(struct tx *tx, void *context)
 {
         struct domain *d = context;
         int64_t mark = 0;
+        bool runs = false;
         /* The wall clock may stand before what it showed when the last ids were made. */
         enum err e = tx_number(tx, SQL_ID_LAST, &tx_scope(tx)->ids->last);
 
@@ -177,11 +207,15 @@ enum err domain_boot(struct tx *tx, void *context)
         if (!e)
                 e = load_secret(tx, d);
         if (!e)
-                e = setting_number(tx, "lease_clock", &mark);
+                e = setting(tx, "lease_clock", &mark, sizeof(mark));
+        if (!e)
+                e = lease_share(tx, d, &runs);
         /* A fresh database starts the clock at 1, so that 0 can mean "no lease". */
-        d->lease_saved = mark;
-        lease_hold(d, mark ? mark : 1, mark ? LEASE_GRACE : 0);
-        d->last_seen = boot_clock(d);
+        if (!runs) {
+                lease_hold(d, mark ? mark : 1, mark ? LEASE_GRACE : 0);
+                d->lease_saved = 0;
+        }
+        d->last_seen = lease_source(d);
         d->lease_seen = lease_now(d);
         if (!e)
                 e = lease_save(tx, d);
@@ -196,11 +230,39 @@ enum err domain_boot(struct tx *tx, void *context)
         if (!e)
                 e = failpoint(tx_scope(tx), FAILPOINT_BOOT_RECOVER);
         if (!e)
-                e = recover(tx);
+                e = server_join(tx);
         if (!e)
                 e = failpoint(tx_scope(tx), FAILPOINT_BOOT_RECOVERED);
+        d->booted = true;
         domain_committed(d);
         return e;
+}
+
+/* ---- others ---- */
+
+enum err domain_others(struct domain *d, struct tx *tx)
+{
+        bool runs;
+        enum err e;
+
+        if (!d->booted)
+                return ERR_OK;
+        d->policies = -1;
+        d->retention.tree = 0;
+        e = lease_share(tx, d, &runs);
+        if (!e)
+                e = lanes_load(tx, d->lanes);
+        if (!e)
+                e = lanes_look(tx, d->lanes);
+        if (!e)
+                e = scheduler_load(tx);
+        if (!e)
+                e = cascade_load(tx);
+        if (!e)
+                e = search_load(tx);
+        if (!e)
+                domain_committed(d);
+        return e ? e : server_stay(tx);
 }
 
 /* ---- tick ---- */
@@ -300,7 +362,7 @@ static enum err trim(struct tx *tx, struct domain *d)
 
 enum err domain_tick(struct domain *d, struct tx *tx)
 {
-        int64_t now = boot_clock(d);
+        int64_t now = lease_source(d);
         enum err e;
 
         if (now - d->last_seen > GAP) {
@@ -309,10 +371,13 @@ enum err domain_tick(struct domain *d, struct tx *tx)
                 snprintf(ms, sizeof(ms), "%lld", (long long)((now - d->last_seen) / US_PER_MS));
                 log_write(LOG_WARN, "tick_late", "ms", ms, "then", "leases stand still for 10 s", NULL);
                 lease_hold(d, d->lease_seen, LEASE_GRACE);
+                d->lease_saved = 0;
         }
         d->last_seen = now;
         d->lease_seen = lease_now(d);
         e = lease_save(tx, d);
+        if (!e)
+                e = server_tick(tx);
         if (!e)
                 e = expire_leases(tx, d);
         if (!e)

@@ -19,6 +19,8 @@ struct domain_state {
         bool paused;             /* no run is handed out: see scheduler.h */
         int64_t searched;        /* tasks up to this id are in the index of texts: see search.h */
         bool cascading;          /* a cancel has not reached every task yet: see cascade.h */
+        int64_t server;          /* this one's number, and when it last said that it is there: see server.h */
+        int64_t server_seen;
 };
 
 /* How far the look for trees to delete has come (domain/retention.c). */
@@ -33,11 +35,17 @@ struct domain {
         struct lane_table *lanes;
         unsigned char secret[32];     /* of claim tokens */
         unsigned char vault[32];      /* seals secrets; set before the store is open */
+        /* What distinguishes this server from others on its database, and its machine's name; absent where the
+         * database is a file of its own.  Set before the store is open. */
+        struct str place, host;
+        _Atomic int64_t number;       /* of this server, committed */
+        bool booted;
+        _Atomic int64_t ahead;        /* of the boot clock, what leases run by: the database's, where servers share it */
         _Atomic int64_t lease_base;   /* lease time at lease_from */
-        _Atomic int64_t lease_from;   /* boot-clock time from which it runs */
-        _Atomic int64_t last_seen;    /* boot clock at the last tick */
+        _Atomic int64_t lease_from;   /* time of that clock from which it runs */
+        _Atomic int64_t last_seen;    /* that clock at the last tick */
         _Atomic int64_t lease_seen;   /* lease clock at the last tick */
-        int64_t lease_saved;          /* high-water mark in the database */
+        int64_t lease_saved;          /* that clock when the mark was written to the database; 0 = now is the time */
         struct attention *attention;
         int64_t attention_after;      /* microseconds before a run is marked; 0 = never */
         int64_t review_timeout;       /* microseconds that a review may take unless it says otherwise */
@@ -61,6 +69,10 @@ enum err domain_boot(struct tx *, void *domain) NODISCARD;
 enum err domain_tick(struct domain *, struct tx *) NODISCARD;
 /* What is kept beside the database follows it. */
 void domain_committed(struct domain *);
+/* Where servers share the database: the time by its clock, at the begin of each transaction; and then, if others
+ * have written, what they wrote. */
+void domain_turn(struct domain *, int64_t now);
+enum err domain_others(struct domain *, struct tx *) NODISCARD;
 void domain_kept(struct domain *); /* up to here, if the batch is committed */
 void domain_rolled_back(struct domain *, bool whole); /* to the last commit, or to what is kept */
 

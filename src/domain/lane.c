@@ -310,14 +310,27 @@ const struct lane *lane_get(const struct lane_table *t, int64_t id)
 enum err lanes_load(struct tx *tx, struct lane_table *t)
 {
         struct list rows;
-        enum err e = tx_rows(tx, SQL_LANE_ALL, &rows, NULL, 0);
+        size_t known = t->all.n;
+        enum err e = tx_all(tx, SQL_LANE_NEWER, &rows, INT((int64_t)known));
         const struct lane *lane = rows.items;
 
         for (size_t i = 0; !e && i < rows.n; i++) {
-                BUG_ON(lane[i].id != (int64_t)i + 1 || lane[i].executor < 0 || lane[i].executor >= EXECUTORS);
+                BUG_ON(lane[i].id != (int64_t)(known + i) + 1 || lane[i].executor < 0 || lane[i].executor >= EXECUTORS);
                 set_filled(t, remember(t, &lane[i]), true);
         }
         lanes_committed(t);
+        return e;
+}
+
+enum err lanes_look(struct tx *tx, struct lane_table *t)
+{
+        int64_t *ids;
+        size_t n;
+        enum err e = tx_number_rows(tx, SQL_LANES_FILLED, &ids, &n, 1, NULL, 0);
+
+        for (size_t i = 0; !e && i < n; i++)
+                if (is_known(t, ids[i]))
+                        set_filled(t, t->all.items[ids[i] - 1], true);
         return e;
 }
 

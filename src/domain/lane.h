@@ -30,7 +30,10 @@ struct lane_table;
 
 struct lane_table *lane_table_new(void);
 void lane_table_free(struct lane_table *);
+/* The lanes that the table does not know yet; at a start, all. */
 enum err lanes_load(struct tx *, struct lane_table *) NODISCARD;
+/* Others may have filled them. */
+enum err lanes_look(struct tx *, struct lane_table *) NODISCARD;
 void lanes_kept(struct lane_table *);
 /* Forgets lanes made by what was undone: since the last commit, or since lanes_kept(). */
 void lanes_rolled_back(struct lane_table *, bool whole);

@@ -3,6 +3,7 @@
 #include "domain/approval.h"
 #include "domain/audit.h"
 #include "domain/cascade.h"
+#include "domain/copy.h"
 #include "domain/definition.h"
 #include "domain/delivery.h"
 #include "domain/dependency.h"

@@ -9,7 +9,7 @@ struct waiting {
         struct store **store;
         struct domain *domain;
         struct claim_call *first, **last;
-        int64_t n;
+        _Atomic int64_t n;
 };
 
 struct waiting *waiting_new(struct store **store, struct domain *domain)

@@ -47,6 +47,6 @@ void waiting_tree(struct waiting *, int64_t tree);
 void waiting_again(struct waiting *);
 /* Sends back those whose time is over or whose client has left. */
 void waiting_tick(struct waiting *, int64_t boot_now);
-int64_t waiting_count(const struct waiting *);
+int64_t waiting_count(const struct waiting *); /* from any thread */
 
 #endif

@@ -72,6 +72,17 @@ void hub_publish(struct hub *hub, int64_t topic)
         pthread_mutex_unlock(&hub->lock);
 }
 
+void hub_publish_all(struct hub *hub)
+{
+        pthread_mutex_lock(&hub->lock);
+        for (size_t i = 0; i < BUCKETS; i++)
+                for (struct subscription *s = hub->buckets[i], *next; s; s = next) {
+                        next = s->next;
+                        s->wake(s);
+                }
+        pthread_mutex_unlock(&hub->lock);
+}
+
 int64_t hub_count(struct hub *hub)
 {
         int64_t n;

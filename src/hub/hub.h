@@ -22,6 +22,7 @@ void hub_subscribe(struct hub *, struct subscription *);
 /* After it returns, wake() is not called again. */
 void hub_unsubscribe(struct hub *, struct subscription *);
 void hub_publish(struct hub *, int64_t topic);
+void hub_publish_all(struct hub *); /* every topic: wake-ups may have been lost */
 /* Subscriptions there are, for the metrics. */
 int64_t hub_count(struct hub *);
 

@@ -120,6 +120,17 @@ static const char *variable_of(struct scope *scope, const struct option *option)
         return str_c(&scope->arena, (struct str){ name, n });
 }
 
+/* By its other name, if it has one. */
+static const char *alias_of(const struct option *option)
+{
+        static const char *const aliases[][2] = { { "redis", "REDIS_URL" } };
+
+        for (size_t i = 0; i < LENGTH(aliases); i++)
+                if (strcmp(option->name, aliases[i][0]) == 0)
+                        return aliases[i][1];
+        return NULL;
+}
+
 static const struct option *find(const char *word, const char **value)
 {
         for (size_t i = 0; i < LENGTH(table); i++) {
@@ -150,6 +161,8 @@ enum err options_read(struct scope *scope, int argc, char **argv, struct options
         for (size_t i = 0; !e && i < LENGTH(table); i++) {
                 const char *variable = variable_of(scope, &table[i]), *value = getenv(variable);
 
+                if (!value && alias_of(&table[i]))
+                        value = getenv(variable = alias_of(&table[i]));
                 out->source[i] = value ? variable : "default";
                 e = set_default(scope, out, &table[i], value ? value : table[i].fallback);
         }
@@ -175,13 +188,29 @@ enum err options_read(struct scope *scope, int argc, char **argv, struct options
 
 /* ---- showing them ---- */
 
+/* A URL without the password in it. */
+static void put_text(struct json_out *j, const char *text)
+{
+        const char *host = strstr(text, "://"), *at = host ? strchr(host, '@') : NULL;
+        const char *colon = at ? memchr(host + 3, ':', (size_t)(at - host - 3)) : NULL;
+        struct buf shown = BUF_INIT(65536);
+
+        if (colon) {
+                buf_bytes(&shown, text, (size_t)(colon + 1 - text));
+                buf_text(&shown, "***");
+        }
+        buf_text(&shown, colon ? at : text);
+        json_put_str(j, buf_view(&shown));
+        buf_done(&shown);
+}
+
 static void print_value(struct json_out *j, const struct options *o, const struct option *option)
 {
         const void *at = (const char *)o + option->offset;
 
         switch (option->kind) {
         case KIND_TEXT:
-                json_put_text(j, *(const char *const *)at);
+                put_text(j, *(const char *const *)at);
                 return;
         case KIND_NUMBER:
         case KIND_COUNT:

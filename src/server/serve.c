@@ -5,6 +5,7 @@
 #include <malloc.h>
 #include <pwd.h>
 #include <signal.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,9 +21,12 @@
 #include "domain/key.h"
 #include "domain/migrations.h"
 #include "domain/profile.h"
+#include "domain/server.h"
 #include "domain/sql.h"
 #include "domain/workspace.h"
+#include "hub/bus.h"
 #include "hub/hooks.h"
+#include "hub/redis.h"
 #include "server/privileges.h"
 #include "webhook/asker.h"
 #include "webhook/deliverer.h"
@@ -154,6 +158,33 @@ static enum err read_vault(struct scope *scope, const struct server *s)
         return ERR_OK;
 }
 
+/* What distinguishes this data directory from those of other servers on the database. */
+static enum err read_place(struct scope *scope, struct server *s)
+{
+        struct domain *d = s->hooks.domain;
+        unsigned char random[16];
+        const size_t n = 2 * sizeof(random);
+        char place[2 * sizeof(random) + 1] = "";
+        const char *path = in_data(scope, s, "server.id");
+        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        bool whole = fd >= 0 && read(fd, place, n) == (ssize_t)n;
+        bool missing = fd < 0 && errno == ENOENT;
+        enum err e = ERR_OK;
+
+        if (fd >= 0)
+                close(fd);
+        if (!missing && !whole)
+                return fail(scope, ERR_UNAVAILABLE, "%s is no name of a server: remove it", path);
+        if (missing) {
+                scope_random(scope, random, sizeof(random));
+                sodium_bin2hex(place, sizeof(place), random, sizeof(random));
+                e = write_file(scope, s, "server.id", str_from(place));
+        }
+        d->place = str_dup(&scope->arena, str_from(place));
+        d->host = str_from(s->host);
+        return e;
+}
+
 /* ---- first start ---- */
 
 /* The file comes after the commit: a crash between the two makes one more key at the next start. */
@@ -189,6 +220,9 @@ static enum err open_store(struct scope *scope, struct server *s, const struct o
                 return fail_field(scope, "store", ERR_VALIDATION,
                                   "--store must be a URL as postgres://user@host/name");
         hooks_set(&s->hooks, &options);
+        e = is_file ? ERR_OK : read_place(scope, s);
+        if (e)
+                return e;
         e = store_open(scope, &options, &s->store);
 
         if (!e)
@@ -355,6 +389,7 @@ static enum err start_worker(struct scope *scope, struct server *s, const struct
                                           .spawner = s->spawner,
                                           .definitions = s->definitions,
                                           .world = &system_world,
+                                          .actor = server_worker(&scope->arena, s->hooks.domain->number),
                                           .concurrency = (int)o->concurrency,
                                           .capabilities = sorted_names(scope, o->capabilities),
                                           .egress = &s->egress };
@@ -400,6 +435,53 @@ static struct delivery_counts count_deliveries(void *context)
         return deliverer_counts(s->deliverer);
 }
 
+/* ---- the bus ---- */
+
+/* By Redis, if one is named, or by the database; a file has no other servers to hear of. */
+static enum err make_bus(struct scope *scope, struct server *s, const struct options *o)
+{
+        const bool by_redis = o->redis[0], shared = o->store[0];
+        struct bus_options options = { .link = by_redis ? &redis_link : &notify_link,
+                                       .url = by_redis ? o->redis : o->store,
+                                       .place = o->redis_prefix,
+                                       .shared = shared,
+                                       .store = &s->store,
+                                       .hooks = &s->hooks,
+                                       .world = &system_world };
+        const struct copies_options copies = {
+                .url = o->redis,
+                .prefix = o->redis_prefix,
+                .store = &s->store,
+                .world = &system_world,
+        };
+        enum err e = by_redis ? redis_check(scope, o->redis) : ERR_OK;
+
+        if (e)
+                return e;
+        if (by_redis || shared)
+                s->hooks.bus = bus_new(&options);
+        if (by_redis)
+                s->hooks.copies = copies_new(&copies);
+        return ERR_OK;
+}
+
+static enum err start_bus(struct scope *scope, struct server *s, const struct options *o)
+{
+        struct str worker = o->concurrency ? server_worker(&scope->arena, s->hooks.domain->number) : STR_NONE;
+        enum err e = s->hooks.copies ? copies_start(scope, s->hooks.copies, worker) : ERR_OK;
+
+        return e || !s->hooks.bus ? e : bus_start(scope, s->hooks.bus);
+}
+
+static bool bus_shown(void *context, struct bus_stats *out)
+{
+        const struct server *s = context;
+
+        if (s->hooks.bus)
+                bus_stats(s->hooks.bus, out);
+        return s->hooks.bus != NULL;
+}
+
 static enum err start(struct scope *scope, struct server *s, const struct options *o)
 {
         struct api_options api = { .hosts = host_list(scope, o->allow_host),
@@ -411,7 +493,8 @@ static enum err start(struct scope *scope, struct server *s, const struct option
                                    .hooks = s,
                                    .worker = worker_shown,
                                    .usage = workspace_usage,
-                                   .deliveries = count_deliveries };
+                                   .deliveries = count_deliveries,
+                                   .bus = bus_shown };
         enum err e = egress_read(scope, str_from(o->egress_allow), &s->egress);
 
         if (!e)
@@ -439,6 +522,8 @@ static enum err start(struct scope *scope, struct server *s, const struct option
         if (!e)
                 e = read_vault(scope, s);
         if (!e)
+                e = make_bus(scope, s, o);
+        if (!e)
                 e = open_store(scope, s, o);
         if (e)
                 return e;
@@ -458,6 +543,8 @@ static enum err start(struct scope *scope, struct server *s, const struct option
                 e = start_worker(scope, s, o);
         if (!e)
                 e = start_webhooks(scope, s, o);
+        if (!e)
+                e = start_bus(scope, s, o);
         if (!e)
                 e = failpoint(scope, FAILPOINT_BOOT_HTTP);
         return e ? e : open_http(scope, s, o);
@@ -563,10 +650,17 @@ static void stop(struct scope *scope, struct server *s)
                 deliverer_stop(s->deliverer);
         if (s->asker)
                 asker_stop(s->asker);
+        if (s->hooks.bus)
+                bus_stop(s->hooks.bus);
+        if (s->hooks.copies)
+                copies_stop(s->hooks.copies);
         failpoint_pass(FAILPOINT_STOP_STORE);
         /* The store before HTTP: every call that is under way gets its answer. */
-        if (s->started)
+        if (s->started) {
                 store_stop(s->store);
+                if (store_run(s->store, scope, server_leave, s->hooks.domain))
+                        log_write(LOG_WARN, "server_not_signed_off", NULL);
+        }
         if (s->http) {
                 unlink(in_data(scope, s, "listen"));
                 http_server_stop(s->http);
@@ -585,6 +679,10 @@ static void stop(struct scope *scope, struct server *s)
         spawner_free(s->spawner);
         if (s->definitions)
                 definition_cache_free(s->definitions);
+        if (s->hooks.bus)
+                bus_free(s->hooks.bus);
+        if (s->hooks.copies)
+                copies_free(s->hooks.copies);
         if (s->hooks.domain)
                 hooks_close(&s->hooks);
         if (s->lock > 0)

@@ -69,7 +69,7 @@ static const struct statement statements[CATALOGUE_STATEMENTS] = {
         [CATALOGUE_USERS] = { "catalogue_users", "SELECT 0", NULL,
                               "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND database ="
                               " (SELECT oid FROM pg_database WHERE datname = current_database())"
-                              " AND (classid::bigint << 32 | objid::bigint) = " OWNER_LOCK " AND objsubid = 1" },
+                              " AND (classid::bigint << 32 | objid::bigint) = " USERS_LOCK " AND objsubid = 1" },
         [CATALOGUE_INTEGRITY] = { "catalogue_integrity", "SELECT integrity_check FROM pragma_integrity_check(20)",
                                   &text_record, "SELECT 'ok'" },
         [CATALOGUE_FOREIGN] = { "catalogue_foreign",

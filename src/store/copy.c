@@ -157,8 +157,13 @@ static enum err open_target(struct copy *copy, const char *path)
 {
         const struct copy_options *o = copy->options;
         struct catalogue found;
+        int64_t users;
         enum err e = database_open(copy->scope, path, ENGINE_WRITER, &copy->to);
 
+        if (!e)
+                e = tx_number(&copy->to.tx, CATALOGUE_USERS, &users, NONE());
+        if (!e && users > 1)
+                e = fail(copy->scope, ERR_UNAVAILABLE, "a server uses the target; stop it, or choose another --to");
         if (!e)
                 e = migrate_within(&copy->to.tx, CATALOGUE_STATEMENTS, o->migrations, o->n_migrations);
         if (!e)

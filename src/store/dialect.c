@@ -96,9 +96,10 @@ struct str dialect_postgres(struct arena *arena, const char *text)
 /*
  * What is there before the first migration.  max and min of two are NULL when one is.  The pattern of
  * @~ is one of domain/search.c: '*', characters and sets of characters, '*'.  commit_mark is for
- * queue_mark() of postgres.c.
+ * turn() of postgres.c.
  */
 const char dialect_prelude[] =
+        "SET LOCAL statement_timeout = 0;\n" /* a large table may have to be changed */
         "DO $do$ BEGIN\n"
         "IF to_regclass('migration') IS NULL THEN\n"
         "CREATE FUNCTION max(bigint, bigint) RETURNS bigint LANGUAGE sql IMMUTABLE STRICT"

@@ -9,15 +9,21 @@
 #include "store/names.h"
 #include "store/store.h"
 
-/* What one server that uses a PostgreSQL database holds while it runs: "baton". */
-#define OWNER_LOCK "421946257262"
+/* What a server holds while it writes to PostgreSQL, "baton", and what all share that have it open for writing. */
+#define TURN_LOCK "421946257262"
+#define USERS_LOCK "421946257263"
 
 struct engine {
         const struct engine_type *type;
         const struct statement *registry;
         size_t n;
         enum err failure; /* the storage failed under the open transaction */
-        int64_t doubt;    /* the mark of a commit whose answer was lost; 0 = none */
+};
+
+/* A turn among the servers of one database. */
+struct turn {
+        int64_t now; /* of the database's clock, UTC microseconds */
+        bool others; /* another server has written since this engine did, or may have */
 };
 
 enum engine_mode { ENGINE_WRITER, ENGINE_READER };
@@ -64,8 +70,9 @@ struct engine_type {
         enum err (*query)(struct tx *, int statement, const struct arg *, size_t n, struct rows *);
         enum err (*flush)(struct tx *);
 
-        /* Whether what is in doubt was committed; asked on a new connection.  NULL: nothing ever is. */
-        enum err (*resolve)(struct scope *, struct engine *, int64_t doubt, bool *committed);
+        /* The first thing of a writer's transaction: from here on no other server writes before it has
+         * ended.  NULL: there is no other. */
+        enum err (*turn)(struct scope *, struct engine *, struct turn *);
         /* NULL where the database does it by itself. */
         enum err (*checkpoint)(struct scope *, struct engine *, bool truncate);
         int64_t (*log_bytes)(struct engine *);

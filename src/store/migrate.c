@@ -29,7 +29,7 @@ const struct statement store_statements[STORE_STATEMENTS] = {
                             "INSERT INTO migration (number, min_compatible, checksum, name, at)"
                             " VALUES (?1, ?2, ?3, ?4, ?5)",
                             NULL },
-        [NAME_ALL] = { "name_all", "SELECT {columns} FROM name", &name_record },
+        [NAME_NEWER] = { "name_newer", "SELECT {columns} FROM name WHERE id > ?1", &name_record },
         [NAME_GET] = { "name_get", "SELECT {columns} FROM name WHERE id = ?1", &name_record },
         [NAME_ID] = { "name_id", "SELECT id FROM name WHERE text = ?1", NULL },
         [NAME_ADD] = { "name_add", "INSERT INTO name (text) VALUES (?1) RETURNING id", NULL },
@@ -133,7 +133,7 @@ enum err migrate(struct tx *tx, int own, const struct migration *all, size_t n)
 enum err names_load(struct tx *tx, int own)
 {
         struct list rows;
-        enum err e = tx_rows(tx, own + NAME_ALL, &rows, NULL, 0);
+        enum err e = tx_all(tx, own + NAME_NEWER, &rows, INT(names_newest(tx->names)));
         const struct name_row *row = rows.items;
 
         for (size_t i = 0; !e && i < rows.n; i++)

@@ -11,11 +11,11 @@ enum err migrate(struct tx *, int own, const struct migration *, size_t n) NODIS
 enum err migrate_within(struct tx *, int own, const struct migration *, size_t n) NODISCARD;
 /* The refusals alone; `applied` holds rows of MIGRATION_APPLIED. */
 enum err migrations_check(struct scope *, const struct list *applied, const struct migration *, size_t n) NODISCARD;
-/* Reads the table of names into memory. */
+/* Reads into memory what it does not know of the table of names. */
 enum err names_load(struct tx *, int own) NODISCARD;
 
 /* The store's own statements, the last of every registry; `own` is the number of the first. */
-enum { MIGRATION_APPLIED, MIGRATION_ADD, NAME_ALL, NAME_GET, NAME_ID, NAME_ADD, STORE_STATEMENTS };
+enum { MIGRATION_APPLIED, MIGRATION_ADD, NAME_NEWER, NAME_GET, NAME_ID, NAME_ADD, STORE_STATEMENTS };
 struct applied {
         int64_t number, min_compatible;
         struct str checksum;

@@ -17,6 +17,7 @@ struct names_table {
         size_t n_buckets, n;
         struct entry **pending;
         size_t n_pending, size_pending;
+        int64_t newest; /* published */
         /* Texts by number, readable by all threads: a chunk and its entries are written once. */
         _Atomic(struct chunk *) chunks[CHUNKS];
 };
@@ -135,6 +136,7 @@ void names_publish(struct names_table *t)
                 size_t at = (size_t)e->id / CHUNK;
                 struct chunk *chunk;
 
+                t->newest = e->id > t->newest ? e->id : t->newest;
                 if (at >= CHUNKS)
                         continue; /* found by query instead */
                 chunk = atomic_load(&t->chunks[at]);
@@ -145,6 +147,11 @@ void names_publish(struct names_table *t)
                 atomic_store(&chunk->entries[e->id % CHUNK], e);
         }
         t->n_pending = 0;
+}
+
+int64_t names_newest(const struct names_table *t)
+{
+        return t->newest;
 }
 
 struct str names_get(const struct names_table *t, int64_t id)

@@ -22,6 +22,9 @@ size_t names_pending(const struct names_table *);
 void names_forget(struct names_table *, size_t down_to);
 void names_publish(struct names_table *);
 
+/* The largest number that was published. */
+int64_t names_newest(const struct names_table *);
+
 /* Any thread: the text of a published number, absent when it is not known here. */
 struct str names_get(const struct names_table *, int64_t id);
 

@@ -41,6 +41,8 @@ struct postgres {
         bool aborted;  /* a statement of it has failed */
         struct buf load; /* rows of the table that is being filled */
         size_t load_columns;
+        int64_t mark;  /* what its last transaction left; 0: none yet */
+        int64_t found; /* what the open one found */
 };
 
 struct value {
@@ -192,6 +194,11 @@ static const char *const session =
         "SELECT set_config('synchronous_commit', 'on', false)"
         " WHERE current_setting('synchronous_commit') = 'off'";
 
+/* A server that stops in its turn loses it before the others lose patience. */
+static const char *const writer_session =
+        "SET lock_timeout = '15s'; SET idle_in_transaction_session_timeout = '4s';"
+        "SET statement_timeout = '60s'; SELECT pg_advisory_lock_shared(" USERS_LOCK ")";
+
 static enum err run_plain(struct scope *scope, struct postgres *pg, const char *sql)
 {
         PGresult *result = PQexec(pg->conn, sql);
@@ -201,17 +208,6 @@ static enum err run_plain(struct scope *scope, struct postgres *pg, const char *
 
         PQclear(result);
         return e;
-}
-
-static enum err take_ownership(struct scope *scope, struct postgres *pg)
-{
-        /* It waits for a server that was killed to be noticed, lock_timeout at most. */
-        enum err e = run_plain(scope, pg, "SELECT pg_advisory_lock(" OWNER_LOCK ")");
-
-        if (!e || PQstatus(pg->conn) == CONNECTION_BAD)
-                return e;
-        return fail(scope, ERR_UNAVAILABLE,
-                    "another server already uses this database; stop it or choose another --store");
 }
 
 static void hang_up(struct postgres *pg)
@@ -243,7 +239,7 @@ static enum err call_up(struct scope *scope, struct postgres *pg)
                 e = run_plain(scope, pg, session);
         }
         if (!e && pg->mode == ENGINE_WRITER)
-                e = take_ownership(scope, pg);
+                e = run_plain(scope, pg, writer_session);
         if (!e && !PQenterPipelineMode(pg->conn))
                 e = lost(scope, pg);
         if (e)
@@ -781,6 +777,9 @@ static enum err load_begin(struct scope *scope, struct engine *engine, const str
 
         if (!e && !PQexitPipelineMode(pg->conn))
                 e = lost(scope, pg);
+        if (!e) /* nobody waits for this turn */
+                e = run_plain(scope, pg, "SET LOCAL statement_timeout = 0;"
+                                         "SET LOCAL idle_in_transaction_session_timeout = 0");
         if (e)
                 return e;
         buf_printf(&text, "COPY \"" STR_FMT "\" (" STR_FMT ") FROM STDIN (FORMAT binary)",
@@ -886,12 +885,37 @@ static enum err postgres_begin(struct scope *scope, struct engine *engine)
                 e = queue_command(scope, pg, pg->mode == ENGINE_READER ?
                                                      "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY" :
                                                      "BEGIN ISOLATION LEVEL READ COMMITTED");
+        if (!e && pg->mode == ENGINE_WRITER)
+                e = queue_command(scope, pg, "SELECT pg_advisory_xact_lock(" TURN_LOCK ")");
         pg->open = !e;
         pg->wrote = pg->aborted = false;
         return e;
 }
 
-/* What is written with everything else, so that a commit whose answer was lost can be asked for. */
+/* Who finds another mark than the one it left knows that others have written. */
+static enum err turn(struct scope *scope, struct engine *engine, struct turn *out)
+{
+        struct postgres *pg = postgres_of(engine);
+        PGresult *result = NULL;
+        enum err e = queue_command(scope, pg,
+                                   "SELECT mark, CAST(extract(epoch FROM clock_timestamp()) * 1000000"
+                                   " AS bigint) FROM commit_mark");
+
+        if (!e)
+                e = settle(scope, pg, &result);
+        if (!e && PQntuples(result) != 1)
+                e = fail(scope, ERR_UNAVAILABLE, "the database has lost its row of commit_mark");
+        if (!e) {
+                int64_t mark = column_number(result, 0, 0);
+
+                *out = (struct turn){ .now = column_number(result, 0, 1), .others = mark != pg->mark };
+                pg->found = mark;
+        }
+        PQclear(result);
+        return e;
+}
+
+/* Written with everything else. */
 static enum err queue_mark(struct scope *scope, struct postgres *pg, int64_t *mark)
 {
         char sql[64];
@@ -917,30 +941,15 @@ static enum err postgres_commit(struct scope *scope, struct engine *engine)
         if (!e && strcmp(PQcmdStatus(result), "COMMIT") != 0)
                 e = fail(scope, ERR_UNAVAILABLE, "the database rolled back instead of committing");
         PQclear(result);
-        if (e) {
-                engine->doubt = engine->failure ? mark : 0;
+        if (e)
                 return e;
-        }
         pg->open = false;
+        pg->mark = mark ? mark : pg->found;
         /* Nobody waits for it: it lets the server count and report.  Should it be lost, the next
          * transaction says so. */
         if (queue_sync(pg))
                 PQflush(pg->conn);
         return ERR_OK;
-}
-
-static enum err resolve(struct scope *scope, struct engine *engine, int64_t doubt, bool *committed)
-{
-        struct postgres *pg = postgres_of(engine);
-        PGresult *result = NULL;
-        enum err e = queue_command(scope, pg, "SELECT mark FROM commit_mark");
-
-        if (!e)
-                e = settle(scope, pg, &result);
-        if (!e)
-                *committed = PQntuples(result) && column_number(result, 0, 0) == doubt;
-        PQclear(result);
-        return e ? e : queue_sync(pg) ? ERR_OK : lost(scope, pg);
 }
 
 /* Nobody waits for it either.  The first synchronization is for what was queued and may have failed.
@@ -1015,7 +1024,7 @@ const struct engine_type postgres_engine = {
         .load_end = load_end,
         .loaded = loaded,
         .own_tables = own_tables,
-        .resolve = resolve,
+        .turn = turn,
         .translate = dialect_postgres,
         .prelude = dialect_prelude,
 };

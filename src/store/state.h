@@ -16,7 +16,7 @@ struct database_state {
         int64_t schema;       /* newest migration that was applied; 0 = none */
         int64_t needs;        /* the schema that a program must know to use it */
         size_t pending;       /* the last so many of the program's migrations are missing */
-        int64_t users;        /* connections of servers that the engine knows of: PostgreSQL's */
+        int64_t users;        /* who have it open for writing, where the engine knows: PostgreSQL */
         struct list tables;   /* struct state_table, by name */
 };
 

@@ -148,7 +148,7 @@ static void reader_serve(struct store *store, struct engine *engine, struct call
                          .scope = call->scope,
                          .context = store->options.context };
 
-        call->scope->now = store->options.world->clock->wall(store->options.world->clock->ctx);
+        call->scope->now = store->options.world->clock->wall(store->options.world->clock->ctx) + store->ahead;
         call->result = failpoint(call->scope, FAILPOINT_READ);
         if (!call->result)
                 call->result = engine_begin(call->scope, engine);
@@ -274,13 +274,10 @@ void store_close(struct store *store)
 enum err store_run(struct store *store, struct scope *scope, enum err (*run)(struct tx *, void *),
                    void *arg)
 {
-        enum err e = engine_begin(scope, store->writer);
+        enum err e = writer_begin(store, scope);
 
-        if (e)
-                return e;
-        scope->ids = &store->ids;
-        store->tx.scope = scope;
-        e = run(&store->tx, arg);
+        if (!e)
+                e = run(&store->tx, arg);
         if (!e)
                 e = engine_commit(scope, store->writer);
         if (e) {

@@ -40,10 +40,18 @@ struct store_options {
         /* On the writing thread: what they cached of this batch is void; if not of the whole batch,
          * then what came after kept(). */
         void (*rolled_back)(void *hooks, bool whole);
+        /* Where several servers use the database, on the writing thread, at the begin of each transaction:
+         * the time by the database's clock, UTC microseconds, which is tx_now() there. */
+        void (*turn)(void *hooks, int64_t now);
+        /* Then, if others have written since this server did, or may have: what is kept beside the database
+         * is to be brought up to date; again, if the transaction is rolled back. */
+        enum err (*others)(void *hooks, struct tx *);
         /* On the writing thread: what was refused because the storage had failed would be served now. */
         void (*mended)(void *hooks);
         /* Takes over a parked call after COMMIT. */
         void (*park)(void *hooks, struct call *);
+        /* On the writing thread, at the end of each turn, whether or not it had a transaction. */
+        void (*turned)(void *hooks);
         /* Runs on the writing thread, inside a transaction, every tick_ms. */
         enum err (*tick)(void *hooks, struct tx *);
         int tick_ms;

@@ -80,7 +80,8 @@ enum err tx_name_find(struct tx *, struct str text, int64_t *id) NODISCARD;
 struct str tx_name_text(struct tx *, int64_t id);
 
 /* What the rest of the program should hear of after COMMIT; dropped with a rollback. */
-enum hint_kind { HINT_NONE, HINT_TREE, HINT_LANE, HINT_KEYS, HINT_RESUMED, HINT_WEBHOOKS };
+enum hint_kind { HINT_NONE, HINT_TREE, HINT_LANE, HINT_KEYS, HINT_RESUMED, HINT_WEBHOOKS,
+                 HINT_EVERYTHING /* from a bus: others were lost */ };
 struct hint {
         enum hint_kind kind;
         int64_t key, value;

@@ -33,12 +33,32 @@ void writer_forget(struct store *store)
                 store->options.rolled_back(store->options.hooks, true);
 }
 
-static void batch_committed(struct store *store)
+static enum err catch_up(struct store *store)
 {
-        names_publish(store->names);
-        if (store->options.committed)
-                store->options.committed(store->options.hooks, store->tx.hints, store->tx.n_hints);
-        store->tx.n_hints = 0;
+        enum err e = names_load(&store->tx, (int)store->options.n_statements);
+
+        if (!e && store->options.others)
+                e = store->options.others(store->options.hooks, &store->tx);
+        return e;
+}
+
+enum err writer_begin(struct store *store, struct scope *scope)
+{
+        struct turn turn;
+        enum err e = engine_begin(scope, store->writer);
+
+        scope->ids = &store->ids;
+        store->tx.scope = scope;
+        if (e || !store->writer->type->turn)
+                return e;
+        e = store->writer->type->turn(scope, store->writer, &turn);
+        if (e)
+                return e;
+        store->ahead = turn.now - store->options.world->clock->wall(store->options.world->clock->ctx);
+        scope->now = turn.now;
+        if (store->options.turn)
+                store->options.turn(store->options.hooks, turn.now);
+        return turn.others ? catch_up(store) : ERR_OK;
 }
 
 /* One call inside the open transaction.  Its writes may be queued still. */
@@ -146,14 +166,15 @@ static bool batch_join(struct store *store, struct batch *b)
  * failed, or a queued write that fails, makes the whole batch run again with them.  What would make it
  * last too long waits for the next one.
  */
-static enum batch_end batch_run(struct store *store, struct batch *b, int64_t now, bool guarded)
+static enum batch_end batch_run(struct store *store, struct batch *b, bool guarded)
 {
-        int64_t began = store_boot_now(store);
+        int64_t began = store_boot_now(store), now;
 
         b->offered = 0;
         store->tx.full = store->full;
-        if (engine_begin(&store->scope, store->writer))
+        if (writer_begin(store, &store->scope))
                 return BATCH_BROKEN;
+        now = store->scope.now;
         for (size_t i = 0; i < b->n || batch_join(store, b); i++) {
                 struct call *call = b->calls[i];
 
@@ -200,23 +221,6 @@ static void broke(struct store *store, enum err trouble, const char *what)
                   str_c(&store->scope.arena, store->scope.fault.detail), NULL);
 }
 
-/* What followed the transaction in memory stays if it was committed after all, although its calls were
- * refused. */
-static enum err resolve(struct store *store, struct engine *fresh)
-{
-        int64_t doubt = store->writer->doubt;
-        bool committed = false;
-        enum err e = doubt ? fresh->type->resolve(&store->scope, fresh, doubt, &committed) : ERR_OK;
-
-        if (e || !doubt)
-                return e;
-        if (committed)
-                batch_committed(store);
-        else
-                writer_forget(store);
-        return ERR_OK;
-}
-
 /* After a failed commit nothing is known of the file: open it again and empty its log. */
 static void reopen(struct store *store)
 {
@@ -231,8 +235,6 @@ static void reopen(struct store *store)
                 e = engine_checkpoint(&store->scope, fresh, true);
         if (!e)
                 e = engine_prepare_all(&store->scope, fresh);
-        if (!e)
-                e = resolve(store, fresh);
         if (e) {
                 if (fresh)
                         engine_close(fresh);
@@ -303,8 +305,7 @@ static void batch_fail(struct store *store, struct batch *b)
 
         trouble = store->writer->failure = trouble ? trouble : ERR_UNAVAILABLE;
         engine_rollback(store->writer);
-        if (!store->writer->doubt)
-                writer_forget(store);
+        writer_forget(store);
         broke(store, trouble, "commit_failed");
         for (size_t i = b->n; i-- > 0;) {
                 struct call *call = b->calls[i];
@@ -340,13 +341,12 @@ static size_t batch_sift(struct store *store, struct batch *b)
 
 static void batch_serve(struct store *store, struct batch *b)
 {
-        int64_t now = store->scope.now;
-        enum batch_end ended = batch_run(store, b, now, false);
+        enum batch_end ended = batch_run(store, b, false);
 
         if (ended == BATCH_AGAIN) {
                 engine_rollback(store->writer);
                 writer_forget(store);
-                ended = batch_run(store, b, now, true);
+                ended = batch_run(store, b, true);
         }
         if (ended == BATCH_BROKEN) {
                 batch_fail(store, b);
@@ -358,7 +358,10 @@ static void batch_serve(struct store *store, struct batch *b)
         for (size_t i = 0; i < b->n; i++)
                 call_finish(store, b->calls[i]);
         failpoint_pass(FAILPOINT_CALLS_ANSWERED);
-        batch_committed(store);
+        if (store->options.committed)
+                store->options.committed(store->options.hooks, store->tx.hints,
+                                         store->tx.n_hints);
+        store->tx.n_hints = 0;
         if (store->options.tick && store->tx.again > store->again)
                 store->again = store->tx.again;
         store->tx.again = TICK_IN_TIME;
@@ -505,6 +508,8 @@ bool writer_turn(struct store *store)
                 store->last_served = store_boot_now(store);
         store->calls += (int64_t)served;
         store->last_batch = (int64_t)served;
+        if (store->options.turned)
+                store->options.turned(store->options.hooks);
         if (!store->broken)
                 checkpoint_if_due(store, served == 0);
         return served > 0;

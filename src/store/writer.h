@@ -31,6 +31,7 @@ struct store {
         bool broken; /* a commit failed: nothing is acknowledged before the file was reopened */
         bool full;   /* the reserve is given away: nothing is taken on that makes the file grow */
         enum err trouble; /* what broke it */
+        _Atomic int64_t ahead; /* of this machine's clock, the database's; 0 where they are one */
         int64_t next_tick, last_served, next_mend;
         enum tick_again again; /* committed */
 
@@ -47,6 +48,8 @@ struct store {
 };
 
 int64_t store_boot_now(const struct store *);
+/* Begins a transaction, in this server's turn, at scope->now. */
+enum err writer_begin(struct store *, struct scope *) NODISCARD;
 /* What the writer's open transaction said besides its rows is forgotten with it. */
 void writer_forget(struct store *);
 /* The body of the writer's thread: writer_turn() whenever there is something to do. */

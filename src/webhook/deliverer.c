@@ -7,6 +7,7 @@
 #include "core/failpoint.h"
 #include "core/log.h"
 #include "core/utf8.h"
+#include "domain/server.h"
 #include "http/fetch.h"
 
 enum {
@@ -16,6 +17,7 @@ enum {
         SHARE_AILING = 1, /* or to one that failed or was slow the last time */
         TURN_MS = 200,
         REST_MS = 60000, /* while there is no webhook */
+        FOLLOW_MS = 2000, /* while another server delivers */
         SLOW_MS = 2000,
         BODY_CAP = 65536, /* read of an answer */
         HEADERS = 4,
@@ -102,6 +104,7 @@ struct look_call {
         struct deliverer *deliverer;
         struct list findings;
         int64_t any;
+        bool leads; /* one server delivers */
         int64_t *due; /* delivery, webhook, … */
         size_t n_due;
 };
@@ -111,7 +114,9 @@ static enum err look(struct call *call, struct tx *tx)
         struct look_call *c = (struct look_call *)call;
         enum err e = deliveries_expected(tx, &c->any);
 
-        if (e || !c->any)
+        if (!e && c->any)
+                e = server_leads(tx, &c->leads);
+        if (e || !c->leads)
                 return e;
         e = deliveries_find(tx, &c->deliverer->last, &c->findings);
         return e ? e : deliveries_due(tx, 2 * SHARE, &c->due, &c->n_due);
@@ -372,6 +377,8 @@ static int work(struct deliverer *d)
                 return TURN_MS;
         if (!c.any)
                 return REST_MS;
+        if (!c.leads)
+                return FOLLOW_MS;
         begin_due(d, c.due, c.n_due);
         made = make_deliveries(d, &c);
         trim(d);

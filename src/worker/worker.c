@@ -118,7 +118,7 @@ enum err worker_start(struct scope *scope, const struct worker_options *options,
         enum err e = ERR_OK;
 
         w->options = *options;
-        w->by = (struct principal){ .actor = STR("daemon:worker"),
+        w->by = (struct principal){ .actor = options->actor,
                                     .origin = STR("daemon:worker"),
                                     .all_workspaces = true,
                                     .scopes = SCOPE_RUNS_CLAIM | SCOPE_WORKER };

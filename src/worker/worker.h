@@ -23,6 +23,7 @@ struct worker_options {
         struct spawner *spawner;
         struct definition_cache *definitions;
         const struct world *world;
+        struct str actor;        /* that it claims as; lives as long */
         int concurrency;         /* slots; 1..WORKER_CONCURRENCY_MAX */
         struct str capabilities; /* sorted "a,b", or absent */
         const struct egress *egress; /* where steps may connect to */

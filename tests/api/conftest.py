@@ -101,7 +101,7 @@ class Server:
             try:
                 with db.cursor() as cursor:
                     cursor.execute(query.replace("%", "%%").replace("?", "%s"), arguments)
-                    return cursor.fetchall()
+                    return [tuple(bytes(v) if isinstance(v, memoryview) else v for v in row) for row in cursor]
             finally:
                 db.close()
         db = sqlite3.connect(f"file:{self.data}/baton.db?mode=ro", uri=True, timeout=20)
@@ -109,6 +109,16 @@ class Server:
             return db.execute(query, arguments).fetchall()
         finally:
             db.close()
+
+    def columns(self):
+        """Those of each table of the schema, but for the index of texts and what an engine has of its own."""
+        of_file = "SELECT t.name, c.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS c WHERE t.type = 'table'"
+        of_server = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
+        tables = {}
+        for table, column in self.rows(of_server if ON_POSTGRES else of_file):
+            if not table.startswith(("task_text", "commit_mark", "server")):
+                tables.setdefault(table, set()).add(column)
+        return tables
 
     def count(self, what, *arguments):
         return self.rows("SELECT count(*) FROM " + what, *arguments)[0][0]

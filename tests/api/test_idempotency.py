@@ -31,10 +31,8 @@ def keyed(api, method, path, body=None, key="k", **options):
 def stored(server, *without):
     """All rows that requests make, by table; not what the tick does in its own time: the index of texts, and when a
     review is next offered to a session."""
-    tables = {name for name, in server.rows("SELECT name FROM sqlite_schema WHERE type = 'table'"
-                                            " AND name NOT LIKE 'task\\_text%' ESCAPE '\\'")}
-    columns = {t: ", ".join(name for name, in server.rows("SELECT name FROM pragma_table_info(?)", t) if name != "route_at")
-               for t in tables - {"idempotency", "setting", "delivery", "searched", *without}}
+    columns = {table: ", ".join(names - {"route_at"}) for table, names in server.columns().items()
+               if table not in {"idempotency", "setting", "delivery", "searched", *without}}
     return {t: sorted(map(repr, server.rows(f"SELECT {names} FROM {t}"))) for t, names in columns.items()}
 
 

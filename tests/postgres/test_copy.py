@@ -85,7 +85,7 @@ def test_a_freshly_migrated_database_is_a_target_and_one_with_rows_is_none(file,
 
 def test_a_database_that_a_server_uses_is_no_target(file, server, database):
     assert json.loads(baton("status", "--store", database, "-o", "json"))["served"]
-    assert "another server already uses this database" in baton("copy", "--data", file, "--to", database, status=6)
+    assert "a server uses the target" in baton("copy", "--data", file, "--to", database, status=6)
 
 
 def test_a_copy_that_is_killed_leaves_the_target_empty(file, database):

@@ -24,13 +24,6 @@ def test_the_schema_has_the_numbers_and_checksums_of_the_file(server, database, 
     assert of_file and cluster().sql(database, rows) == of_file
 
 
-def test_a_second_server_on_the_database_is_refused(server, database, tmp_path):
-    second = subprocess.run([BATON, "serve", "--data", tmp_path / "second", "--listen", "127.0.0.1:0", "--store", database],
-                            capture_output=True, text=True, timeout=60)
-    assert second.returncode == 6
-    assert "another server already uses this database" in second.stderr
-
-
 def test_a_store_that_is_no_url_is_refused(tmp_path):
     wrong = subprocess.run([BATON, "serve", "--data", tmp_path / "data", "--store", "tasks"], capture_output=True, text=True)
     assert wrong.returncode == 2

@@ -1,0 +1,141 @@
+#include "domain/server.h"
+
+#include "core/log.h"
+#include "domain/claim.h"
+#include "domain/sql.h"
+
+enum { SERVERS = 1024, PAGE = 200 };
+
+struct str server_worker(struct arena *arena, int64_t number)
+{
+        return number ? arena_printf(arena, "daemon:worker-%lld", (long long)number) : STR("daemon:worker");
+}
+
+/* What a worker held goes back to the queue; absent: what any of them did. */
+static enum err take_back(struct tx *tx, struct str worker)
+{
+        struct list runs = { .n = PAGE };
+        enum err e = ERR_OK;
+
+        while (!e && runs.n == PAGE) {
+                struct run *run;
+
+                e = tx_all(tx, SQL_RUN_LEASED_BY_DAEMON, &runs, INT(PAGE), NAME(worker));
+                run = runs.items;
+                for (size_t i = 0; !e && i < runs.n; i++)
+                        e = claim_expire(tx, &run[i], true);
+        }
+        return e;
+}
+
+static enum err bury(struct tx *tx, int64_t number)
+{
+        enum err e = take_back(tx, server_worker(&tx_scope(tx)->arena, number));
+
+        return e ? e : tx_exec(tx, SQL_SERVER_DROP, INT(number));
+}
+
+static enum err free_number(struct tx *tx, int64_t *out)
+{
+        int64_t *taken, number = 0;
+        size_t n;
+        enum err e = tx_number_rows(tx, SQL_SERVER_NUMBERS, &taken, &n, 1, NULL, 0);
+
+        for (size_t i = 0; !e && i < n && taken[i] == number; i++)
+                number++;
+        if (!e && number == SERVERS)
+                return fail(tx_scope(tx), ERR_UNAVAILABLE, "%d servers use this database; stop one", SERVERS);
+        *out = number;
+        return e;
+}
+
+enum err server_join(struct tx *tx)
+{
+        struct domain *d = tx_context(tx);
+        int64_t number = 0;
+        enum err e;
+
+        if (!d->place.p)
+                return take_back(tx, STR_NONE);
+        e = tx_number(tx, SQL_SERVER_AT, &number, TEXT(d->place));
+        if (e == ERR_EMPTY)
+                e = free_number(tx, &number);
+        if (e)
+                return e;
+        tx_scope(tx)->ids->server = number;
+        e = bury(tx, number);
+        if (!e)
+                e = tx_exec(tx, SQL_SERVER_ADD, INT(number), TEXT(d->place), TEXT(d->host), INT(tx_now(tx)),
+                            INT(lease_now(d)));
+        if (e)
+                return e;
+        d->now.server = number;
+        d->now.server_seen = lease_now(d);
+        return ERR_OK;
+}
+
+enum err server_stay(struct tx *tx)
+{
+        struct domain *d = tx_context(tx);
+        int64_t there, now = lease_now(d);
+        enum err e;
+
+        if (!d->place.p || now - d->now.server_seen <= SERVER_GONE)
+                return ERR_OK;
+        e = tx_exec_changed(tx, SQL_SERVER_SEEN, &there, INT(d->now.server), TEXT(d->place), INT(now));
+        if (e)
+                return e;
+        d->now.server_seen = now;
+        if (there)
+                return ERR_OK;
+        log_write(LOG_WARN, "server_was_missed", "then", "it takes a number again", NULL);
+        return server_join(tx);
+}
+
+static enum err look_for_others(struct tx *tx)
+{
+        const struct domain *d = tx_context(tx);
+        int64_t *gone;
+        size_t n;
+        enum err e = tx_number_rows(tx, SQL_SERVER_GONE, &gone, &n, 1,
+                                    ARGS(INT(lease_now(d) - SERVER_GONE), TEXT(d->place)));
+
+        for (size_t i = 0; !e && i < n; i++) {
+                log_write(LOG_WARN, "server_is_missed", "then", "what its worker held goes back", NULL);
+                e = bury(tx, gone[i]);
+        }
+        return e;
+}
+
+enum err server_tick(struct tx *tx)
+{
+        struct domain *d = tx_context(tx);
+        enum err e;
+
+        if (!d->place.p || lease_now(d) - d->now.server_seen < SERVER_SEEN_EVERY)
+                return ERR_OK;
+        d->now.server_seen = lease_now(d);
+        e = tx_exec(tx, SQL_SERVER_SEEN, INT(d->now.server), TEXT(d->place), INT(d->now.server_seen));
+        return e ? e : look_for_others(tx);
+}
+
+enum err server_leave(struct tx *tx, void *domain)
+{
+        const struct domain *d = domain;
+
+        return d->place.p ? tx_exec(tx, SQL_SERVER_DROP, INT(d->now.server)) : ERR_OK;
+}
+
+enum err server_leads(struct tx *tx, bool *leads)
+{
+        const struct domain *d = tx_context(tx);
+        int64_t leader = -1;
+        enum err e;
+
+        *leads = !d->place.p;
+        if (*leads)
+                return ERR_OK;
+        e = tx_number(tx, SQL_SERVER_LEADER, &leader, INT(lease_now(d) - SERVER_GONE));
+        *leads = !e && leader == d->number;
+        return e == ERR_EMPTY ? ERR_OK : e;
+}

@@ -1,0 +1,32 @@
+/*
+ * Servers that use one database at the same time.  Each has a number, which is part of the ids it makes
+ * and of its built-in worker's name, and a row that says when it was seen last, by the lease clock: while
+ * nobody runs, nobody is missed.  Who was not seen for SERVER_GONE loses its number, and the runs that its
+ * worker held go back to the queue.
+ *
+ * A server with a file for a database has number 0, no row, and is never missed.
+ */
+#ifndef BATON_DOMAIN_SERVER_H
+#define BATON_DOMAIN_SERVER_H
+
+#include "domain/domain.h"
+
+#define SERVER_SEEN_EVERY (5 * US_PER_S)
+#define SERVER_GONE (3 * SERVER_SEEN_EVERY)
+
+/* Takes the number that this place has, or a free one; what the worker of that number held, whose process is
+ * dead, goes back. */
+enum err server_join(struct tx *) NODISCARD;
+/* Once its number may have been given to another: takes one again. */
+enum err server_stay(struct tx *) NODISCARD;
+/* Says that this one is there, and looks who is not. */
+enum err server_tick(struct tx *) NODISCARD;
+/* For the end of a server: gives the number back. */
+enum err server_leave(struct tx *, void *) NODISCARD;
+/* Whether this is the one server that does what must not be done twice; in any transaction. */
+enum err server_leads(struct tx *, bool *) NODISCARD;
+
+/* The actor that the built-in worker of a server is. */
+struct str server_worker(struct arena *, int64_t number);
+
+#endif
