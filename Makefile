@@ -90,6 +90,9 @@ cel-conformance: all ## the public CEL cases; CASES=DIR holds their *.textproto
 bench: all ## measure; writes build/bench.json
 	$(PYTHON) bench/run.py --baton $(BUILD)/baton --out $(BUILD)/bench.json
 
+bench-pg: all ## measure on PostgreSQL, beside its peers from npm (needs Node); writes build/bench-pg.json
+	$(PYTHON) bench/postgres.py --baton $(BUILD)/baton --out $(BUILD)/bench-pg.json
+
 SANITIZERS = ASAN_OPTIONS=detect_leaks=1:quarantine_size_mb=64 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 
