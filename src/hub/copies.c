@@ -115,8 +115,9 @@ static const char *name_of(struct copies *c, enum key key, struct str of)
 static struct str task_name(struct copies *c, int64_t id)
 {
         char text[ID_TEXT_SIZE];
+        size_t n = id_print("task", id, text);
 
-        return str_dup(&c->scope.arena, (struct str){ text, id_print("task", id, text) });
+        return str_dup(&c->scope.arena, (struct str){ text, n });
 }
 
 /* Its answer is read with those of the others, by settle(). */

@@ -15,7 +15,7 @@ struct link;
 struct link_type {
         const char *name;
         /* Connects and listens.  `place` tells those who use one database from others. */
-        enum err (*open)(struct scope *, const char *url, const char *place, struct link **) NODISCARD;
+        enum err (*open)(struct scope *, const char *url, const char *place, struct link **);
         void (*close)(struct link *);
         int (*fd)(const struct link *); /* readable when something may have come */
         /* To all who listen, itself too; false: the connection is lost. */

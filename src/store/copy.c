@@ -106,7 +106,7 @@ static enum err copy_table(struct copy *copy, const struct table *table, struct 
         *out = (struct copied_table){ .name = table->name, .rows = there.digest.rows };
         crypto_generichash_final(&there.digest.state, out->digest, COPY_DIGEST);
         crypto_generichash_final(&here.digest.state, digest, COPY_DIGEST);
-        if (here.digest.rows != out->rows || memcmp(digest, out->digest, COPY_DIGEST))
+        if (here.digest.rows != out->rows || memcmp(digest, out->digest, COPY_DIGEST) != 0)
                 return fail(copy->scope, ERR_INTERNAL,
                             "table " STR_FMT " is not the same in both: %lld rows were read, %lld arrived",
                             STR_ARG(table->name), (long long)out->rows, (long long)here.digest.rows);
@@ -119,7 +119,7 @@ static enum err open_source(struct copy *copy)
 {
         const struct copy_options *o = copy->options;
         struct catalogue found;
-        struct list applied;
+        struct list applied = { 0 };
         enum err e = database_open(copy->scope, o->from, ENGINE_READER, &copy->from);
 
         if (!e)

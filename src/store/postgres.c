@@ -324,7 +324,7 @@ static const char *without_null_tests(struct arena *arena, const char *text)
                 for (size_t i = 0; i < LENGTH(tests); i++) {
                         size_t n = strlen(tests[i]);
 
-                        if (strncmp(end, tests[i], n))
+                        if (strncmp(end, tests[i], n) != 0)
                                 continue;
                         memset(at, ' ', (size_t)(end - at) + n);
                         memcpy(at, "TRUE", 4);
