@@ -26,7 +26,7 @@ static const struct statement emptying[] = {
           "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT IN ('approval', 'audit', 'cascade',"
           " 'definition', 'deleted_task', 'delivery', 'dependency', 'definition_reference', 'definition_version', 'deleted_tree', 'drain', 'event', 'force_use', 'idempotency',"
           " 'join_point', 'key', 'lane', 'log_line', 'migration', 'name', 'ready', 'review', 'run', "
-          "'setting', 'execution_profile',"
+          "'server', 'setting', 'execution_profile',"
           " 'scheduler_pause', 'searched', 'secret', 'step', 'task', 'task_input', 'task_text', 'task_text_config', 'task_text_data',"
           " 'task_text_idx', 'triage', 'webhook', 'workspace')" },
         { "approval", "DELETE FROM approval" },
