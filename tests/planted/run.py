@@ -20,7 +20,7 @@ import time
 from mutants import MUTANTS, SUITES
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PATIENCE = 300
+PATIENCE = 900  # seconds; enough on a busy machine
 # The line that says what is wrong: of the simulator, of power cuts, of a check in the program, of cmocka.
 TELLS = re.compile(r"failed at operation|operation \d+ of|not met|is not the same|: again|; again|internal error at|^\[  FAILED  \] [a-z]")
 
