@@ -35,12 +35,12 @@ if ON_POSTGRES:
 
 
 def _looks_into_the_file(function, seen):
-    """Itself, or by a function of its module that it names."""
+    """Itself, or by a function, fixture or class of its module that it names."""
     source, others = inspect.getsource(function), vars(inspect.getmodule(function))
     seen.add(function)
-    return bool(re.search(r"baton\.db|copy_live|--database|sqlite_schema|PRAGMA|pragma_|EXPLAIN QUERY| MATCH ", source)) or any(
+    return bool(re.search(r"baton\.db|copy_live|all_bytes|--database|sqlite_schema|PRAGMA|pragma_|EXPLAIN QUERY| MATCH ", source)) or any(
         _looks_into_the_file(others[name], seen) for name in set(re.findall(r"\b(\w+)\b", source))
-        if inspect.isfunction(others.get(name)) and others[name].__module__ == function.__module__
+        if (inspect.isfunction(others.get(name)) or inspect.isclass(others.get(name))) and others[name].__module__ == function.__module__
         and others[name] not in seen)
 
 
