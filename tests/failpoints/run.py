@@ -193,7 +193,10 @@ class Actors:
     def begin_anew(self):
         with self.machine.lock:
             self.machine.nemesis.kill()
-            shutil.rmtree(self.machine.data)
+            # The dead one's spawner may still write for a moment.
+            aside = f"{self.machine.data}.{time.monotonic_ns()}"
+            os.rename(self.machine.data, aside)
+            shutil.rmtree(aside, ignore_errors=True)
             os.unlink(os.path.join(self.machine.work, "ledger.jsonl"))
         self.back()
 
