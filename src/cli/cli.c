@@ -490,7 +490,8 @@ static const struct command commands[] = {
           "3 there is none, 5 it needs a newer program." },
         { "db migrate", "--plan|--apply", "bring the database to this program's schema", db_migrate_options,
           command_db_migrate, 0, 0,
-          "A server does it at its start; this does it beforehand, all or nothing, while none runs." },
+          "A server does it at its start; this does it beforehand, all or nothing, while none runs that\n"
+          "could not go on." },
         { "db backup", "FILE", "copy the database to a file, also while a server uses it", db_backup_options,
           command_db_backup, 1, 1,
           "The file is whole or not there. Keep secret.key of the data directory elsewhere: without it\n"
