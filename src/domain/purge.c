@@ -78,6 +78,8 @@ static enum err purge(struct tx *tx, const struct workspace *w)
                 e = erase_definitions(tx, w->id, until, &some);
         if (!e && !some)
                 e = tx_exec_changed(tx, SQL_PURGE_IDEMPOTENCY, &answers, NAME(w->id), INT(EVENTS));
+        if (some || answers)
+                tx_tick_again(tx, TICK_WHEN_IDLE);
         if (e || some || answers || tx_now(tx) < w->deleted_at + STRAGGLERS)
                 return e;
         e = failpoint(tx_scope(tx), FAILPOINT_WORKSPACE_PURGED);
