@@ -117,9 +117,13 @@ def main():
     given = options.parse_args()
     bench = Bench(given.baton.absolute(), given.seconds)
     try:
-        for part in (lambda: bench.raw("lifecycles"), lambda: bench.raw("creates"), bench.life_cycles, bench.creates,
-                     bench.two_servers, bench.steps, bench.claim_growth):
-            part()
+        bench.raw("lifecycles")
+        bench.raw("creates")
+        bench.life_cycles()
+        bench.creates()
+        bench.two_servers()
+        bench.steps()
+        bench.claim_growth()
         if not given.without_peers:
             bench.peers()
     finally:

@@ -193,6 +193,18 @@ static enum err load_secret(struct tx *tx, struct domain *d)
         return e;
 }
 
+/* What is kept in memory of the rows. */
+static enum err load_kept(struct tx *tx, struct domain *d)
+{
+        enum err e = lanes_load(tx, d->lanes);
+
+        if (!e)
+                e = scheduler_load(tx);
+        if (!e)
+                e = cascade_load(tx);
+        return e ? e : search_load(tx);
+}
+
 enum err domain_boot(struct tx *tx, void *context)
 {
         struct domain *d = context;
@@ -220,13 +232,7 @@ enum err domain_boot(struct tx *tx, void *context)
         if (!e)
                 e = lease_save(tx, d);
         if (!e)
-                e = lanes_load(tx, d->lanes);
-        if (!e)
-                e = scheduler_load(tx);
-        if (!e)
-                e = cascade_load(tx);
-        if (!e)
-                e = search_load(tx);
+                e = load_kept(tx, d);
         if (!e)
                 e = failpoint(tx_scope(tx), FAILPOINT_BOOT_RECOVER);
         if (!e)
@@ -251,15 +257,9 @@ enum err domain_others(struct domain *d, struct tx *tx)
         d->retention.tree = 0;
         e = lease_share(tx, d, &runs);
         if (!e)
-                e = lanes_load(tx, d->lanes);
+                e = load_kept(tx, d);
         if (!e)
                 e = lanes_look(tx, d->lanes);
-        if (!e)
-                e = scheduler_load(tx);
-        if (!e)
-                e = cascade_load(tx);
-        if (!e)
-                e = search_load(tx);
         if (!e)
                 domain_committed(d);
         return e ? e : server_stay(tx);

@@ -172,12 +172,78 @@ void *rows_next(struct scope *scope, struct rows *rows)
         return memset(at, 0, rows->size);
 }
 
+struct arg field_arg(const struct field *f, const void *base)
+{
+        switch (f->kind) {
+        case FIELD_INT:
+                return INT(*FIELD_IN(base, f, int64_t));
+        case FIELD_TIME:
+        case FIELD_ID:
+                return OPT(*FIELD_IN(base, f, int64_t));
+        case FIELD_BOOL:
+                return INT(*FIELD_IN(base, f, bool));
+        case FIELD_ENUM:
+                return INT(*FIELD_IN(base, f, int));
+        case FIELD_STR:
+        case FIELD_JSON:
+                return TEXT(*FIELD_IN(base, f, struct str));
+        case FIELD_BYTES:
+                return BLOB(*FIELD_IN(base, f, struct str));
+        case FIELD_NAME:
+        case FIELD_ACTOR:
+        case FIELD_CAPS:
+                return NAME(*FIELD_IN(base, f, struct str));
+        case FIELD_SET:
+        case FIELD_RECORD:
+        case FIELD_LIST:
+                break;
+        }
+        BUG_ON(true); /* no column */
+        return NONE();
+}
+
+bool field_is_text(const struct field *f)
+{
+        return f->kind == FIELD_STR || f->kind == FIELD_JSON || f->kind == FIELD_BYTES;
+}
+
 /* The rows may have been written by anybody: a number that has no name leads out of the table. */
-enum err enum_read(struct scope *scope, const struct field *f, int64_t number, int *out)
+static enum err enum_set(struct scope *scope, const struct field *f, int64_t number, int *out)
 {
         if (!names_has(f->type, number))
                 return fail(scope, ERR_INTERNAL, "the database holds %lld as %s, which means nothing",
                             (long long)number, f->name);
         *out = (int)number;
+        return ERR_OK;
+}
+
+enum err field_set(struct tx *tx, const struct field *f, void *base, int64_t number, struct str text)
+{
+        switch (f->kind) {
+        case FIELD_INT:
+        case FIELD_TIME:
+        case FIELD_ID:
+                *FIELD_AT(base, f, int64_t) = number;
+                break;
+        case FIELD_BOOL:
+                *FIELD_AT(base, f, bool) = number != 0;
+                break;
+        case FIELD_ENUM:
+                return enum_set(tx->scope, f, number, FIELD_AT(base, f, int));
+        case FIELD_STR:
+        case FIELD_JSON:
+        case FIELD_BYTES:
+                *FIELD_AT(base, f, struct str) = text;
+                break;
+        case FIELD_NAME:
+        case FIELD_ACTOR:
+        case FIELD_CAPS: /* numbers of names begin at 1 */
+                *FIELD_AT(base, f, struct str) = number ? tx_name_text(tx, number) : STR_NONE;
+                break;
+        case FIELD_SET:
+        case FIELD_RECORD:
+        case FIELD_LIST:
+                break;
+        }
         return ERR_OK;
 }

@@ -120,9 +120,12 @@ enum err engine_checkpoint(struct scope *, struct engine *, bool truncate);
 /* Bytes of the log that no checkpoint has copied home yet. */
 int64_t engine_log_bytes(struct engine *);
 
-/* For engines: the place of the next row, and the value of an enumeration, checked. */
+/* For engines.  The place of the next row. */
 void *rows_next(struct scope *, struct rows *);
-enum err enum_read(struct scope *, const struct field *, int64_t number, int *out) NODISCARD;
+/* A field of a record as the argument that is its column, and back: a column is a text or a number. */
+struct arg field_arg(const struct field *, const void *base);
+bool field_is_text(const struct field *);
+enum err field_set(struct tx *, const struct field *, void *base, int64_t number, struct str text) NODISCARD;
 
 struct tx {
         struct engine *engine;

@@ -127,11 +127,9 @@ static PGresult *next_result(struct postgres *pg)
         return result;
 }
 
-/* After a statement that failed: what was skipped is read, and the server listens again. */
-static enum err synchronize(struct scope *scope, struct postgres *pg)
+/* After a statement that failed, what was skipped. */
+static enum err skip_rest(struct scope *scope, struct postgres *pg)
 {
-        if (!queue_sync(pg))
-                return lost(scope, pg);
         while (pg->queued) {
                 PGresult *result = next_result(pg);
 
@@ -145,32 +143,36 @@ static enum err synchronize(struct scope *scope, struct postgres *pg)
 
 /*
  * Reads what is queued and reports the first error; *last, when wanted, becomes the result of the last
- * statement.
+ * statement.  The synchronization makes the server answer, and wait for more as one that is idle: only
+ * then does idle_in_transaction_session_timeout count.
  */
 static enum err settle(struct scope *scope, struct postgres *pg, PGresult **last)
 {
         PGresult *result = NULL;
         enum err e;
 
-        if (!pg->conn || !PQsendFlushRequest(pg->conn))
+        if (!pg->conn || !queue_sync(pg))
                 return lost(scope, pg);
         while (pg->queued) {
-                ExecStatusType status;
+                PGresult *next = next_result(pg);
+                ExecStatusType status = PQresultStatus(next);
                 bool stale = pg->stale > 0;
 
+                pg->stale -= stale;
+                if (status == PGRES_PIPELINE_SYNC) {
+                        PQclear(next);
+                        continue;
+                }
                 PQclear(result);
-                result = next_result(pg);
+                result = next;
                 if (!result)
                         return lost(scope, pg);
-                pg->stale -= stale;
-                status = PQresultStatus(result);
-                if (stale || status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK ||
-                    status == PGRES_PIPELINE_SYNC)
+                if (stale || status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK)
                         continue;
                 e = refused(scope, pg, result);
                 PQclear(result);
                 if (!pg->engine.failure)
-                        e = synchronize(scope, pg) ? ERR_UNAVAILABLE : e;
+                        e = skip_rest(scope, pg) ? ERR_UNAVAILABLE : e;
                 return e;
         }
         if (last)
@@ -281,7 +283,7 @@ static enum err postgres_open(struct scope *scope, const char *path, enum engine
 static enum err script(struct scope *scope, struct engine *engine, const char *sql)
 {
         struct postgres *pg = postgres_of(engine);
-        enum err e = queue_sync(pg) ? settle(scope, pg, NULL) : lost(scope, pg);
+        enum err e = settle(scope, pg, NULL);
 
         if (!e && !PQexitPipelineMode(pg->conn))
                 e = lost(scope, pg);
@@ -410,8 +412,7 @@ static enum err prepare(struct scope *scope, struct engine *engine, int id)
         }
         p->writes = text_writes(text);
         p->is = true;
-        /* Outside a transaction what is sent begins one of its own, up to here. */
-        return pg->open || queue_sync(pg) ? ERR_OK : lost(scope, pg);
+        return ERR_OK;
 }
 
 /* ---- parameters ---- */
@@ -453,41 +454,6 @@ static enum err value_arg(struct tx *tx, struct value *v, const struct arg *arg)
                 break;
         case ARG_NAME:
                 return value_name(tx, v, arg->text);
-        }
-        return ERR_OK;
-}
-
-static enum err value_field(struct tx *tx, struct value *v, const struct field *f, const void *base)
-{
-        switch (f->kind) {
-        case FIELD_INT:
-                value_number(v, *FIELD_IN(base, f, int64_t));
-                break;
-        case FIELD_TIME:
-        case FIELD_ID:
-                if (*FIELD_IN(base, f, int64_t))
-                        value_number(v, *FIELD_IN(base, f, int64_t));
-                break;
-        case FIELD_BOOL:
-                value_number(v, *FIELD_IN(base, f, bool));
-                break;
-        case FIELD_ENUM:
-                value_number(v, *FIELD_IN(base, f, int));
-                break;
-        case FIELD_STR:
-        case FIELD_JSON:
-        case FIELD_BYTES:
-                value_text(v, *FIELD_IN(base, f, struct str));
-                break;
-        case FIELD_NAME:
-        case FIELD_ACTOR:
-        case FIELD_CAPS:
-                return value_name(tx, v, *FIELD_IN(base, f, struct str));
-        case FIELD_SET:
-        case FIELD_RECORD:
-        case FIELD_LIST:
-                BUG_ON(true);
-                break;
         }
         return ERR_OK;
 }
@@ -612,37 +578,10 @@ static struct str column_text(struct arena *arena, const PGresult *result, int r
 static enum err read_field(struct tx *tx, const PGresult *result, int row, int column,
                            const struct field *f, void *base)
 {
-        int64_t name;
+        bool is_text = field_is_text(f);
 
-        switch (f->kind) {
-        case FIELD_INT:
-        case FIELD_TIME:
-        case FIELD_ID:
-                *FIELD_AT(base, f, int64_t) = column_number(result, row, column);
-                break;
-        case FIELD_BOOL:
-                *FIELD_AT(base, f, bool) = column_number(result, row, column) != 0;
-                break;
-        case FIELD_ENUM:
-                return enum_read(tx->scope, f, column_number(result, row, column),
-                                 FIELD_AT(base, f, int));
-        case FIELD_STR:
-        case FIELD_JSON:
-        case FIELD_BYTES:
-                *FIELD_AT(base, f, struct str) = column_text(&tx->scope->arena, result, row, column);
-                break;
-        case FIELD_NAME:
-        case FIELD_ACTOR:
-        case FIELD_CAPS:
-                name = column_number(result, row, column); /* numbers of names begin at 1 */
-                *FIELD_AT(base, f, struct str) = name ? tx_name_text(tx, name) : STR_NONE;
-                break;
-        case FIELD_SET:
-        case FIELD_RECORD:
-        case FIELD_LIST:
-                break;
-        }
-        return ERR_OK;
+        return field_set(tx, f, base, is_text ? 0 : column_number(result, row, column),
+                         is_text ? column_text(&tx->scope->arena, result, row, column) : STR_NONE);
 }
 
 static enum err read_row(struct tx *tx, const PGresult *result, int row, struct rows *rows)
@@ -709,8 +648,10 @@ static enum err insert(struct tx *tx, int id, const void *in)
 
         for (size_t i = 0; !e && i < record->n; i++)
                 if (record->fields[i].flags & FIELD_COLUMN) {
+                        const struct arg arg = field_arg(&record->fields[i], in);
+
                         BUG_ON(n == PARAMETERS_MAX);
-                        e = value_field(tx, &values[n++], &record->fields[i], in);
+                        e = value_arg(tx, &values[n++], &arg);
                 }
         if (!e)
                 e = send(tx, id, values, n);
@@ -772,7 +713,7 @@ static enum err load_begin(struct scope *scope, struct engine *engine, const str
         static const char header[] = "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0";
         struct postgres *pg = postgres_of(engine);
         struct buf text = BUF_INIT(1 << 16);
-        enum err e = queue_sync(pg) ? settle(scope, pg, NULL) : lost(scope, pg);
+        enum err e = settle(scope, pg, NULL);
         PGresult *result;
 
         if (!e && !PQexitPipelineMode(pg->conn))
@@ -945,14 +886,10 @@ static enum err postgres_commit(struct scope *scope, struct engine *engine)
                 return e;
         pg->open = false;
         pg->mark = mark ? mark : pg->found;
-        /* Nobody waits for it: it lets the server count and report.  Should it be lost, the next
-         * transaction says so. */
-        if (queue_sync(pg))
-                PQflush(pg->conn);
         return ERR_OK;
 }
 
-/* Nobody waits for it either.  The first synchronization is for what was queued and may have failed.
+/* Nobody waits for it.  The first synchronization is for what was queued and may have failed.
  * After a failure nothing is known of the connection. */
 static void postgres_rollback(struct engine *engine)
 {

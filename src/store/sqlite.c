@@ -217,67 +217,21 @@ static enum err bind_name(struct tx *tx, sqlite3_stmt *s, int at, struct str tex
         return e;
 }
 
-static enum err bind(struct tx *tx, sqlite3_stmt *s, const struct arg *args, size_t n)
+static enum err bind_arg(struct tx *tx, sqlite3_stmt *s, int at, const struct arg *arg)
 {
-        for (size_t i = 0; i < n; i++) {
-                int at = (int)i + 1;
-                enum err e = ERR_OK;
-
-                if (args[i].kind == ARG_NAME)
-                        e = bind_name(tx, s, at, args[i].text);
-                else
-                        bind_value(s, at, &args[i]);
-                if (e)
-                        return e;
-        }
+        if (arg->kind == ARG_NAME)
+                return bind_name(tx, s, at, arg->text);
+        bind_value(s, at, arg);
         return ERR_OK;
 }
 
-static enum err bind_field(struct tx *tx, sqlite3_stmt *s, int at, const struct field *f,
-                           const void *base)
+static enum err bind(struct tx *tx, sqlite3_stmt *s, const struct arg *args, size_t n)
 {
-        const struct str *text = FIELD_IN(base, f, struct str);
-        int64_t number;
+        enum err e = ERR_OK;
 
-        switch (f->kind) {
-        case FIELD_INT:
-                sqlite3_bind_int64(s, at, *FIELD_IN(base, f, int64_t));
-                break;
-        case FIELD_TIME:
-        case FIELD_ID:
-                number = *FIELD_IN(base, f, int64_t);
-                if (number)
-                        sqlite3_bind_int64(s, at, number);
-                else
-                        sqlite3_bind_null(s, at);
-                break;
-        case FIELD_BOOL:
-                sqlite3_bind_int(s, at, *FIELD_IN(base, f, bool));
-                break;
-        case FIELD_ENUM:
-                sqlite3_bind_int(s, at, *FIELD_IN(base, f, int));
-                break;
-        case FIELD_STR:
-        case FIELD_JSON:
-                bind_text(s, at, *text);
-                break;
-        case FIELD_BYTES:
-                if (text->p)
-                        sqlite3_bind_blob(s, at, text->p, (int)text->n, SQLITE_STATIC);
-                else
-                        sqlite3_bind_null(s, at);
-                break;
-        case FIELD_NAME:
-        case FIELD_ACTOR:
-        case FIELD_CAPS:
-                return bind_name(tx, s, at, *text);
-        case FIELD_SET:
-        case FIELD_RECORD:
-        case FIELD_LIST:
-                BUG_ON(true);
-                break;
-        }
-        return ERR_OK;
+        for (size_t i = 0; !e && i < n; i++)
+                e = bind_arg(tx, s, (int)i + 1, &args[i]);
+        return e;
 }
 
 static struct str column_text(struct arena *arena, sqlite3_stmt *s, int at)
@@ -292,36 +246,10 @@ static struct str column_text(struct arena *arena, sqlite3_stmt *s, int at)
 
 static enum err read_field(struct tx *tx, sqlite3_stmt *s, int at, const struct field *f, void *base)
 {
-        int64_t name;
+        bool is_text = field_is_text(f);
 
-        switch (f->kind) {
-        case FIELD_INT:
-        case FIELD_TIME:
-        case FIELD_ID:
-                *FIELD_AT(base, f, int64_t) = sqlite3_column_int64(s, at);
-                break;
-        case FIELD_BOOL:
-                *FIELD_AT(base, f, bool) = sqlite3_column_int(s, at) != 0;
-                break;
-        case FIELD_ENUM:
-                return enum_read(tx->scope, f, sqlite3_column_int64(s, at), FIELD_AT(base, f, int));
-        case FIELD_STR:
-        case FIELD_JSON:
-        case FIELD_BYTES:
-                *FIELD_AT(base, f, struct str) = column_text(&tx->scope->arena, s, at);
-                break;
-        case FIELD_NAME:
-        case FIELD_ACTOR:
-        case FIELD_CAPS:
-                name = sqlite3_column_int64(s, at); /* numbers of names begin at 1 */
-                *FIELD_AT(base, f, struct str) = name ? tx_name_text(tx, name) : STR_NONE;
-                break;
-        case FIELD_SET:
-        case FIELD_RECORD:
-        case FIELD_LIST:
-                break;
-        }
-        return ERR_OK;
+        return field_set(tx, f, base, is_text ? 0 : sqlite3_column_int64(s, at),
+                         is_text ? column_text(&tx->scope->arena, s, at) : STR_NONE);
 }
 
 static enum err read_row(struct tx *tx, sqlite3_stmt *s, struct rows *rows)
@@ -384,8 +312,11 @@ static enum err insert(struct tx *tx, int id, const void *in)
         int column = 0;
 
         for (size_t i = 0; !e && i < record->n; i++)
-                if (record->fields[i].flags & FIELD_COLUMN)
-                        e = bind_field(tx, s, ++column, &record->fields[i], in);
+                if (record->fields[i].flags & FIELD_COLUMN) {
+                        const struct arg arg = field_arg(&record->fields[i], in);
+
+                        e = bind_arg(tx, s, ++column, &arg);
+                }
         if (!e)
                 e = failpoint(tx->scope, FAILPOINT_WRITE);
         if (e)
