@@ -38,7 +38,7 @@ enum err part_begin(struct scope *scope, const char *path, bool replace, struct 
         struct part part = { .path = path };
 
         if (!replace && access(path, F_OK) == 0)
-                return fail(scope, ERR_CONFLICT, "%s is there already", path);
+                return fail(scope, ERR_CONFLICT, "%s is there already; name another file, or move it away", path);
         part.temporary = arena_printf(&scope->arena, "%s.part", path).p;
         part.fd = open(part.temporary, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (part.fd < 0)
