@@ -470,13 +470,19 @@ static enum err each(struct request *r, struct tx *tx, item_operation *operation
         const struct holder_body *items = body->items.items;
         struct batch_item *out = arena_array(&r->scope.arena, struct batch_item,
                                               body->items.n + 1);
+        int64_t *runs = arena_array(&r->scope.arena, int64_t, body->items.n + 1);
+        enum err e;
 
         if (body->items.n == 0 || body->items.n > 100)
                 return fail_limit(&r->scope, "items", body->items.n ? ERR_BULK_TOO_LARGE : ERR_VALIDATION,
                                   100, (int64_t)body->items.n, "items of one batch (at least 1)");
+        for (size_t i = 0; i < body->items.n; i++)
+                runs[i] = items[i].run_id;
+        e = run_read_ahead(tx, runs, body->items.n);
+        if (e)
+                return e;
         for (size_t i = 0; i < body->items.n; i++) {
-                enum err e = items[i].fault.code;
-
+                e = items[i].fault.code;
                 r->scope.fault = items[i].fault;
                 if (!e)
                         e = operation(r, tx, &items[i], &out[i]);

@@ -221,9 +221,13 @@ static enum err grant_found(struct tx *tx, const struct principal *by, const str
         struct scope *scope = tx_scope(tx);
         size_t n = found->n > (size_t)request->max ? (size_t)request->max : found->n;
         struct claim *claims = arena_array(&scope->arena, struct claim, n);
-        enum err e = ERR_OK;
+        int64_t *runs = arena_array(&scope->arena, int64_t, n);
+        enum err e;
 
         *out = (struct list){ claims, 0 };
+        for (size_t i = 0; i < n; i++)
+                runs[i] = found->items[i].run;
+        e = run_read_ahead(tx, runs, n);
         for (size_t i = 0; !e && i < n; i++) {
                 struct run *run = arena_new(&scope->arena, struct run);
                 bool canceled = false;

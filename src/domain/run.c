@@ -440,6 +440,33 @@ enum err run_load(struct tx *tx, int64_t id, struct run *out)
         return tx_one(tx, SQL_RUN_GET, out, INT(id));
 }
 
+enum err run_read_ahead(struct tx *tx, const int64_t *runs, size_t n)
+{
+        struct arena *arena = &tx_scope(tx)->arena;
+        int64_t *tasks, *trees;
+        size_t there = 0;
+        enum err e;
+
+        if (!tx_reads_ahead(tx) || n < 2)
+                return ERR_OK;
+        tasks = arena_array(arena, int64_t, n);
+        trees = arena_array(arena, int64_t, n);
+        e = tx_read_ahead(tx, SQL_RUN_GET, runs, n);
+        for (size_t i = 0; !e && i < n; i++) {
+                struct run run;
+
+                e = run_load(tx, runs[i], &run);
+                if (!e) {
+                        tasks[there] = run.task_id;
+                        trees[there++] = run.tree_id;
+                }
+                e = e == ERR_EMPTY ? ERR_OK : e;
+        }
+        if (!e)
+                e = tx_read_ahead(tx, SQL_TASK_GET, tasks, there);
+        return e ? e : tx_read_ahead(tx, SQL_EVENT_NEWEST, trees, there);
+}
+
 enum err run_get(struct tx *tx, const struct principal *by, int64_t id, struct run *out)
 {
         struct run run;
@@ -579,13 +606,13 @@ static enum err write_row(struct tx *tx, const struct run *run, const struct run
         int64_t now = lease_now(tx_context(tx));
 
         if (run_is_terminal(run->status))
-                return tx_exec_changed(tx, SQL_RUN_END, changed, INT(run->id), INT(run->status),
+                return tx_exec_one(tx, SQL_RUN_END, changed, INT(run->id), INT(run->status),
                                        INT(run->failure_kind), TEXT(run->error), TEXT(run->result),
                                        OPT(run->ended_at), INT(run->current_step),
                                        INT(run->revision), INT(run->steps), INT(before->status),
                                        INT(before->epoch), fence_arg(fence), INT(now), OPT(run->started_at),
                                        INT(run->hold & HOLD_CLEANUP));
-        return tx_exec_changed(
+        return tx_exec_one(
                 tx, SQL_RUN_MOVE, changed, INT(run->id), INT(run->status), INT(run->hold),
                 INT(run->epoch), INT(run->current_step), NAME(run->claimed_by),
                 NAME(run->session_id), BLOB(run->claim_token_hash), BLOB(run->token_nonce),

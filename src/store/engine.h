@@ -66,8 +66,12 @@ struct engine_type {
         enum err (*failure)(struct engine *);
 
         enum err (*write)(struct tx *, int statement, int64_t *changed, const struct arg *, size_t n);
+        /* As write, of a row that is there; NULL: as write. */
+        enum err (*write_one)(struct tx *, int statement, int64_t *changed, const struct arg *, size_t n);
         enum err (*insert)(struct tx *, int statement, const void *record);
         enum err (*query)(struct tx *, int statement, const struct arg *, size_t n, struct rows *);
+        /* NULL: a query costs no round trip. */
+        enum err (*read_ahead)(struct tx *, int statement, const int64_t *keys, size_t n);
         enum err (*flush)(struct tx *);
 
         /* The first thing of a writer's transaction: from here on no other server writes before it has

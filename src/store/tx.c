@@ -10,6 +10,13 @@ enum err tx_write(struct tx *tx, int id, int64_t *changed, const struct arg *arg
         return tx->engine->type->write(tx, id, changed, args, n);
 }
 
+enum err tx_write_one(struct tx *tx, int id, int64_t *changed, const struct arg *args, size_t n)
+{
+        const struct engine_type *type = tx->engine->type;
+
+        return (type->write_one ? type->write_one : type->write)(tx, id, changed, args, n);
+}
+
 enum err tx_insert(struct tx *tx, int id, const void *record)
 {
         return tx->engine->type->insert(tx, id, record);
@@ -18,6 +25,16 @@ enum err tx_insert(struct tx *tx, int id, const void *record)
 enum err tx_flush(struct tx *tx)
 {
         return tx->engine->type->flush(tx);
+}
+
+bool tx_reads_ahead(const struct tx *tx)
+{
+        return tx->engine->type->read_ahead && tx->writing;
+}
+
+enum err tx_read_ahead(struct tx *tx, int id, const int64_t *keys, size_t n)
+{
+        return tx_reads_ahead(tx) && n ? tx->engine->type->read_ahead(tx, id, keys, n) : ERR_OK;
 }
 
 enum err tx_row(struct tx *tx, int id, void *out, const struct arg *args, size_t n)

@@ -52,6 +52,11 @@ void *tx_context(struct tx *);  /* what the composition root gave the store: str
 enum err tx_write(struct tx *, int statement, int64_t *changed, const struct arg *, size_t n) NODISCARD;
 #define tx_exec(tx, statement, ...) tx_write(tx, statement, NULL, ARGS(__VA_ARGS__))
 #define tx_exec_changed(tx, statement, changed, ...) tx_write(tx, statement, changed, ARGS(__VA_ARGS__))
+/* The same, of one row by its key that was read in this transaction and must change.  An engine may answer
+ * that it did before it knows: if it did not, the transaction fails, and its calls run again one by one,
+ * each then being told at once. */
+enum err tx_write_one(struct tx *, int statement, int64_t *changed, const struct arg *, size_t n) NODISCARD;
+#define tx_exec_one(tx, statement, changed, ...) tx_write_one(tx, statement, changed, ARGS(__VA_ARGS__))
 /* Inserts a record: the statement says INSERT … ({columns}) VALUES ({values}). */
 enum err tx_insert(struct tx *, int statement, const void *record) NODISCARD;
 
@@ -68,6 +73,12 @@ enum err tx_numbers(struct tx *, int statement, int64_t *out, size_t n_out, cons
 /* All rows as numbers, n_columns each, in the scope's arena. */
 enum err tx_number_rows(struct tx *, int statement, int64_t **out, size_t *n_rows,
                         size_t n_columns, const struct arg *, size_t n) NODISCARD;
+
+/* Rows that tx_row() will be asked for by these keys, the query's only argument: where a query costs a
+ * round trip they are read by one.  A row that is written meanwhile is read again. */
+enum err tx_read_ahead(struct tx *, int statement, const int64_t *keys, size_t n) NODISCARD;
+/* Whether that does anything. */
+bool tx_reads_ahead(const struct tx *);
 
 /* Sends what is queued and reports its errors; COMMIT does so too. */
 enum err tx_flush(struct tx *) NODISCARD;

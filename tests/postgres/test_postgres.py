@@ -99,3 +99,22 @@ def test_text_is_found_whatever_it_holds(server, api, q, title):
     found = requests.get(server.url + "/v1/tasks", params={"q": q},
                          headers={"Authorization": f"Bearer {server.key}"}).json()["items"]
     assert [task["title"] for task in found] == [title]
+
+
+def test_a_row_that_was_not_changed_as_a_batch_expects_refuses_its_own_call_alone(server, api, database):
+    """Rows of a batch are written by one statement that counts them; here PostgreSQL leaves one out."""
+    for n in range(3):
+        api.started(title=f"task {n}")
+    claims = api.claim(max=3)
+    stubborn = claims[1]["run"]["id"]
+    cluster().sql(database, """
+        CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS
+          $f$ BEGIN IF NEW.result = '"stubborn"' THEN RETURN NULL; END IF; RETURN NEW; END $f$;
+        CREATE TRIGGER leave_out BEFORE UPDATE ON run FOR EACH ROW EXECUTE FUNCTION leave_out()""")
+    done = api.post("/v1/runs/complete", {"items": [
+        {"run_id": c["run"]["id"], "claim_token": c["claim_token"], "result": "stubborn" if c["run"]["id"] == stubborn else "ok"}
+        for c in claims]}, 200)["items"]
+    assert [item.get("error", {}).get("code") for item in done] == [None, "stale_claim_token", None]
+    assert [api.get(f"/v1/runs/{c['run']['id']}")["status"] for c in claims] == ["completed", "claimed", "completed"]
+    cluster().sql(database, "DROP TRIGGER leave_out ON run")
+    api.post(f"/v1/runs/{stubborn}/complete", {"claim_token": claims[1]["claim_token"]}, 200)
