@@ -113,7 +113,10 @@ static enum err find_candidates(struct tx *tx, const struct claim_request *reque
         const struct domain *domain = tx_context(tx);
         const struct claim_criteria *c = &request->criteria;
         const struct lane_group *group;
+        enum err e = lanes_look(tx, domain->lanes);
 
+        if (e)
+                return e;
         if (!c->workspace.p)
                 return candidates_in_turn(tx, request, out);
         group = lane_group_of(domain->lanes, c->workspace, c->executor);

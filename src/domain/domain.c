@@ -246,22 +246,26 @@ enum err domain_boot(struct tx *tx, void *context)
 
 /* ---- others ---- */
 
-enum err domain_others(struct domain *d, struct tx *tx)
+const char *const domain_kept_tables[] = { "cascade", "key",     "lane",    "scheduler_pause", "searched",
+                                           "server",  "setting", "webhook", "workspace",       NULL };
+
+enum err domain_others(struct domain *d, struct tx *tx, bool stale)
 {
         bool runs;
-        enum err e;
+        enum err e = ERR_OK;
 
         if (!d->booted)
                 return ERR_OK;
-        d->policies = -1;
         d->retention.tree = 0;
-        e = lease_share(tx, d, &runs);
-        if (!e)
-                e = load_kept(tx, d);
-        if (!e)
-                e = lanes_look(tx, d->lanes);
-        if (!e)
-                domain_committed(d);
+        lanes_doubt(d->lanes);
+        if (stale) {
+                d->policies = -1;
+                e = lease_share(tx, d, &runs);
+                if (!e)
+                        e = load_kept(tx, d);
+                if (!e)
+                        domain_committed(d);
+        }
         return e ? e : server_stay(tx);
 }
 

@@ -70,9 +70,10 @@ enum err domain_tick(struct domain *, struct tx *) NODISCARD;
 /* What is kept beside the database follows it. */
 void domain_committed(struct domain *);
 /* Where servers share the database: the time by its clock, at the begin of each transaction; and then, if others
- * have written, what they wrote. */
+ * have written, what they wrote.  `stale`: to one of the kept tables, which end with NULL. */
 void domain_turn(struct domain *, int64_t now);
-enum err domain_others(struct domain *, struct tx *) NODISCARD;
+enum err domain_others(struct domain *, struct tx *, bool stale) NODISCARD;
+extern const char *const domain_kept_tables[];
 void domain_kept(struct domain *); /* up to here, if the batch is committed */
 void domain_rolled_back(struct domain *, bool whole); /* to the last commit, or to what is kept */
 

@@ -61,6 +61,7 @@ struct lane_table {
         /* Drained since the last commit: rows that a rollback brings back may be in them. */
         struct lanes drained;
         size_t n_drained_kept;
+        bool doubted; /* others may have filled lanes */
         struct row rows[EXECUTORS];
         struct lane_node *buckets[BUCKETS];
         struct lane_group *groups[BUCKETS];
@@ -322,12 +323,22 @@ enum err lanes_load(struct tx *tx, struct lane_table *t)
         return e;
 }
 
+void lanes_doubt(struct lane_table *t)
+{
+        t->doubted = true;
+}
+
+/* A rollback leaves what was found: a lane may be thought to hold a run that it does not. */
 enum err lanes_look(struct tx *tx, struct lane_table *t)
 {
         int64_t *ids;
         size_t n;
-        enum err e = tx_number_rows(tx, SQL_LANES_FILLED, &ids, &n, 1, NULL, 0);
+        enum err e;
 
+        if (!t->doubted)
+                return ERR_OK;
+        e = tx_number_rows(tx, SQL_LANES_FILLED, &ids, &n, 1, NULL, 0);
+        t->doubted = e != ERR_OK;
         for (size_t i = 0; !e && i < n; i++)
                 if (is_known(t, ids[i]))
                         set_filled(t, t->all.items[ids[i] - 1], true);

@@ -32,7 +32,8 @@ struct lane_table *lane_table_new(void);
 void lane_table_free(struct lane_table *);
 /* The lanes that the table does not know yet; at a start, all. */
 enum err lanes_load(struct tx *, struct lane_table *) NODISCARD;
-/* Others may have filled them. */
+/* Others may have filled lanes: lanes_look() is to find out, which otherwise does nothing. */
+void lanes_doubt(struct lane_table *);
 enum err lanes_look(struct tx *, struct lane_table *) NODISCARD;
 void lanes_kept(struct lane_table *);
 /* Forgets lanes made by what was undone: since the last commit, or since lanes_kept(). */

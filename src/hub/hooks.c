@@ -145,15 +145,15 @@ static void turn(void *hooks, int64_t now)
 }
 
 /* Who reads or waits hears of it by the bus, or by its look. */
-static enum err others(void *hooks, struct tx *tx)
+static enum err others(void *hooks, struct tx *tx, bool stale)
 {
         struct hooks *h = hooks;
 
         if (h->bus)
                 bus_doubt(h->bus);
-        if (h->keys_changed)
+        if (stale && h->keys_changed)
                 h->keys_changed(h->keys);
-        return domain_others(h->domain, tx);
+        return domain_others(h->domain, tx, stale);
 }
 
 static void mended(void *hooks)
@@ -191,6 +191,7 @@ void hooks_set(struct hooks *h, struct store_options *o)
         o->rolled_back = rolled_back;
         o->turn = turn;
         o->others = others;
+        o->kept_tables = domain_kept_tables;
         o->mended = mended;
         o->park = park;
         o->tick = hooks_tick;

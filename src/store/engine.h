@@ -17,6 +17,7 @@ struct engine {
         const struct engine_type *type;
         const struct statement *registry;
         size_t n;
+        const char *const *kept; /* store_options.kept_tables */
         enum err failure; /* the storage failed under the open transaction */
 };
 
@@ -24,6 +25,7 @@ struct engine {
 struct turn {
         int64_t now; /* of the database's clock, UTC microseconds */
         bool others; /* another server has written since this engine did, or may have */
+        bool stale;  /* what is kept in memory too */
 };
 
 enum engine_mode { ENGINE_WRITER, ENGINE_READER };

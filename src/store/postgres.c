@@ -290,7 +290,14 @@ static enum err postgres_begin(struct scope *scope, struct engine *engine)
                 e = pg_command(scope, pg, "SELECT pg_advisory_xact_lock(" TURN_LOCK ")");
         pg->open = !e;
         pg->wrote = pg->aborted = false;
+        pg->written = 0;
         return e;
+}
+
+/* How often what servers keep in memory has been written. */
+static uint32_t generation(int64_t mark)
+{
+        return (uint32_t)(mark >> 32);
 }
 
 /* Who finds another mark than the one it left knows that others have written. */
@@ -309,20 +316,34 @@ static enum err turn(struct scope *scope, struct engine *engine, struct turn *ou
         if (!e) {
                 int64_t mark = pg_number(result, 0, 0);
 
-                *out = (struct turn){ .now = pg_number(result, 0, 1), .others = mark != pg->mark };
+                *out = (struct turn){ .now = pg_number(result, 0, 1), .others = mark != pg->mark,
+                                      .stale = !pg->mark || generation(mark) != generation(pg->mark) };
                 pg->found = mark;
         }
         PQclear(result);
         return e;
 }
 
-/* Written with everything else. */
+static bool wrote_kept(struct postgres *pg)
+{
+        const char *const *table = pg->engine.kept;
+
+        if (!pg->kept) {
+                pg->kept = pg_table_bit(pg, STR("name"));
+                for (; table && *table; table++)
+                        pg->kept |= pg_table_bit(pg, str_from(*table));
+        }
+        return pg->written & pg->kept;
+}
+
+/* Written with everything else: the generation, and a number that is new each time. */
 static enum err queue_mark(struct scope *scope, struct postgres *pg, int64_t *mark)
 {
+        uint32_t is_new;
         char sql[64];
 
-        scope_random(scope, mark, sizeof(*mark));
-        *mark = (*mark & INT64_MAX) | 1;
+        scope_random(scope, &is_new, sizeof(is_new));
+        *mark = (int64_t)((generation(pg->found) + wrote_kept(pg)) & INT32_MAX) << 32 | is_new | 1;
         snprintf(sql, sizeof(sql), "UPDATE commit_mark SET mark = %lld", (long long)*mark);
         return pg_command(scope, pg, sql);
 }

@@ -20,7 +20,7 @@
 enum { BOOL_TYPE = 16, BYTEA_TYPE = 17, INT8_TYPE = 20, INT2_TYPE = 21, INT4_TYPE = 23, TEXT_TYPE = 25,
        NUMERIC_TYPE = 1700 };
 
-enum { PARAMETERS_MAX = 128, QUEUE_MOST = 200, QUEUE_MAX = 512, TOGETHER_MAX = 32 };
+enum { PARAMETERS_MAX = 128, QUEUE_MOST = 200, QUEUE_MAX = 512, TOGETHER_MAX = 32, TABLES_MAX = 64 };
 
 /* libpq's PGconn and PGresult. */
 struct pg_conn;
@@ -66,6 +66,9 @@ struct postgres {
         size_t n_waiting;
         int ahead[TOGETHER_MAX]; /* statements with rows that were read before they are asked for */
         size_t n_ahead;
+        struct str tables[TABLES_MAX]; /* those that statements write, by their bits */
+        uint64_t kept;  /* of those that engine.kept names */
+        uint64_t written; /* in the open transaction */
         bool open;     /* a transaction was begun */
         bool wrote;    /* something in it */
         bool aborted;  /* a statement of it has failed */
@@ -99,6 +102,7 @@ enum err pg_plain(struct scope *, struct postgres *, const char *sql);
 
 /* Reads the texts of the registry; once. */
 void pg_texts(struct scope *, struct postgres *);
+uint64_t pg_table_bit(struct postgres *, struct str table);
 /* Sends what waits. */
 enum err pg_send_waiting(struct scope *, struct postgres *);
 /* Forgets what waits and what was read ahead. */

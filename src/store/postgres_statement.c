@@ -26,23 +26,23 @@ static bool text_writes(const char *text)
         return has_word(text, "INSERT ") || has_word(text, "UPDATE ") || has_word(text, "DELETE ");
 }
 
-/* The bit of a table, which gets one when it is new. */
-static uint64_t table_bit(struct str tables[64], struct str table)
+/* A new table gets one. */
+uint64_t pg_table_bit(struct postgres *pg, struct str table)
 {
         int i = 0;
 
-        while (tables[i].p && !str_eq(tables[i], table))
-                BUG_ON(++i == 64);
-        tables[i] = table;
+        while (pg->tables[i].p && !str_eq(pg->tables[i], table))
+                BUG_ON(++i == TABLES_MAX);
+        pg->tables[i] = table;
         return (uint64_t)1 << i;
 }
 
 /* A statement that knows its key has no other table than its own. */
-static uint64_t tables_of(const struct prepared *p, const struct str tables[64])
+static uint64_t tables_of(const struct prepared *p, const struct str *tables)
 {
         uint64_t bits = 0;
 
-        for (int i = 0; i < 64 && tables[i].p; i++)
+        for (int i = 0; i < TABLES_MAX && tables[i].p; i++)
                 if (p->shape.key.p ? str_eq(p->shape.table, tables[i]) : shape_names(p->text, tables[i]))
                         bits |= (uint64_t)1 << i;
         return bits;
@@ -50,8 +50,6 @@ static uint64_t tables_of(const struct prepared *p, const struct str tables[64])
 
 void pg_texts(struct scope *scope, struct postgres *pg)
 {
-        struct str tables[64] = { 0 };
-
         pg->prepared = xcalloc(pg->engine.n, sizeof(struct prepared));
         for (size_t i = 0; i < pg->engine.n; i++) {
                 struct prepared *p = &pg->prepared[i];
@@ -60,10 +58,10 @@ void pg_texts(struct scope *scope, struct postgres *pg)
                 p->shape = shape_of(p->text);
                 p->writes = text_writes(p->text);
                 if (p->writes && p->shape.kind != SHAPE_OTHER)
-                        p->table = table_bit(tables, p->shape.table);
+                        p->table = pg_table_bit(pg, p->shape.table);
         }
         for (size_t i = 0; i < pg->engine.n; i++)
-                pg->prepared[i].touches = tables_of(&pg->prepared[i], tables);
+                pg->prepared[i].touches = tables_of(&pg->prepared[i], pg->tables);
 }
 
 void pg_statements_done(struct postgres *pg)
@@ -439,6 +437,7 @@ static enum err note_write(struct tx *tx, int id, const int64_t *key)
 
         void_ahead(pg, id, key);
         pg->wrote = true;
+        pg->written |= pg->prepared[id].touches;
         tx->writes++;
         return failpoint(tx->scope, FAILPOINT_WRITE);
 }

@@ -140,6 +140,7 @@ enum err pg_load_end(struct scope *scope, struct engine *engine)
         if (!e && !PQenterPipelineMode(pg->conn))
                 e = pg_lost(scope, pg);
         pg->wrote = true;
+        pg->written = UINT64_MAX;
         return e;
 }
 

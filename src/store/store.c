@@ -242,6 +242,7 @@ enum err store_open(struct scope *scope, const struct store_options *options, st
                 store_close(store);
                 return e;
         }
+        store->writer->kept = options->kept_tables;
         store->tx = (struct tx){ .engine = store->writer,
                                  .names = store->names,
                                  .scope = scope,

@@ -43,9 +43,10 @@ struct store_options {
         /* Where several servers use the database, on the writing thread, at the begin of each transaction:
          * the time by the database's clock, UTC microseconds, which is tx_now() there. */
         void (*turn)(void *hooks, int64_t now);
-        /* Then, if others have written since this server did, or may have: what is kept beside the database
-         * is to be brought up to date; again, if the transaction is rolled back. */
-        enum err (*others)(void *hooks, struct tx *);
+        /* Then, if others have written since this server did, or may have; again, if the transaction is rolled
+         * back.  `stale`: to the kept tables too, so what is kept in memory of them is to be brought up to date. */
+        enum err (*others)(void *hooks, struct tx *, bool stale);
+        const char *const *kept_tables; /* up to NULL; the store knows its own */
         /* On the writing thread: what was refused because the storage had failed would be served now. */
         void (*mended)(void *hooks);
         /* Takes over a parked call after COMMIT. */

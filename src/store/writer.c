@@ -33,12 +33,12 @@ void writer_forget(struct store *store)
                 store->options.rolled_back(store->options.hooks, true);
 }
 
-static enum err catch_up(struct store *store)
+static enum err catch_up(struct store *store, bool stale)
 {
-        enum err e = names_load(&store->tx, (int)store->options.n_statements);
+        enum err e = stale ? names_load(&store->tx, (int)store->options.n_statements) : ERR_OK;
 
         if (!e && store->options.others)
-                e = store->options.others(store->options.hooks, &store->tx);
+                e = store->options.others(store->options.hooks, &store->tx, stale);
         return e;
 }
 
@@ -58,7 +58,7 @@ enum err writer_begin(struct store *store, struct scope *scope)
         scope->now = turn.now;
         if (store->options.turn)
                 store->options.turn(store->options.hooks, turn.now);
-        return turn.others ? catch_up(store) : ERR_OK;
+        return turn.others ? catch_up(store, turn.stale) : ERR_OK;
 }
 
 /* One call inside the open transaction.  Its writes may be queued still. */
@@ -229,6 +229,8 @@ static void reopen(struct store *store)
         enum err e = engine_open(&store->scope, store->options.path, ENGINE_WRITER, store->registry,
                                  n, &fresh);
 
+        if (!e)
+                fresh->kept = store->options.kept_tables;
         if (!e)
                 e = failpoint(&store->scope, FAILPOINT_REOPEN);
         if (!e)
