@@ -143,16 +143,17 @@ static enum err setting_put(struct tx *tx, const char *name, const void *value, 
         return tx_exec(tx, SQL_SETTING_SET, TEXT(str_from(name)), BLOB(((struct str){ value, n })));
 }
 
-/* At a start mark is where the clock stands; with servers that share it, one of them keeps the mark. */
-static enum err lease_save(struct tx *tx, struct domain *d)
+/* At a start mark is where the clock stands; with servers that share it, one of them keeps the mark, and
+ * says for how long. */
+static enum err lease_save(struct tx *tx, struct domain *d, int64_t rest)
 {
-        int64_t now = lease_source(d), mark = lease_now(d);
-        struct shared_clock shared = { d->lease_base, d->lease_from, now };
+        int64_t until = lease_source(d) + rest, mark = lease_now(d), ago = until - d->lease_saved;
+        struct shared_clock shared = { d->lease_base, d->lease_from, until };
         enum err e;
 
-        if (d->lease_saved && now - d->lease_saved < LEASE_SAVE_EVERY)
+        if (d->lease_saved && ago >= 0 && ago < LEASE_SAVE_EVERY)
                 return ERR_OK;
-        d->lease_saved = now;
+        d->lease_saved = until;
         e = setting_put(tx, "lease_clock", &mark, sizeof(mark));
         return e || !d->place.p ? e : setting_put(tx, "lease_shared", &shared, sizeof(shared));
 }
@@ -161,11 +162,14 @@ static enum err lease_save(struct tx *tx, struct domain *d)
 static enum err lease_share(struct tx *tx, struct domain *d, bool *runs)
 {
         struct shared_clock shared = { 0 };
+        int64_t now = lease_source(d);
         enum err e = d->place.p ? setting(tx, "lease_shared", &shared, sizeof(shared)) : ERR_OK;
 
-        *runs = !e && shared.seen && lease_source(d) - shared.seen <= GAP;
+        *runs = !e && shared.seen && now - shared.seen <= GAP;
         if (e || !shared.seen)
                 return e;
+        if (shared.seen > now) /* by one that rests */
+                shared.seen = now;
         d->lease_base = shared.base;
         d->lease_from = shared.from;
         if (shared.seen > d->last_seen)
@@ -230,7 +234,7 @@ enum err domain_boot(struct tx *tx, void *context)
         d->last_seen = lease_source(d);
         d->lease_seen = lease_now(d);
         if (!e)
-                e = lease_save(tx, d);
+                e = lease_save(tx, d, 0);
         if (!e)
                 e = load_kept(tx, d);
         if (!e)
@@ -353,37 +357,21 @@ static enum err expire_approvals(struct tx *tx)
         return e;
 }
 
-static enum err trim(struct tx *tx, struct domain *d)
+static enum err trim(struct tx *tx, struct domain *d, int64_t rest)
 {
         enum err e;
 
         if (tx_now(tx) < d->next_trim)
                 return ERR_OK;
-        d->next_trim = tx_now(tx) + 10 * US_PER_S;
+        d->next_trim = tx_now(tx) + 10 * US_PER_S + rest;
         e = force_trim(tx);
         return e ? e : tx_exec(tx, SQL_IDEMPOTENCY_TRIM, INT(tx_now(tx) - IDEMPOTENCY_AGE));
 }
 
-enum err domain_tick(struct domain *d, struct tx *tx)
+static enum err settle_due(struct tx *tx, struct domain *d)
 {
-        int64_t now = lease_source(d);
-        enum err e;
+        enum err e = expire_leases(tx, d);
 
-        if (now - d->last_seen > GAP) {
-                char ms[24];
-
-                snprintf(ms, sizeof(ms), "%lld", (long long)((now - d->last_seen) / US_PER_MS));
-                log_write(LOG_WARN, "tick_late", "ms", ms, "then", "leases stand still for 10 s", NULL);
-                lease_hold(d, d->lease_seen, LEASE_GRACE);
-                d->lease_saved = 0;
-        }
-        d->last_seen = now;
-        d->lease_seen = lease_now(d);
-        e = lease_save(tx, d);
-        if (!e)
-                e = server_tick(tx);
-        if (!e)
-                e = expire_leases(tx, d);
         if (!e)
                 e = wake_runs(tx, d);
         if (!e)
@@ -400,8 +388,35 @@ enum err domain_tick(struct domain *d, struct tx *tx)
         if (!e)
                 e = attention_tick(tx, d);
         if (!e)
-                e = trim(tx, d);
-        if (!e)
                 e = retention_tick(tx, d);
         return e ? e : search_tick(tx, d);
+}
+
+enum err domain_tick(struct domain *d, struct tx *tx)
+{
+        int64_t now = lease_source(d), rest = 0;
+        enum err e;
+
+        if (now - d->last_seen > GAP) {
+                char ms[24];
+
+                snprintf(ms, sizeof(ms), "%lld", (long long)((now - d->last_seen) / US_PER_MS));
+                log_write(LOG_WARN, "tick_late", "ms", ms, "then", "leases stand still for 10 s", NULL);
+                lease_hold(d, d->lease_seen, LEASE_GRACE);
+                d->lease_saved = 0;
+        }
+        d->last_seen = now;
+        d->lease_seen = lease_now(d);
+        e = settle_due(tx, d);
+        if (!e)
+                e = server_rest(tx, &rest);
+        d->last_seen = now + rest;
+        if (!e)
+                e = trim(tx, d, rest);
+        if (!e)
+                e = lease_save(tx, d, rest);
+        if (!e)
+                e = server_tick(tx, rest);
+        tx_tick_rest(tx, rest);
+        return e;
 }

@@ -107,14 +107,36 @@ static enum err look_for_others(struct tx *tx)
         return e;
 }
 
-enum err server_tick(struct tx *tx)
+enum err server_rest(struct tx *tx, int64_t *rest)
 {
-        struct domain *d = tx_context(tx);
+        const struct domain *d = tx_context(tx);
+        int64_t next[2], most = SERVER_REST, told = d->now.server_seen - lease_now(d);
         enum err e;
 
-        if (!d->place.p || lease_now(d) - d->now.server_seen < SERVER_SEEN_EVERY)
+        *rest = 0;
+        if (!d->place.p || !d->lease_saved || d->now.cascading || !tx_may_rest(tx))
                 return ERR_OK;
-        d->now.server_seen = lease_now(d);
+        e = tx_numbers(tx, SQL_SERVER_REST, next, LENGTH(next), NULL, 0);
+        if (e || next[0])
+                return e;
+        if (told >= SERVER_SEEN_EVERY) /* woken by another that has written: what it has told still holds */
+                most = told;
+        if (next[1] && next[1] - tx_now(tx) < most)
+                most = next[1] - tx_now(tx);
+        *rest = most > US_PER_S ? most : 0;
+        return ERR_OK;
+}
+
+enum err server_tick(struct tx *tx, int64_t rest)
+{
+        struct domain *d = tx_context(tx);
+        int64_t seen = lease_now(d) + rest, ago = seen - d->now.server_seen;
+        enum err e;
+
+        /* Below 0: it rested, and was woken before the time that it has told. */
+        if (!d->place.p || (ago >= 0 && ago < SERVER_SEEN_EVERY))
+                return ERR_OK;
+        d->now.server_seen = seen;
         e = tx_exec(tx, SQL_SERVER_SEEN, INT(d->now.server), TEXT(d->place), INT(d->now.server_seen));
         return e ? e : look_for_others(tx);
 }

@@ -4,6 +4,10 @@
  * nobody runs, nobody is missed.  Who was not seen for SERVER_GONE loses its number, and the runs that its
  * worker held go back to the queue.
  *
+ * A server that finds nothing to do and is asked nothing rests: it says until when it will not be heard of,
+ * which nobody has to wait for since nothing is held then, and ticks again at that time, when it is asked
+ * something, or when another has written.
+ *
  * A server with a file for a database has number 0, no row, and is never missed.
  */
 #ifndef BATON_DOMAIN_SERVER_H
@@ -13,14 +17,17 @@
 
 #define SERVER_SEEN_EVERY (5 * US_PER_S)
 #define SERVER_GONE (3 * SERVER_SEEN_EVERY)
+#define SERVER_REST (120 * US_PER_S) /* at most */
 
 /* Takes the number that this place has, or a free one; what the worker of that number held, whose process is
  * dead, goes back. */
 enum err server_join(struct tx *) NODISCARD;
 /* Once its number may have been given to another: takes one again. */
 enum err server_stay(struct tx *) NODISCARD;
-/* Says that this one is there, and looks who is not. */
-enum err server_tick(struct tx *) NODISCARD;
+/* In a tick, behind what is due: how long this one may rest, microseconds; 0: not. */
+enum err server_rest(struct tx *, int64_t *rest) NODISCARD;
+/* Says that this one is there, and will be for so long, and looks who is not. */
+enum err server_tick(struct tx *, int64_t rest) NODISCARD;
 /* For the end of a server: gives the number back. */
 enum err server_leave(struct tx *, void *) NODISCARD;
 /* Whether this is the one server that does what must not be done twice; in any transaction. */

@@ -119,7 +119,14 @@ static void hear_lane(struct hooks *h, const struct hint *hint)
 static void turned(void *context)
 {
         struct hooks *h = context;
+        const struct clock *clock = h->domain->world->clock;
         const struct hint_set *set = h->bus ? bus_heard(h->bus) : NULL;
+        int64_t now = clock->boot(clock->ctx);
+
+        if (now - h->waiting_seen >= TICK_MS * US_PER_MS) {
+                h->waiting_seen = now;
+                waiting_tick(h->waiting, now);
+        }
 
         for (size_t i = 0; set && i < set->n && waiting_count(h->waiting); i++) {
                 if (set->hints[i].kind == HINT_LANE)
@@ -174,11 +181,7 @@ static void park(void *hooks, struct call *call)
 
 enum err hooks_tick(void *hooks, struct tx *tx)
 {
-        struct hooks *h = hooks;
-        const struct clock *clock = h->domain->world->clock;
-
-        waiting_tick(h->waiting, clock->boot(clock->ctx));
-        return domain_tick(h->domain, tx);
+        return domain_tick(((struct hooks *)hooks)->domain, tx);
 }
 
 void hooks_set(struct hooks *h, struct store_options *o)

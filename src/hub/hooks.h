@@ -20,6 +20,7 @@ struct hooks {
         struct bus *bus; /* NULL = there are no other servers */
         struct copies *copies; /* NULL = there is no Redis */
         struct store **store;
+        int64_t waiting_seen; /* boot clock: when the waiting claims were looked through */
         struct scope refresh_scope;
         struct call refresh; /* a transaction without an operation */
         bool refreshing;

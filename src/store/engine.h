@@ -79,6 +79,8 @@ struct engine_type {
         /* The first thing of a writer's transaction: from here on no other server writes before it has
          * ended.  NULL: there is no other. */
         enum err (*turn)(struct scope *, struct engine *, struct turn *);
+        /* Outside a transaction: whether another has written since. */
+        enum err (*look)(struct scope *, struct engine *, bool *others);
         /* NULL where the database does it by itself. */
         enum err (*checkpoint)(struct scope *, struct engine *, bool truncate);
         int64_t (*log_bytes)(struct engine *);
@@ -143,6 +145,8 @@ struct tx {
         struct hint *hints;
         size_t n_hints, size_hints;
         enum tick_again again;
+        bool quiet;   /* nothing but the tick has come for a while */
+        int64_t rest; /* microseconds */
         bool full;
 };
 

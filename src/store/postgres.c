@@ -294,6 +294,19 @@ static enum err postgres_begin(struct scope *scope, struct engine *engine)
         return e;
 }
 
+static enum err look(struct scope *scope, struct engine *engine, bool *others)
+{
+        struct postgres *pg = postgres_of(engine);
+        PGresult *result = NULL;
+        enum err e = pg_command(scope, pg, "SELECT mark FROM commit_mark");
+
+        if (!e)
+                e = pg_settle(scope, pg, &result);
+        *others = e || PQntuples(result) != 1 || pg_number(result, 0, 0) != pg->mark;
+        PQclear(result);
+        return e;
+}
+
 /* How often what servers keep in memory has been written. */
 static uint32_t generation(int64_t mark)
 {
@@ -457,6 +470,7 @@ const struct engine_type postgres_engine = {
         .loaded = pg_loaded,
         .own_tables = own_tables,
         .turn = turn,
+        .look = look,
         .translate = dialect_postgres,
         .prelude = dialect_prelude,
 };

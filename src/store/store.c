@@ -119,6 +119,16 @@ void tx_tick_again(struct tx *tx, enum tick_again when)
                 tx->again = when;
 }
 
+bool tx_may_rest(const struct tx *tx)
+{
+        return tx->quiet && !tx->writes;
+}
+
+void tx_tick_rest(struct tx *tx, int64_t us)
+{
+        tx->rest = us;
+}
+
 bool tx_disk_is_full(const struct tx *tx)
 {
         return tx->full;

@@ -106,5 +106,9 @@ bool tx_disk_is_full(const struct tx *);
  * the batch is committed or as soon as no call has come for 20 ms.  Dropped with a rollback of the batch. */
 enum tick_again { TICK_IN_TIME, TICK_WHEN_IDLE, TICK_AT_ONCE };
 void tx_tick_again(struct tx *, enum tick_again);
+/* The tick has found nothing to do and nobody has asked anything for a while: where servers share the database, it
+ * need not come before so many microseconds have passed, a call has come or another server has written. */
+bool tx_may_rest(const struct tx *);
+void tx_tick_rest(struct tx *, int64_t us);
 
 #endif

@@ -15,6 +15,8 @@ enum {
 #define IDLE_CHECKPOINT_US (500 * US_PER_MS)
 #define MEND_EVERY_US (250 * US_PER_MS)
 #define REST_US (20 * US_PER_MS) /* without a call: the writer is idle, not between two batches */
+#define QUIET_US US_PER_S          /* so long: it may rest */
+#define LOOK_EVERY_US (5 * US_PER_S)
 
 /* ---- a batch ---- */
 
@@ -172,6 +174,7 @@ static enum batch_end batch_run(struct store *store, struct batch *b, bool guard
 
         b->offered = 0;
         store->tx.full = store->full;
+        store->tx.rest = 0;
         if (writer_begin(store, &store->scope))
                 return BATCH_BROKEN;
         now = store->scope.now;
@@ -367,6 +370,7 @@ static void batch_serve(struct store *store, struct batch *b)
         if (store->options.tick && store->tx.again > store->again)
                 store->again = store->tx.again;
         store->tx.again = TICK_IN_TIME;
+        store->rest_until = store->tx.rest && !store->again ? store_boot_now(store) + store->tx.rest : 0;
 }
 
 /*
@@ -451,18 +455,39 @@ static int64_t tick_time(const struct store *store)
                        store->next_tick;
 }
 
+/* While it rests, one look now and then takes the place of the ticks' transactions. */
+static bool rests(struct store *store, int64_t now)
+{
+        bool others = false;
+
+        if (now >= store->rest_until)
+                return false;
+        if (now >= store->next_look) {
+                store->next_look = now + LOOK_EVERY_US;
+                if (store->writer->type->look(&store->scope, store->writer, &others) || others)
+                        store->rest_until = 0;
+        }
+        return store->rest_until > 0;
+}
+
+/* The first call ends a rest, and has the tick beside it: what the server told of its rest is taken back
+ * before it can hold anything. */
 static bool tick_due(struct store *store)
 {
         int64_t now = store_boot_now(store), due;
+        bool called;
 
         pthread_mutex_lock(&store->lock);
         due = tick_time(store);
+        called = store->n_queued;
         pthread_mutex_unlock(&store->lock);
+        if (called && now < store->rest_until)
+                due = store->rest_until = 0;
         if (!store->options.tick || now < due)
                 return false;
         store->again = TICK_IN_TIME;
         store->next_tick = now + store->options.tick_ms * US_PER_MS;
-        return true;
+        return !rests(store, now);
 }
 
 static void checkpoint_if_due(struct store *store, bool idle)
@@ -501,6 +526,8 @@ bool writer_turn(struct store *store)
                 failpoint_pass(FAILPOINT_BATCH_TAKEN);
         refuse_late(store, late);
         served = batch_sift(store, &batch);
+        store->tx.quiet = store->writer->type->look && batch.n == 1 && ticks && !served &&
+                          store_boot_now(store) - store->last_served > QUIET_US;
         if (batch.n)
                 batch_serve(store, &batch);
         served += batch.n - ticks;

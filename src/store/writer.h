@@ -34,6 +34,7 @@ struct store {
         _Atomic int64_t ahead; /* of this machine's clock, the database's; 0 where they are one */
         int64_t next_tick, last_served, next_mend;
         enum tick_again again; /* committed */
+        int64_t rest_until, next_look; /* the tick need not come before */
 
         pthread_mutex_t lock;
         pthread_cond_t writer_ready, reader_ready;

@@ -9,7 +9,7 @@
 #include "domain/definition.h"
 #include "domain/log_line.h"
 
-#define CLAIM_WAIT (60 * US_PER_S)
+#define CLAIM_WAIT (600 * US_PER_S)
 enum { LOG_MAX = 16 << 20, LOG_PIECE = 65536, APPLY_TRIES = 300, PAUSE_MS = 200 };
 /* What a run may make this worker remember: parsed outputs, rendered parameters. */
 enum { MEMORY_MAX = 256 << 20 };

@@ -7,7 +7,7 @@
 
 /* A second or two of a slow disk: who keeps leases has no more to spare. */
 enum { ENTRIES = 5000 };
-#define LOOK_EVERY    (5 * US_PER_S)
+#define LOOK_EVERY    (10 * US_PER_S)
 #define AFTER_FAILURE (60 * US_PER_S)
 
 struct sweep_call {
