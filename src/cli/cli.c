@@ -317,6 +317,7 @@ static const struct cli_option release_options[] = {
 
 static const struct command commands[] = {
         { "serve", "[options]", "run the server", NULL, NULL, 0, 0, NULL },
+        { "worker", "[options]", "perform runs beside the servers on a PostgreSQL database", NULL, NULL, 0, 0, NULL },
         { "run", "FILE", "run a definition from a file, follow it, print its result", run_options,
           command_run, 1, 1,
           "Uses the server of the data directory, or starts one there that ends when it is idle\n"
@@ -594,8 +595,8 @@ static void command_help(FILE *to, const struct command *c)
         if (c->run) {
                 fprintf(to, "Options of every command:\n");
                 print_options(to, common_options);
-        } else if (strcmp(c->words, "serve") == 0) {
-                fprintf(to, "See baton serve --help.\n");
+        } else if (strcmp(c->words, "serve") == 0 || strcmp(c->words, "worker") == 0) {
+                fprintf(to, "See baton %s --help.\n", c->words);
         }
 }
 
