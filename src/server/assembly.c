@@ -48,6 +48,8 @@ static enum err open_store(struct scope *scope, struct assembly *a)
                 e = store_open(scope, &options, &a->store);
         if (!e)
                 e = store_run(a->store, scope, domain_boot, a->hooks.domain);
+        if (e == ERR_CONFLICT && a->made_vault) /* it is nobody's */
+                unlink(directory_file(scope, &a->data, "secret.key"));
         if (!e)
                 e = failpoint(scope, FAILPOINT_BOOT_OPEN);
         return e;
@@ -227,12 +229,13 @@ enum err assembly_open(struct scope *scope, struct assembly *a, const struct opt
         a->definitions = definition_cache_new(&system_world);
         hooks_open(&a->hooks, &system_world, &a->store);
         domain = a->hooks.domain;
+        domain->vault_replaced = o->replace_secret_key;
         domain->force_limit = o->agent_force_limit;
         domain->review_timeout = o->review_seconds * US_PER_S;
         domain->attention_after = o->attention_seconds * US_PER_S;
         e = profile_refusals(scope, str_from(o->profile_refuse), &domain->profile_refuses);
         if (!e)
-                e = directory_vault(scope, &a->data, domain->vault, sizeof(domain->vault));
+                e = directory_vault(scope, &a->data, domain->vault, sizeof(domain->vault), &a->made_vault);
         if (!e)
                 e = make_bus(scope, a);
         return e ? e : open_store(scope, a);

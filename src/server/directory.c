@@ -85,14 +85,15 @@ enum err directory_write(struct scope *scope, const struct directory *d, const c
 }
 
 enum err directory_vault(struct scope *scope, const struct directory *d, unsigned char *vault,
-                         size_t n)
+                         size_t n, bool *made)
 {
         const char *path = directory_file(scope, d, "secret.key");
         int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
         struct stat st = { 0 };
         bool whole;
 
-        if (fd < 0 && errno == ENOENT) {
+        *made = fd < 0 && errno == ENOENT;
+        if (*made) {
                 scope_random(scope, vault, n);
                 return directory_write(scope, d, "secret.key", (struct str){ (char *)vault, n });
         }

@@ -21,7 +21,8 @@ enum err directory_write(struct scope *, const struct directory *, const char *n
  * The key under which secrets are sealed, made at the first start.  Whoever can read it and a copy of the
  * database can read the secrets: one that others can read is refused.
  */
-enum err directory_vault(struct scope *, const struct directory *, unsigned char *vault, size_t n) NODISCARD;
+enum err directory_vault(struct scope *, const struct directory *, unsigned char *vault, size_t n,
+                         bool *made) NODISCARD;
 /* A name in hexadecimal digits that the file keeps, made at the first start; in the scope's arena. */
 enum err directory_name(struct scope *, const struct directory *, const char *file, struct str *out) NODISCARD;
 
