@@ -210,6 +210,7 @@ static const struct cli_option workspace_update_options[] = {
         { "quota", "BYTES", "what its files may take", 0 },
         { "retention", "SECONDS", "delete trees of tasks that have ended so long ago; 0: never", 0 },
         { "channels", "A,B", "network channels that its runs may be in; empty: any", 0 },
+        { "volume", "NAME", "where its files are from now on (see GET /v1/workers); none: where the next worker is", 0 },
         { 0 }
 };
 static const struct cli_option webhook_create_options[] = {
@@ -446,7 +447,7 @@ static const struct command commands[] = {
         { "workspace list", "", "list workspaces", page_options, command_workspace_list, 0, 0,
           NULL },
         { "workspace get", "ID", "show a workspace", NULL, command_workspace_get, 1, 1, NULL },
-        { "workspace update", "ID", "change name, slug, quota, retention or channels", workspace_update_options,
+        { "workspace update", "ID", "change name, slug, quota, retention, channels or volume", workspace_update_options,
           command_workspace_update, 1, 1, NULL },
         { "workspace delete", "ID", "delete a workspace in which nothing is open", NULL,
           command_workspace_delete, 1, 1, NULL },

@@ -39,6 +39,8 @@ struct domain {
         /* What distinguishes this server from others on its database, and its machine's name; absent where the
          * database is a file of its own.  Set before the store is open. */
         struct str place, host;
+        struct str volume;            /* that its worker has, see volume.h; likewise */
+        int64_t worker;               /* how many runs that one performs at once; likewise */
         _Atomic int64_t number;       /* of this server, committed */
         bool booted;
         _Atomic int64_t ahead;        /* of the boot clock, what leases run by: the database's, where servers share it */

@@ -1,7 +1,11 @@
 #include "server/assembly.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "core/failpoint.h"
@@ -39,9 +43,6 @@ static enum err open_store(struct scope *scope, struct assembly *a)
         };
         enum err e;
 
-        if (!is_file && !store_is_url(o->store))
-                return fail_field(scope, "store", ERR_VALIDATION,
-                                  "--store must be a URL as postgres://user@host/name");
         hooks_set(&a->hooks, &options);
         e = is_file ? ERR_OK : read_place(scope, a);
         if (!e)
@@ -57,10 +58,15 @@ static enum err open_store(struct scope *scope, struct assembly *a)
 
 /* ---- the worker ---- */
 
+static const char *workspaces_of(struct scope *scope, const struct assembly *a)
+{
+        return a->options->workspaces[0] ? a->options->workspaces : directory_file(scope, &a->data, "workspaces");
+}
+
 static enum err start_spawner(struct scope *scope, struct assembly *a)
 {
         const struct options *o = a->options;
-        struct spawner_options options = { .workspaces = directory_file(scope, &a->data, "workspaces"),
+        struct spawner_options options = { .workspaces = workspaces_of(scope, a),
                                            .git_roots = o->git_local_root,
                                            .sandbox = o->sandbox,
                                            .memory_cap = o->command_memory << 20,
@@ -72,6 +78,24 @@ static enum err start_spawner(struct scope *scope, struct assembly *a)
                                   "--sandbox must be auto, bwrap, landlock or trusted, not \"%s\"",
                                   o->sandbox);
         return spawner_start(scope, &options, &a->spawner);
+}
+
+/* The name of the directory of workspaces.  Others may be about to give it one too. */
+static enum err read_volume(struct scope *scope, struct assembly *a)
+{
+        struct directory d = { .lock = -1 };
+        enum err e;
+
+        a->volume = STR("");
+        if (!a->options->store[0])
+                return ERR_OK;
+        snprintf(d.path, sizeof(d.path), "%s", workspaces_of(scope, a));
+        d.lock = open(d.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (d.lock < 0 || flock(d.lock, LOCK_EX))
+                return fail(scope, ERR_UNAVAILABLE, "cannot lock %s: %s", d.path, strerror(errno));
+        e = directory_name(scope, &d, "volume.id", &a->volume);
+        directory_close(&d);
+        return e;
 }
 
 static enum err await_spawner(struct scope *scope, struct assembly *a)
@@ -126,6 +150,7 @@ static enum err start_worker(struct scope *scope, struct assembly *a)
                                           .actor = server_worker(&scope->arena, a->hooks.domain->number),
                                           .concurrency = (int)o->concurrency,
                                           .capabilities = sorted_names(scope, o->capabilities),
+                                          .volume = a->volume,
                                           .egress = &a->egress };
 
         if (!o->concurrency)
@@ -207,10 +232,14 @@ static enum err start_bus(struct scope *scope, struct assembly *a)
 
 enum err assembly_open(struct scope *scope, struct assembly *a, const struct options *o)
 {
-        enum err e = egress_read(scope, str_from(o->egress_allow), &a->egress);
         struct domain *domain;
+        enum err e;
 
         a->options = o;
+        if (o->store[0] && !store_is_url(o->store))
+                return fail_field(scope, "store", ERR_VALIDATION,
+                                  "--store must be a URL as postgres://user@host/name");
+        e = egress_read(scope, str_from(o->egress_allow), &a->egress);
         if (!e)
                 e = directory_open(scope, &a->data, o->data);
         if (!e)
@@ -219,6 +248,8 @@ enum err assembly_open(struct scope *scope, struct assembly *a, const struct opt
          * while the database is opened. */
         if (!e)
                 e = start_spawner(scope, a);
+        if (!e)
+                e = read_volume(scope, a);
         if (!e)
                 e = failpoint(scope, FAILPOINT_BOOT_SPAWNER);
         if (!e)
@@ -230,6 +261,8 @@ enum err assembly_open(struct scope *scope, struct assembly *a, const struct opt
         hooks_open(&a->hooks, &system_world, &a->store);
         domain = a->hooks.domain;
         domain->vault_replaced = o->replace_secret_key;
+        domain->volume = a->volume;
+        domain->worker = o->concurrency;
         domain->force_limit = o->agent_force_limit;
         domain->review_timeout = o->review_seconds * US_PER_S;
         domain->attention_after = o->attention_seconds * US_PER_S;

@@ -29,6 +29,7 @@ struct assembly {
         const struct options *options;
         char host[256];
         struct directory data;
+        struct str volume; /* of its directory of workspaces; "": the store is a file */
         bool made_vault; /* there was no secret.key */
         bool started; /* the store's threads run */
 };

@@ -123,7 +123,9 @@ static const char *variable_of(struct scope *scope, const struct option *option)
 /* By its other name, if it has one. */
 static const char *alias_of(const struct option *option)
 {
-        static const char *const aliases[][2] = { { "redis", "REDIS_URL" } };
+        static const char *const aliases[][2] = {
+                { "redis", "REDIS_URL" }, { "workspaces", "WORKSPACE_VOLUME_PATH" }
+        };
 
         for (size_t i = 0; i < LENGTH(aliases); i++)
                 if (strcmp(option->name, aliases[i][0]) == 0)

@@ -116,12 +116,18 @@ static bool worker_shown(void *context, struct scope *scope, struct worker_info 
         return true;
 }
 
-static enum err workspace_usage(void *context, struct scope *scope, struct str workspace, int64_t uid,
-                                int64_t *bytes, int64_t *files)
+static enum err workspace_usage(void *context, struct scope *scope, const struct workspace *w, int64_t *bytes,
+                                int64_t *files)
 {
         struct server *s = context;
-        enum err e = files_usage(scope, s->base.spawner, workspace, (uint32_t)uid, bytes, files);
+        enum err e;
 
+        if (s->base.volume.n && w->volume.p && !str_eq(s->base.volume, w->volume))
+                return fail(scope, ERR_UNAVAILABLE,
+                            "the files of the workspace are on the volume " STR_FMT
+                            ", which this server does not have: ask one that has (--workspaces)",
+                            STR_ARG(w->volume));
+        e = files_usage(scope, s->base.spawner, w->id, (uint32_t)w->uid, bytes, files);
         if (e == ERR_NOT_FOUND) { /* nothing has run in it yet */
                 *bytes = *files = 0;
                 scope->fault = (struct fault){ 0 };
