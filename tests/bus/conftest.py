@@ -1,5 +1,6 @@
 """Servers with a Redis, and several servers on one PostgreSQL database."""
 import importlib.util
+import os
 import pathlib
 import signal
 import subprocess
@@ -33,7 +34,7 @@ def pytest_sessionfinish():
 class Worker:
     """`baton worker` beside the servers of a database."""
 
-    def __init__(self, data, database, *options):
+    def __init__(self, data, database, *options, **environment):
         data.mkdir(0o700, exist_ok=True)
         if not (data / "secret.key").exists():
             (data / "secret.key").touch(0o600)
@@ -41,7 +42,8 @@ class Worker:
         self.data, self.log = data, pathlib.Path(f"{data}.log")
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen([BATON, "worker", "--data", data, "--store", database, *options],
-                                            stdout=subprocess.PIPE, stderr=log, text=True)
+                                            stdout=subprocess.PIPE, stderr=log, text=True,
+                                            env={**os.environ, **environment})
         said = self.process.stdout.readline()
         assert said.startswith("working as "), self.log.read_text()
         self.name = said.split(":")[1].strip()
@@ -56,8 +58,8 @@ def workers(tmp_path):
     """Makes workers, which end with the test."""
     made = []
 
-    def make(database, *options):
-        made.append(Worker(tmp_path / f"worker{len(made)}", database, *options))
+    def make(database, *options, **environment):
+        made.append(Worker(tmp_path / f"worker{len(made)}", database, *options, **environment))
         return made[-1]
 
     yield make

@@ -1,14 +1,19 @@
 """`baton worker`: processes that perform runs beside the servers of a database, and where the files of workspaces are."""
 import itertools
+import pathlib
+import re
 import signal
+import string
 import subprocess
 import time
 
 import pytest
+import yaml
 
 from conftest import BATON, Client, cluster, wait_until
 
 numbers = itertools.count()
+DEPLOY = pathlib.Path(__file__).parents[2] / "deploy"
 GONE = 15  # seconds after which a silent process is given up
 
 
@@ -131,6 +136,27 @@ def test_what_a_worker_cannot_be_is_said_clearly(api, database, tmp_path):
     assert not (tmp_path / "w" / "secret.key").exists()
     status, said = run("--data", api.server.data, "--store", database)
     assert status == 6 and "already uses" in said
+
+
+def compose(name, **instead):
+    """The environment of a service of deploy/compose.yaml, with what is another outside of containers."""
+    sample = dict(re.findall(r"^(\w+)=(.*)$", (DEPLOY / "compose.env").read_text(), re.M))
+    variables = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"][name]["environment"]
+    return {key: instead.get(key) or string.Template(value).substitute(sample) for key, value in variables.items()}
+
+
+def test_the_services_of_the_compose_file_work_together(servers, workers, redis, database, tmp_path):
+    here = {"BATON_STORE": database, "BATON_REDIS": redis.url, "BATON_WORKSPACES": str(tmp_path / "workspaces")}
+    served = compose("serve", **here)
+    api = Client(servers("--store", database, program=("env", *(f"{k}={v}" for k, v in served.items()), BATON)))
+    assert api.get("/v1/workers")["items"] == []
+    assert api.get("/readyz")["status"] == "ready"
+    worker = workers(database, **compose("worker", **here))
+    made = launch(api, command("echo hello > file; cat file"))
+    assert reaches(api, made, "completed")["claimed_by"]["ref"] == worker.name
+    assert api.get("/v1/workspaces/default/usage")["bytes"] == len("hello\n")  # the server sees the worker's files
+    wait_until(lambda: redis.command("EXISTS", f"workspace:worker:daemon:{worker.name}:heartbeat") == ["1"])
+    assert worker.end() == 0
 
 
 # ---- volumes ----
