@@ -39,8 +39,8 @@ class Bench:
         # A host that programs find which cannot read an address without one; the socket's directory counts.
         return self.cluster.database().replace("@/", "@localhost/")
 
-    def server(self, url, *options):
-        return Server(self.baton, "--store", url, *options)
+    def server(self, url, *options, beside=None):
+        return Server(self.baton, "--store", url, *options, beside=beside)
 
     def count(self, url, what):
         return int(self.cluster.sql(url, "SELECT count(*) FROM " + what)[0])
@@ -65,7 +65,7 @@ class Bench:
 
     def two_servers(self):
         url = self.database()
-        with self.server(url, "--concurrency", "0") as a, self.server(url, "--concurrency", "0") as b:
+        with self.server(url, "--concurrency", "0") as a, self.server(url, "--concurrency", "0", beside=a) as b:
             command = [self.tools / "load", "create", "-p", str(b.port), "-k", b.key, "-c", "32", "-s", str(self.seconds)]
             other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             mine = load(self.tools, a, "create", connections=32, seconds=self.seconds)["rate"]

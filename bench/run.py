@@ -33,10 +33,13 @@ TARGETS = {"create_c64": (20000, ">="), "create_c1": (4000, ">="), "create_batch
 
 
 class Server:
-    def __init__(self, baton, *options):
+    def __init__(self, baton, *options, beside=None):
         # Beside the program, not in a RAM disk: the sync must be real.
         self.home = pathlib.Path(tempfile.mkdtemp(prefix="bench-", dir=baton.parent))
         self.data = self.home / "data"
+        if beside:  # another server on the same database
+            self.data.mkdir(0o700)
+            shutil.copy(beside.data / "secret.key", self.data)
         self.start(baton, *options)
 
     def start(self, baton, *options):

@@ -598,10 +598,9 @@ void server_work(struct server *s, int steps, struct str output, bool fails)
 
 /* ---- life ---- */
 
-static enum err usage(void *context, struct scope *scope, struct str workspace, int64_t uid,
-                      int64_t *bytes, int64_t *files)
+static enum err usage(void *context, struct scope *scope, const struct workspace *w, int64_t *bytes, int64_t *files)
 {
-        (void)context, (void)scope, (void)workspace, (void)uid;
+        (void)context, (void)scope, (void)w;
         *bytes = *files = 0;
         return ERR_OK;
 }

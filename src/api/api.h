@@ -9,6 +9,7 @@
 #include "domain/delivery.h"
 #include "domain/domain.h"
 #include "domain/waiting.h"
+#include "domain/workspace.h"
 #include "flow/definition_cache.h"
 #include "http/server.h"
 #include "hub/bus.h"
@@ -17,11 +18,12 @@
 
 struct api;
 
-/* The built-in worker, as GET /v1/workers shows it. */
+/* A worker, as GET /v1/workers shows it. */
 struct worker_info {
         struct str id, kind, host;
         int64_t concurrency, active_runs, last_heartbeat_at;
-        struct str sandbox; /* JSON */
+        struct str sandbox; /* JSON; of the server that answers alone */
+        struct str volume;  /* absent where the store is a file */
 };
 
 struct api_options {
@@ -37,8 +39,7 @@ struct api_options {
         /* False when this server has no worker; texts live in the scope's arena. */
         bool (*worker)(void *hooks, struct scope *, struct worker_info *);
         /* What a workspace's directory holds. */
-        enum err (*usage)(void *hooks, struct scope *, struct str workspace, int64_t uid,
-                          int64_t *bytes, int64_t *files);
+        enum err (*usage)(void *hooks, struct scope *, const struct workspace *, int64_t *bytes, int64_t *files);
         /* What the webhooks' deliveries have come to; NULL when nothing is delivered. */
         struct delivery_counts (*deliveries)(void *hooks);
         bool (*bus)(void *hooks, struct bus_stats *); /* false: there is none */

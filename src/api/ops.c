@@ -1,5 +1,7 @@
 #include "api/request.h"
+#include "domain/domain.h"
 #include "domain/scheduler.h"
+#include "domain/server.h"
 #include "domain/sql.h"
 
 /* Whether it lives, and what it is. */
@@ -135,18 +137,40 @@ static const struct field worker_fields[] = {
         { "active_runs", FIELD_INT, FIELD_WIRE | FIELD_ALWAYS, AT(active_runs) },
         { "last_heartbeat_at", FIELD_TIME, GIVEN, AT(last_heartbeat_at) },
         { "sandbox", FIELD_JSON, FIELD_WIRE, AT(sandbox), "object" },
+        { "volume", FIELD_STR, FIELD_WIRE, AT(volume) },
 };
 static const struct record worker_record = { "Worker", worker_fields, LENGTH(worker_fields),
                                              sizeof(struct worker_info), -1 };
 
+/* This server's own, and those of the others on its database. */
 static enum err list_workers(struct request *r, struct tx *tx)
 {
         const struct api_options *o = api_options(r->api);
-        struct worker_info *worker = arena_new(&r->scope.arena, struct worker_info);
-        bool there = o->worker && o->worker(o->hooks, &r->scope, worker);
+        const struct domain *domain = tx_context(tx);
+        const struct server_row *server;
+        struct worker_info own = { 0 }, *workers;
+        struct list found, out = { .n = 0 };
+        enum err e = servers_working(tx, &found);
 
-        (void)tx;
-        return request_reply_part(r, &worker_record, (struct list){ worker, there });
+        if (e)
+                return e;
+        out.items = workers = arena_array(&r->scope.arena, struct worker_info, found.n + 1);
+        server = found.items;
+        if (o->worker && o->worker(o->hooks, &r->scope, &own) && !found.n)
+                workers[out.n++] = own;
+        for (size_t i = 0; i < found.n; i++)
+                workers[out.n++] = (struct worker_info){
+                        .id = server[i].number ? arena_printf(&r->scope.arena, "worker_%lld", (long long)server[i].number) :
+                                                 STR("worker_embedded"),
+                        .kind = STR("worker"),
+                        .host = server[i].host,
+                        .concurrency = server[i].worker,
+                        .active_runs = server[i].active,
+                        .last_heartbeat_at = server[i].seen_at,
+                        .sandbox = server[i].number == domain->number ? own.sandbox : STR_NONE,
+                        .volume = server[i].volume,
+                };
+        return request_reply_part(r, &worker_record, out);
 }
 
 const struct route ops_routes[] = {

@@ -25,10 +25,12 @@ static const struct field patch_fields[] = {
         { "quota_bytes", FIELD_INT, FIELD_WIRE, AT(quota_bytes), NULL, 1, INT64_MAX },
         { "retention_seconds", FIELD_INT, FIELD_WIRE, AT(retention_seconds), NULL, 0, RETENTION_MAX },
         { "network_channels", FIELD_CAPS, FIELD_WIRE | FIELD_CLEARS, AT(network_channels) },
+        { "volume", FIELD_STR, FIELD_WIRE | FIELD_CLEARS, AT(volume), NULL, 1, 64,
+          "where its files are from now on, and where its queued runs go; null: where the next worker is" },
         { "id", FIELD_STR, FIELD_WIRE | FIELD_FIXED, 0 },
         { "created_at", FIELD_STR, FIELD_WIRE | FIELD_FIXED, 0 },
 };
-enum { GIVEN_RETENTION = 1 << 3, GIVEN_CHANNELS = 1 << 4 };
+enum { GIVEN_RETENTION = 1 << 3, GIVEN_CHANNELS = 1 << 4, GIVEN_VOLUME = 1 << 5 };
 static const struct record patch_body = { "WorkspacePatch", patch_fields, LENGTH(patch_fields),
                                           sizeof(struct workspace_spec), AT(given) };
 
@@ -71,6 +73,7 @@ static enum err patch_workspace(struct request *r, struct tx *tx)
 
         spec->keeps_retention = !(spec->given & GIVEN_RETENTION);
         spec->keeps_channels = !(spec->given & GIVEN_CHANNELS);
+        spec->keeps_volume = !(spec->given & GIVEN_VOLUME);
         e = workspace_patch(tx, &r->by, r->params[0], spec, w);
 
         return e ? e : request_reply(r, 200, &workspace_record, w);
@@ -106,7 +109,7 @@ static enum err get_usage(struct request *r, struct tx *tx)
         if (!e)
                 e = tx_number(tx, SQL_WORKSPACE_RUNS, &u->runs_active, NAME(w.id));
         if (!e && o->usage)
-                e = o->usage(o->hooks, &r->scope, w.id, w.uid, &u->bytes, &u->files);
+                e = o->usage(o->hooks, &r->scope, &w, &u->bytes, &u->files);
         u->quota_bytes = w.quota_bytes;
         return e ? e : request_reply(r, 200, &usage_record, u);
 }

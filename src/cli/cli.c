@@ -210,6 +210,7 @@ static const struct cli_option workspace_update_options[] = {
         { "quota", "BYTES", "what its files may take", 0 },
         { "retention", "SECONDS", "delete trees of tasks that have ended so long ago; 0: never", 0 },
         { "channels", "A,B", "network channels that its runs may be in; empty: any", 0 },
+        { "volume", "NAME", "where its files are from now on (see GET /v1/workers); none: where the next worker is", 0 },
         { 0 }
 };
 static const struct cli_option webhook_create_options[] = {
@@ -317,6 +318,7 @@ static const struct cli_option release_options[] = {
 
 static const struct command commands[] = {
         { "serve", "[options]", "run the server", NULL, NULL, 0, 0, NULL },
+        { "worker", "[options]", "perform runs beside the servers on a PostgreSQL database", NULL, NULL, 0, 0, NULL },
         { "run", "FILE", "run a definition from a file, follow it, print its result", run_options,
           command_run, 1, 1,
           "Uses the server of the data directory, or starts one there that ends when it is idle\n"
@@ -445,7 +447,7 @@ static const struct command commands[] = {
         { "workspace list", "", "list workspaces", page_options, command_workspace_list, 0, 0,
           NULL },
         { "workspace get", "ID", "show a workspace", NULL, command_workspace_get, 1, 1, NULL },
-        { "workspace update", "ID", "change name, slug, quota, retention or channels", workspace_update_options,
+        { "workspace update", "ID", "change name, slug, quota, retention, channels or volume", workspace_update_options,
           command_workspace_update, 1, 1, NULL },
         { "workspace delete", "ID", "delete a workspace in which nothing is open", NULL,
           command_workspace_delete, 1, 1, NULL },
@@ -594,8 +596,8 @@ static void command_help(FILE *to, const struct command *c)
         if (c->run) {
                 fprintf(to, "Options of every command:\n");
                 print_options(to, common_options);
-        } else if (strcmp(c->words, "serve") == 0) {
-                fprintf(to, "See baton serve --help.\n");
+        } else if (strcmp(c->words, "serve") == 0 || strcmp(c->words, "worker") == 0) {
+                fprintf(to, "See baton %s --help.\n", c->words);
         }
 }
 

@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "cli/commands.h"
 #include "cli/connect.h"
 #include "cli/reply.h"
@@ -41,6 +43,18 @@ enum err command_workspace_get(struct cli *cli)
         return e ? e : show_get(cli, path_of(cli, "/v1/workspaces/", cli->args[0], NULL));
 }
 
+static void body_volume(struct cli *cli, struct body *body)
+{
+        const char *volume = cli_option(cli, "volume");
+
+        if (!volume || strcmp(volume, "none") != 0) {
+                body_text(body, "volume", volume);
+                return;
+        }
+        json_key(&body->j, "volume");
+        json_put_null(&body->j);
+}
+
 enum err command_workspace_update(struct cli *cli)
 {
         struct body body;
@@ -53,6 +67,7 @@ enum err command_workspace_update(struct cli *cli)
         body_text(&body, "name", cli_option(cli, "name"));
         body_text(&body, "slug", cli_option(cli, "slug"));
         body_words(&body, "network_channels", cli_option(cli, "channels"));
+        body_volume(cli, &body);
         e = body_int(cli, &body, "quota_bytes", "quota");
         if (!e)
                 e = body_int(cli, &body, "retention_seconds", "retention");

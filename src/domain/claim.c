@@ -13,6 +13,7 @@
 #include "domain/review.h"
 #include "domain/session.h"
 #include "domain/sql.h"
+#include "domain/workspace.h"
 #include "json/json_in.h"
 
 /* Static rank: urgent overtakes within AGE a level, low never starves. */
@@ -410,6 +411,22 @@ enum err claim_release(struct tx *tx, const struct fence *fence, int64_t id, str
         if (reason.p || metadata.p)
                 change.payload = payload_said(tx, "reason", reason, metadata);
         return run_requeue(tx, run, &change, fence->by);
+}
+
+enum err claim_pass_on(struct tx *tx, const struct fence *fence, int64_t id, struct run *run)
+{
+        struct run_change change = { .to = RUN_QUEUED,
+                                     .event = EVENT_RUN_RELEASED,
+                                     .fence = fence,
+                                     .payload = STR("{\"reason\":\"another worker has the files\"}") };
+        struct workspace w;
+        enum err e = run_get(tx, fence->by, id, run);
+
+        if (!e)
+                e = workspace_get(tx, fence->by, run->workspace_id, &w);
+        if (!e)
+                e = run_requeue(tx, run, &change, fence->by);
+        return e ? e : run_to_volume(tx, w.volume, run);
 }
 
 static enum err end(struct tx *tx, struct run *run, const struct run_change *change,

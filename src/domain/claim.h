@@ -46,6 +46,8 @@ enum err claim_heartbeat(struct tx *, const struct fence *, int64_t run, int64_t
                          struct heartbeat *) NODISCARD;
 enum err claim_release(struct tx *, const struct fence *, int64_t run, struct str reason,
                        struct str metadata, struct run *) NODISCARD;
+/* The same for a run whose next step needs files that are on another volume: to a worker that has it. */
+enum err claim_pass_on(struct tx *, const struct fence *, int64_t run, struct run *) NODISCARD;
 enum err claim_complete(struct tx *, const struct fence *, int64_t run, struct str result,
                         struct run *) NODISCARD;
 enum err claim_fail(struct tx *, const struct fence *, int64_t run, enum outcome kind,

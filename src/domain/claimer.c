@@ -172,7 +172,7 @@ static struct str capabilities_words(struct arena *arena, const struct lane *l)
                                STR_NONE;
 }
 
-/* Owner: none; or pool:<agent name>; or agent_session:<session>. */
+/* Owner: none; or pool:<agent name>; or agent_session:<session>; or volume:<name>, of runs that a worker performs. */
 static bool owner_allows(const struct lane *l, const struct claim_criteria *c)
 {
         struct str ref, kind = str_cut(l->owner, ':', &ref);
@@ -183,6 +183,8 @@ static bool owner_allows(const struct lane *l, const struct claim_criteria *c)
                 return str_eq(ref, c->agent_name) && ref.n;
         if (str_is(kind, "agent_session"))
                 return str_eq(ref, c->session_id) && ref.n;
+        if (str_is(kind, "volume"))
+                return c->volume.p && (!c->volume.n || str_eq(ref, c->volume));
         return false;
 }
 
@@ -196,6 +198,8 @@ static struct str owner_words(struct arena *arena, const struct lane *l)
                 return arena_printf(arena, "named " STR_FMT ", the pool that owns the task", STR_ARG(ref));
         if (str_is(kind, "agent_session"))
                 return arena_printf(arena, "in the session " STR_FMT ", which owns the task", STR_ARG(ref));
+        if (str_is(kind, "volume"))
+                return arena_printf(arena, "with the volume " STR_FMT ", where the workspace's files are", STR_ARG(ref));
         return arena_printf(arena, "in whose name the task is: its owner " STR_FMT
                                    " is none who claims",
                             STR_ARG(l->owner));

@@ -15,6 +15,7 @@ struct claim_criteria {
         struct str peer;           /* the ref of a network_peer, else absent */
         struct str channel;        /* absent = any */
         int64_t priority_min;
+        struct str volume;         /* of a worker, see volume.h; absent: it has none */
 };
 bool lane_allows(const struct lane *, const struct claim_criteria *);
 /* How many of the claimer's capabilities, name and peer the lane prefers. */

@@ -1,5 +1,6 @@
 #include "domain/domain.h"
 
+#include <sodium.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -197,6 +198,28 @@ static enum err load_secret(struct tx *tx, struct domain *d)
         return e;
 }
 
+/*
+ * The database knows by which key its secrets are sealed, without knowing the key: who comes with another
+ * would only find out when a secret does not open.
+ */
+static enum err check_vault(struct tx *tx, const struct domain *d)
+{
+        static const char said[] = "baton secret.key";
+        unsigned char mark[32], known[sizeof(mark)] = { 0 };
+        enum err e = setting(tx, "vault_mark", known, sizeof(known));
+
+        crypto_generichash(mark, sizeof(mark), (const unsigned char *)said, sizeof(said) - 1, d->vault,
+                           sizeof(d->vault));
+        if (e || sodium_memcmp(mark, known, sizeof(mark)) == 0)
+                return e;
+        if (!sodium_is_zero(known, sizeof(known)) && !d->vault_replaced)
+                return fail(tx_scope(tx), ERR_CONFLICT,
+                            "the secrets of this database are sealed under another secret.key: copy it here from"
+                            " the data directory of another server, or from where it is kept; if it is lost,"
+                            " start once with --replace-secret-key and put the secrets again");
+        return setting_put(tx, "vault_mark", mark, sizeof(mark));
+}
+
 /* What is kept in memory of the rows. */
 static enum err load_kept(struct tx *tx, struct domain *d)
 {
@@ -218,8 +241,9 @@ enum err domain_boot(struct tx *tx, void *context)
         enum err e = tx_number(tx, SQL_ID_LAST, &tx_scope(tx)->ids->last);
 
         if (!e)
+                e = check_vault(tx, d);
+        if (!e)
                 e = workspace_boot(tx, &d->daemon);
-
         if (!e)
                 e = load_secret(tx, d);
         if (!e)

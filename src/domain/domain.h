@@ -35,9 +35,12 @@ struct domain {
         struct lane_table *lanes;
         unsigned char secret[32];     /* of claim tokens */
         unsigned char vault[32];      /* seals secrets; set before the store is open */
+        bool vault_replaced;          /* likewise: what was sealed under another does not matter any more */
         /* What distinguishes this server from others on its database, and its machine's name; absent where the
          * database is a file of its own.  Set before the store is open. */
         struct str place, host;
+        struct str volume;            /* that its worker has, see volume.h; likewise */
+        int64_t worker;               /* how many runs that one performs at once; likewise */
         _Atomic int64_t number;       /* of this server, committed */
         bool booted;
         _Atomic int64_t ahead;        /* of the boot clock, what leases run by: the database's, where servers share it */
@@ -63,7 +66,7 @@ struct domain *domain_new(const struct world *);
 void domain_free(struct domain *);
 
 /* First transaction after the store is open: workspaces, secret, lease clock, lanes, recovery of
- * what the embedded worker of the previous process held. */
+ * what the embedded worker of the previous process held.  ERR_CONFLICT: the vault is not the database's. */
 enum err domain_boot(struct tx *, void *domain) NODISCARD;
 /* What is due: leases, wakes, deadlines, approvals, retention; in bounded pieces. */
 enum err domain_tick(struct domain *, struct tx *) NODISCARD;

@@ -6,6 +6,7 @@
 #include "domain/domain.h"
 #include "domain/scheduler.h"
 #include "domain/sql.h"
+#include "domain/volume.h"
 
 static const struct field reason_fields[] = {
 #define AT(member) offsetof(struct reason, member)
@@ -97,25 +98,42 @@ static void say_scheduler_paused(struct tx *tx, struct str reason, struct list *
             0);
 }
 
+/* The lane's owner is where the files are, if that is known. */
+static enum err explain_worker(struct tx *tx, const struct lane *lane, struct list *reasons)
+{
+        struct arena *arena = &tx_scope(tx)->arena;
+        struct str volume = STR_NONE, words = STR("waiting for a free worker");
+        bool served = true;
+        enum err e = ERR_OK;
+
+        str_cut(lane->owner, ':', &volume);
+        if (lane->required.n)
+                words = arena_printf(arena, STR_FMT " with the capabilities " STR_FMT, STR_ARG(words),
+                                     STR_ARG(caps_words(arena, lane->required)));
+        if (volume.p) {
+                e = volume_is_served(tx, volume, &served);
+                words = arena_printf(arena, STR_FMT " with the volume " STR_FMT ", where the workspace's files are%s",
+                                     STR_ARG(words), STR_ARG(volume),
+                                     served ? "" : "; none that is there has it: start one on that directory, or"
+                                                   " give the workspace another with baton workspace update --volume");
+        }
+        say(reasons, "no_claimer", words, 0);
+        return e;
+}
+
 /* What a claim must bring, in words. */
 static enum err explain_claimer(struct tx *tx, const struct run *run, struct list *reasons)
 {
         struct arena *arena = &tx_scope(tx)->arena;
-        struct str words;
         struct lane lane;
         enum err e = tx_one(tx, SQL_LANE_GET, &lane, INT(run->lane));
 
         if (e)
                 return e;
-        if (run->executor != EXECUTOR_WORKER)
-                words = arena_printf(arena, "waiting for an agent to claim it: one " STR_FMT,
-                                     STR_ARG(lane_wants(arena, &lane)));
-        else if (lane.required.n)
-                words = arena_printf(arena, "waiting for a free worker with the capabilities " STR_FMT,
-                                     STR_ARG(caps_words(arena, lane.required)));
-        else
-                words = STR("waiting for a free worker");
-        say(reasons, "no_claimer", words, 0);
+        if (run->executor == EXECUTOR_WORKER)
+                return explain_worker(tx, &lane, reasons);
+        say(reasons, "no_claimer",
+            arena_printf(arena, "waiting for an agent to claim it: one " STR_FMT, STR_ARG(lane_wants(arena, &lane))), 0);
         return ERR_OK;
 }
 

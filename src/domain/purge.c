@@ -94,9 +94,9 @@ enum err purge_piece(struct tx *tx)
         return e == ERR_EMPTY ? ERR_OK : e ? e : purge(tx, &w);
 }
 
-enum err sweep_next(struct tx *tx, struct workspace *out)
+enum err sweep_next(struct tx *tx, struct str volume, struct workspace *out)
 {
-        return tx_row(tx, SQL_SWEEP_NEXT, out, NULL, 0);
+        return tx_row(tx, SQL_SWEEP_NEXT, out, ARGS(TEXT(volume)));
 }
 
 enum err sweep_done(struct tx *tx, struct str workspace)

@@ -15,7 +15,7 @@ enum err workspace_delete(struct tx *, const struct principal *, struct str id) 
 enum err purge_piece(struct tx *) NODISCARD;
 /* The workspace whose rows were gone first and whose files are not, for who removes them; or
  * ERR_EMPTY. */
-enum err sweep_next(struct tx *, struct workspace *) NODISCARD;
+enum err sweep_next(struct tx *, struct str volume, struct workspace *) NODISCARD;
 enum err sweep_done(struct tx *, struct str workspace) NODISCARD;
 
 #endif

@@ -9,7 +9,9 @@
 #include "domain/cascade.h"
 #include "domain/claimer.h"
 #include "domain/domain.h"
+#include "domain/lane_record.h"
 #include "domain/sql.h"
+#include "domain/volume.h"
 
 static const char *const statuses[] = { "queued",
                                         "claimed",
@@ -273,7 +275,7 @@ static void run_capabilities(struct tx *tx, const struct task *task, struct run 
                                                  rule_part(task->claim_rule, RULE_PREFERRED));
 }
 
-static enum err run_lane(struct tx *tx, const struct task *task, struct run *run)
+static enum err run_lane(struct tx *tx, const struct task *task, struct str volume, struct run *run)
 {
         struct lane signature = {
                 .workspace = run->workspace_id,
@@ -282,8 +284,8 @@ static enum err run_lane(struct tx *tx, const struct task *task, struct run *run
                 .priority = run->priority,
                 .required = run->required_capabilities,
                 .preferred = run->preferred_capabilities,
-                /* The built-in worker does the work itself: nobody claims for an owner. */
-                .owner = run->executor == EXECUTOR_WORKER ? STR_NONE : task->owner,
+                /* A worker does the work itself: nobody claims for an owner.  Its runs belong to a volume. */
+                .owner = run->executor == EXECUTOR_WORKER ? volume : task->owner,
                 .agent = run->executor == EXECUTOR_WORKER ? STR_NONE :
                                                             rule_from(task->claim_rule, RULE_AGENTS),
         };
@@ -403,7 +405,7 @@ enum err run_create(struct tx *tx, struct task *task, const struct run_spec *spe
 
         token_make(tx, &run);
         run_capabilities(tx, task, &run);
-        e = run_lane(tx, task, &run);
+        e = run_lane(tx, task, STR_NONE, &run);
         if (!e)
                 e = tx_insert(tx, SQL_RUN_ADD, &run);
         if (!e && !run.hold)
@@ -416,21 +418,36 @@ enum err run_create(struct tx *tx, struct task *task, const struct run_spec *spe
         return ERR_OK;
 }
 
-enum err run_follow(struct tx *tx, const struct task *task, bool channel, struct run *run)
+static enum err change_lane(struct tx *tx, const struct task *task, struct str volume, struct run *run)
 {
         enum err e = leave_lane(tx, run);
 
-        run->priority = task->priority;
-        if (channel)
-                run->network_channel = task->network_channel;
         run_capabilities(tx, task, run);
         if (!e)
-                e = run_lane(tx, task, run);
+                e = run_lane(tx, task, volume, run);
         if (!e)
                 e = tx_exec(tx, SQL_RUN_FOLLOW, INT(run->id), INT(run->priority),
                             NAME(run->network_channel), NAME(run->required_capabilities),
                             NAME(run->preferred_capabilities), INT(run->lane));
         return e || run->hold ? e : enter_lane(tx, run);
+}
+
+enum err run_follow(struct tx *tx, const struct task *task, bool channel, struct run *run)
+{
+        const struct lane *lane = lane_get(lane_table_of(tx), run->lane);
+
+        run->priority = task->priority;
+        if (channel)
+                run->network_channel = task->network_channel;
+        return change_lane(tx, task, lane ? lane->owner : STR_NONE, run);
+}
+
+enum err run_to_volume(struct tx *tx, struct str volume, struct run *run)
+{
+        struct task task;
+        enum err e = tx_one(tx, SQL_TASK_GET, &task, INT(run->task_id));
+
+        return e ? e : change_lane(tx, &task, volume_owner(&tx_scope(tx)->arena, volume), run);
 }
 
 /* ---- reading ---- */

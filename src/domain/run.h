@@ -111,6 +111,8 @@ enum err run_rehold(struct tx *, struct run *, int64_t hold) NODISCARD;
 /* Its task has changed: a queued run takes over who may have it and how urgent it is; its channel,
  * which may be its own, only if that changed (`channel`). */
 enum err run_follow(struct tx *, const struct task *, bool channel, struct run *) NODISCARD;
+/* A queued run of a definition waits for a worker of that volume from now on; absent: for any. */
+enum err run_to_volume(struct tx *, struct str volume, struct run *) NODISCARD;
 enum err run_load(struct tx *, int64_t id, struct run *) NODISCARD; /* any workspace; ERR_EMPTY */
 enum err run_get(struct tx *, const struct principal *, int64_t id, struct run *) NODISCARD;
 /* Several runs are about to be moved, one after the other: where a query costs a round trip they are read

@@ -6,6 +6,17 @@
 
 enum { SERVERS = 1024, PAGE = 200 };
 
+#define AT(member) offsetof(struct server_row, member)
+static const struct field server_fields[] = {
+        { "number", FIELD_INT, FIELD_COLUMN, AT(number) },
+        { "worker", FIELD_INT, FIELD_COLUMN, AT(worker) },
+        { "host", FIELD_STR, FIELD_COLUMN, AT(host) },
+        { "volume", FIELD_STR, FIELD_COLUMN, AT(volume) },
+        { "seen_at", FIELD_TIME, FIELD_COLUMN, AT(seen_at) },
+        { "active", FIELD_INT, FIELD_COLUMN, AT(active) },
+};
+const struct record server_record = { "server", server_fields, LENGTH(server_fields), sizeof(struct server_row), -1 };
+
 struct str server_worker(struct arena *arena, int64_t number)
 {
         return number ? arena_printf(arena, "daemon:worker-%lld", (long long)number) : STR("daemon:worker");
@@ -66,7 +77,7 @@ enum err server_join(struct tx *tx)
         e = bury(tx, number);
         if (!e)
                 e = tx_exec(tx, SQL_SERVER_ADD, INT(number), TEXT(d->place), TEXT(d->host), INT(tx_now(tx)),
-                            INT(lease_now(d)));
+                            INT(lease_now(d)), INT(d->worker), TEXT(d->volume));
         if (e)
                 return e;
         d->now.server = number;
@@ -160,4 +171,14 @@ enum err server_leads(struct tx *tx, bool *leads)
         e = tx_number(tx, SQL_SERVER_LEADER, &leader, INT(lease_now(d) - SERVER_GONE));
         *leads = !e && leader == d->number;
         return e == ERR_EMPTY ? ERR_OK : e;
+}
+
+enum err servers_working(struct tx *tx, struct list *out)
+{
+        enum err e = tx_all(tx, SQL_SERVERS_WORKING, out);
+        struct server_row *server = out->items;
+
+        for (size_t i = 0; !e && i < out->n; i++)
+                server[i].seen_at = lease_wall(tx_context(tx), tx_now(tx), server[i].seen_at);
+        return e;
 }

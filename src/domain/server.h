@@ -33,6 +33,17 @@ enum err server_leave(struct tx *, void *) NODISCARD;
 /* Whether this is the one server that does what must not be done twice; in any transaction. */
 enum err server_leads(struct tx *, bool *) NODISCARD;
 
+/* A process on the database that has a worker. */
+struct server_row {
+        int64_t number, worker; /* worker: how many runs it performs at once */
+        struct str host, volume;
+        int64_t seen_at;        /* wall clock */
+        int64_t active;         /* runs that its worker holds */
+};
+extern const struct record server_record;
+/* All of them (struct server_row), by number; none where the database is a file. */
+enum err servers_working(struct tx *, struct list *) NODISCARD;
+
 /* The actor that the built-in worker of a server is. */
 struct str server_worker(struct arena *, int64_t number);
 

@@ -19,6 +19,7 @@
 #include "domain/scheduler.h"
 #include "domain/search.h"
 #include "domain/secret.h"
+#include "domain/server.h"
 #include "domain/step.h"
 #include "domain/summary.h"
 #include "domain/task.h"

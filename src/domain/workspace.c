@@ -5,6 +5,7 @@
 #include "domain/audit.h"
 #include "domain/channel.h"
 #include "domain/sql.h"
+#include "domain/volume.h"
 
 #define AT(member) offsetof(struct workspace, member)
 static const struct field workspace_fields[] = {
@@ -17,6 +18,7 @@ static const struct field workspace_fields[] = {
         { "network_channels", FIELD_CAPS, FIELD_COLUMN | FIELD_WIRE, AT(network_channels) },
         { "created_at", FIELD_TIME, FIELD_COLUMN | FIELD_WIRE | FIELD_REQUIRED, AT(created_at) },
         { "deleted_at", FIELD_TIME, FIELD_COLUMN, AT(deleted_at) },
+        { "volume", FIELD_STR, FIELD_COLUMN | FIELD_WIRE, AT(volume) },
 };
 const struct record workspace_record = { "Workspace", workspace_fields, LENGTH(workspace_fields),
                                          sizeof(struct workspace), -1 };
@@ -178,6 +180,12 @@ enum err workspace_patch(struct tx *tx, const struct principal *by, struct str i
                 w->retention_seconds = spec->retention_seconds;
         if (!spec->keeps_channels)
                 w->network_channels = spec->network_channels;
+        if (!spec->keeps_volume && !str_eq(spec->volume, w->volume)) {
+                e = volume_change(tx, w, spec->volume);
+                w->volume = spec->volume;
+        }
+        if (e)
+                return e;
         e = tx_exec(tx, SQL_WORKSPACE_SET, NAME(w->id), TEXT(w->name), TEXT(w->slug),
                     INT(w->quota_bytes), INT(w->retention_seconds), NAME(w->network_channels));
         change.resource = change.workspace = w->id;

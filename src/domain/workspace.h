@@ -16,13 +16,14 @@ struct workspace {
         int64_t uid, quota_bytes, retention_seconds, created_at; /* retention 0: for ever */
         struct str network_channels; /* absent: its runs may be in any */
         int64_t deleted_at; /* the row stays, so that its uid is never another's */
+        struct str volume;  /* where its files are; absent: nowhere yet, or the store is a file */
 };
 extern const struct record workspace_record;
 
 struct workspace_spec {
-        struct str name, slug, network_channels;
+        struct str name, slug, network_channels, volume;
         int64_t quota_bytes, retention_seconds;
-        bool keeps_retention, keeps_channels; /* of a patch: leave it as it is */
+        bool keeps_retention, keeps_channels, keeps_volume; /* of a patch: leave it as it is */
         uint64_t given;
 };
 

@@ -232,12 +232,24 @@ static struct value param(struct value parameters, const char *name)
         return v ? *v : (struct value){ .kind = VALUE_NULL };
 }
 
+static bool touches_files(const struct action *action)
+{
+        static const bool touch[ACTION_IDS] = {
+                [ACTION_ID_execute_command] = true, [ACTION_ID_git_clone] = true,
+                [ACTION_ID_git_pull] = true,        [ACTION_ID_read_file] = true,
+                [ACTION_ID_write_file] = true,      [ACTION_ID_list_directory] = true,
+                [ACTION_ID_create_directory] = true,
+        };
+
+        return touch[action->id];
+}
+
 static void begin_effect(struct planner *pl, const struct step_spec *spec, struct value parameters)
 {
         struct step_change c = change_of(pl, spec, STEP_RUNNING);
 
         decide(pl, ADVANCE_GO_ON);
-        if (pl->p->pausing)
+        if (pl->p->pausing || (pl->p->without_files && touches_files(spec->action)))
                 return;
         c.begins = true;
         c.input = preview(pl->scope, parameters, INPUT_KEPT_MAX);

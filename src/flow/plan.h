@@ -34,6 +34,7 @@ struct progress {
         struct known_output *outputs; /* of each step, once it was needed */
         struct value input;           /* after the schema's defaults */
         bool pausing; /* no effectful step is begun: the worker stops; set by the caller */
+        bool without_files; /* no step is begun that touches files: this worker does not have them; likewise */
         struct str capabilities;      /* of the worker: sorted "a,b"; set by the caller */
 };
 

@@ -454,7 +454,7 @@ int doctor(int argc, char **argv)
         scope_init(&scope, &system_world);
         e = take_format(&scope, &argc, argv, &format);
         if (!e)
-                e = options_read(&scope, argc, argv, &options);
+                e = options_read(&scope, COMMAND_SERVE, argc, argv, &options);
         if (!e && !spawner_sandbox_is_known(options.sandbox))
                 e = fail(&scope, ERR_VALIDATION,
                          "--sandbox must be auto, bwrap, landlock or trusted, not \"%s\"",

@@ -5,6 +5,7 @@
 #include "core/log.h"
 #include "server/doctor.h"
 #include "server/serve.h"
+#include "server/worker_process.h"
 
 static bool log_setup(const struct options *o)
 {
@@ -18,22 +19,25 @@ static bool log_setup(const struct options *o)
         return false;
 }
 
-static int run_serve(int argc, char **argv)
+static int run(enum command command, int argc, char **argv)
 {
+        static enum err (*const commands[])(struct scope *, const struct options *) = {
+                [COMMAND_SERVE] = serve, [COMMAND_WORKER] = work,
+        };
         struct options options;
         struct scope scope;
         enum err e;
 
         if (argc > 0 && strcmp(argv[0], "--help") == 0) {
-                options_help();
+                options_help(command);
                 return 0;
         }
         scope_init(&scope, &system_world);
-        e = options_read(&scope, argc, argv, &options);
+        e = options_read(&scope, command, argc, argv, &options);
         if (!e && !log_setup(&options))
                 e = fail(&scope, ERR_VALIDATION, "--log-level must be error, warn, info or debug");
         if (!e)
-                e = serve(&scope, &options);
+                e = commands[command](&scope, &options);
         if (e)
                 fprintf(stderr, "baton: " STR_FMT "\n", STR_ARG(scope.fault.detail));
         scope_done(&scope);
@@ -58,7 +62,7 @@ static int run_config(int argc, char **argv)
                         argv[kept++] = argv[i];
         }
         scope_init(&scope, &system_world);
-        e = options_read(&scope, kept, argv, &options);
+        e = options_read(&scope, COMMAND_SERVE, kept, argv, &options);
         if (e)
                 fprintf(stderr, "baton: " STR_FMT "\n", STR_ARG(scope.fault.detail));
         else
@@ -72,7 +76,9 @@ int main(int argc, char **argv)
         if (argc < 2)
                 return cli_main(argc, argv);
         if (strcmp(argv[1], "serve") == 0)
-                return run_serve(argc - 2, argv + 2);
+                return run(COMMAND_SERVE, argc - 2, argv + 2);
+        if (strcmp(argv[1], "worker") == 0)
+                return run(COMMAND_WORKER, argc - 2, argv + 2);
         if (strcmp(argv[1], "config") == 0 && !(argc > 2 && strcmp(argv[2], "--help") == 0))
                 return run_config(argc - 2, argv + 2);
         if (strcmp(argv[1], "doctor") == 0 &&

@@ -123,12 +123,30 @@ static const char *variable_of(struct scope *scope, const struct option *option)
 /* By its other name, if it has one. */
 static const char *alias_of(const struct option *option)
 {
-        static const char *const aliases[][2] = { { "redis", "REDIS_URL" } };
+        static const char *const aliases[][2] = {
+                { "redis", "REDIS_URL" }, { "workspaces", "WORKSPACE_VOLUME_PATH" }
+        };
 
         for (size_t i = 0; i < LENGTH(aliases); i++)
                 if (strcmp(option->name, aliases[i][0]) == 0)
                         return aliases[i][1];
         return NULL;
+}
+
+static const char *const command_names[] = { [COMMAND_SERVE] = "serve", [COMMAND_WORKER] = "worker" };
+
+/* No client reaches a worker. */
+static bool is_of(const struct option *option, enum command command)
+{
+        static const char *const of_clients[] = {
+                "listen", "allow-host", "http-threads", "max-connections", "max-connections-per-source",
+                "max-streams-per-key", "agent-force-limit", "profile-refuse", "exit-when-idle",
+        };
+
+        for (size_t i = 0; i < LENGTH(of_clients); i++)
+                if (strcmp(option->name, of_clients[i]) == 0)
+                        return command == COMMAND_SERVE;
+        return true;
 }
 
 static const struct option *find(const char *word, const char **value)
@@ -153,7 +171,7 @@ static const char *default_data(struct scope *scope)
         return arena_printf(&scope->arena, "%s/.local/share/baton", home ? home : "/root").p;
 }
 
-enum err options_read(struct scope *scope, int argc, char **argv, struct options *out)
+enum err options_read(struct scope *scope, enum command command, int argc, char **argv, struct options *out)
 {
         enum err e = ERR_OK;
 
@@ -163,6 +181,8 @@ enum err options_read(struct scope *scope, int argc, char **argv, struct options
 
                 if (!value && alias_of(&table[i]))
                         value = getenv(variable = alias_of(&table[i]));
+                if (!is_of(&table[i], command))
+                        value = NULL;
                 out->source[i] = value ? variable : "default";
                 e = set_default(scope, out, &table[i], value ? value : table[i].fallback);
         }
@@ -171,9 +191,9 @@ enum err options_read(struct scope *scope, int argc, char **argv, struct options
                 const struct option *option =
                         strncmp(argv[i], "--", 2) == 0 ? find(argv[i] + 2, &value) : NULL;
 
-                if (!option)
-                        return fail(scope, ERR_VALIDATION,
-                                    "unknown option %s; see baton serve --help", argv[i]);
+                if (!option || !is_of(option, command))
+                        return fail(scope, ERR_VALIDATION, "unknown option %s; see baton %s --help",
+                                    argv[i], command_names[command]);
                 if (!value && option->kind == KIND_FLAG)
                         value = "1";
                 if (!value && i + 1 == argc)
@@ -263,11 +283,18 @@ void options_print(const struct options *o, bool json)
         buf_done(&text);
 }
 
-void options_help(void)
+void options_help(enum command command)
 {
-        printf("usage: baton serve [options]\n\nRuns the server. Every option may also be given as"
-               " BATON_<NAME> in the environment.\n\n");
+        static const char *const does[] = {
+                [COMMAND_SERVE] = "Runs the server.",
+                [COMMAND_WORKER] = "Performs runs beside the servers on a PostgreSQL database, without serving anybody.",
+        };
+
+        printf("usage: baton %s [options]\n\n%s Every option may also be given as BATON_<NAME> in the environment.\n\n",
+               command_names[command], does[command]);
         for (size_t i = 0; i < LENGTH(table); i++) {
+                if (!is_of(&table[i], command))
+                        continue;
                 printf("  --%-16s %s", table[i].name, table[i].help);
                 if (*table[i].fallback)
                         printf(" (default %s)", table[i].fallback);

@@ -1,4 +1,4 @@
-/* Options of the server, from flags and the environment, by one table (options.def). */
+/* Options of the server and of a worker, from flags and the environment, by one table (options.def). */
 #ifndef BATON_SERVER_OPTIONS_H
 #define BATON_SERVER_OPTIONS_H
 
@@ -28,10 +28,13 @@ struct options {
         const char *source[OPTION_COUNT]; /* of each, in the table's order */
 };
 
+/* A worker has none of the options that concern clients. */
+enum command { COMMAND_SERVE, COMMAND_WORKER };
+
 /* Reads argv[0..argc): ERR_VALIDATION names the option.  The texts live in the scope. */
-enum err options_read(struct scope *, int argc, char **argv, struct options *) NODISCARD;
+enum err options_read(struct scope *, enum command, int argc, char **argv, struct options *) NODISCARD;
 /* To standard output. */
-void options_help(void);
+void options_help(enum command);
 void options_print(const struct options *, bool json);
 
 #endif

@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "domain/definition.h"
 #include "domain/log_line.h"
+#include "domain/volume.h"
 
 #define CLAIM_WAIT (600 * US_PER_S)
 enum { LOG_MAX = 16 << 20, LOG_PIECE = 65536, APPLY_TRIES = 300, PAUSE_MS = 200 };
@@ -28,6 +29,18 @@ static void drop_definition(struct slot *s)
         definition_cache_release(s->worker->options.definitions, s->definition);
         s->definition = NULL;
         s->document = STR_NONE;
+}
+
+/* Where its files are: here, if they are nowhere yet.  That is not known until it is committed. */
+static enum err place_workspace(struct slot *s, struct tx *tx, const struct workspace *w)
+{
+        struct str volume = s->worker->options.volume;
+
+        s->elsewhere = volume.n && w->volume.p && !str_eq(volume, w->volume);
+        if (!volume.n || w->volume.p)
+                return ERR_OK;
+        s->workspace_read = 0;
+        return volume_bind(tx, w->id, volume);
 }
 
 /* Uid and quota of the run's workspace; what was read within the last second is good enough. */
@@ -51,7 +64,7 @@ static enum err read_workspace(struct slot *s, struct tx *tx, struct str id)
         s->workspace_uid = (uint32_t)found.uid;
         s->workspace_quota = found.quota_bytes;
         s->workspace_read = now;
-        return ERR_OK;
+        return place_workspace(s, tx, &found);
 }
 
 /* May be run twice before it is committed: everything of the first time is void then. */
@@ -129,6 +142,7 @@ struct release_call {
         struct call call;
         const struct fence *fence;
         int64_t run;
+        bool passes_on;
 };
 
 static enum err release_run(struct call *call, struct tx *tx)
@@ -136,6 +150,8 @@ static enum err release_run(struct call *call, struct tx *tx)
         struct release_call *c = (struct release_call *)call;
         struct run run;
 
+        if (c->passes_on)
+                return claim_pass_on(tx, c->fence, c->run, &run);
         return claim_release(tx, c->fence, c->run, STR("the worker stops"), STR_NONE, &run);
 }
 
@@ -253,15 +269,21 @@ static void let_go(struct slot *s)
         pthread_mutex_unlock(&s->lock);
 }
 
-static void release(struct slot *s)
+static void give_back(struct slot *s, bool passes_on)
 {
         struct release_call c = { .call = { .run = release_run, .scope = &s->scope },
                                   .fence = &s->fence,
-                                  .run = s->run };
+                                  .run = s->run,
+                                  .passes_on = passes_on };
 
         if (store_call(s->worker->options.store, &c.call))
                 log_write(LOG_WARN, "run not given back", "detail",
                           str_c(&s->scope.arena, s->scope.fault.detail), NULL);
+}
+
+static void release(struct slot *s)
+{
+        give_back(s, false);
 }
 
 /* The run was ended from outside, and what ran for it is dead: its next attempt may begin. */
@@ -374,6 +396,7 @@ static void work(struct slot *s)
                 return;
         }
         s->progress.capabilities = s->worker->options.capabilities;
+        s->progress.without_files = s->elsewhere;
         for (;;) {
                 struct plan plan;
 
@@ -381,7 +404,7 @@ static void work(struct slot *s)
                 if (e)
                         leave(s, e);
                 else if (!plan.perform && plan.advance.move == ADVANCE_GO_ON)
-                        release(s); /* the worker stops: the next step was not begun */
+                        give_back(s, !s->progress.pausing); /* the next step was not begun */
                 if (e || !plan.perform)
                         return;
                 if (s->scope.arena.used > MEMORY_MAX) {
@@ -406,7 +429,8 @@ static enum err claim(struct slot *s)
 {
         s->claim.request = (struct claim_request){
                 .criteria = { .executor = EXECUTOR_WORKER,
-                              .capabilities = s->worker->options.capabilities },
+                              .capabilities = s->worker->options.capabilities,
+                              .volume = s->worker->options.volume },
                 .lease_seconds = WORKER_LEASE,
                 .max = 1,
         };

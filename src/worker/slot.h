@@ -37,6 +37,7 @@ struct slot {
         char workspace_id[40]; /* of the run in hand, or of the last one */
         uint32_t workspace_uid;
         int64_t workspace_quota, workspace_read; /* bytes; boot clock */
+        bool elsewhere;     /* the workspace's files are on another volume */
         bool has_directory; /* the workspace's is known to be there */
         int64_t used, used_at; /* bytes of that workspace, and when they were counted */
         struct secrets secrets;    /* of that workspace, while a step is performed */

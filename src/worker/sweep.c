@@ -12,12 +12,15 @@ enum { ENTRIES = 5000 };
 
 struct sweep_call {
         struct call call;
+        struct str volume;
         struct workspace workspace;
 };
 
 static enum err find(struct call *call, struct tx *tx)
 {
-        return sweep_next(tx, &((struct sweep_call *)call)->workspace);
+        struct sweep_call *c = (struct sweep_call *)call;
+
+        return sweep_next(tx, c->volume, &c->workspace);
 }
 
 static enum err finish(struct call *call, struct tx *tx)
@@ -27,7 +30,7 @@ static enum err finish(struct call *call, struct tx *tx)
 
 void sweep(const struct worker_options *o, struct scope *scope, int64_t *next)
 {
-        struct sweep_call c = { .call = { .run = find, .reads = true, .scope = scope } };
+        struct sweep_call c = { .call = { .run = find, .reads = true, .scope = scope }, .volume = o->volume };
         int64_t now = o->world->clock->boot(o->world->clock->ctx);
         bool left = false;
         enum err e;

@@ -26,6 +26,7 @@ struct worker_options {
         struct str actor;        /* that it claims as; lives as long */
         int concurrency;         /* slots; 1..WORKER_CONCURRENCY_MAX */
         struct str capabilities; /* sorted "a,b", or absent */
+        struct str volume;       /* its directory of workspaces, see domain/volume.h; "": that of all */
         const struct egress *egress; /* where steps may connect to */
 };
 

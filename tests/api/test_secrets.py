@@ -294,11 +294,41 @@ def test_a_row_that_was_moved_does_not_open(own_server):
     assert result(api, shell("test \"$A\" = value-of-''one && echo yes", secrets={"A": "one"}))["stdout"] == "yes\n"
 
 
+def refused(server):
+    done = subprocess.run([BATON, "serve", "--data", server.data, "--listen", "127.0.0.1:0", *server.options],
+                          capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stderr
+
+
+def test_a_server_without_the_key_of_its_database_does_not_start(own_server):
+    """Not with another, and not with a fresh one either, which is not left behind."""
+    key = own_server.data / "secret.key"
+    kept = key.read_bytes()
+    own_server.stop()
+    assert kept not in b"".join(value for value, in own_server.rows("SELECT value FROM setting"))
+    key.unlink()
+    for another in (None, bytes(32)):
+        if another:
+            key.touch(0o600)
+            key.write_bytes(another)
+        status, said = refused(own_server)
+        assert status == 5 and "copy it here" in said and "--replace-secret-key" in said
+        assert key.exists() == bool(another)
+    key.write_bytes(kept)
+    own_server.start()
+
+
 def test_another_key_opens_nothing_and_a_new_value_mends_it(own_server):
     api = Client(own_server)
     put(api, "one", "value-of-one")
     own_server.stop()
     (own_server.data / "secret.key").unlink()
+    options = own_server.options
+    own_server.options = (*options, "--replace-secret-key")
+    own_server.keys.clear()
+    own_server.start()
+    own_server.stop()
+    own_server.options = options  # once is enough
     own_server.start()
     api = Client(own_server)
     assert "put it again" in failed(api, shell("true", secrets={"A": "one"}), kind="policy")["error"]

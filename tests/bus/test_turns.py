@@ -74,9 +74,10 @@ def test_a_pause_through_one_server_holds_the_claims_of_the_other(servers, datab
     assert len(b.claim()) == 1
 
 
-def test_what_the_worker_of_a_killed_server_held_is_done_by_the_other(servers, database):
+def test_what_the_worker_of_a_killed_server_held_is_done_by_the_other(servers, database, tmp_path):
+    working = ("--store", database, "--concurrency", "1", "--workspaces", str(tmp_path / "shared"))
     a, b = two(servers, database, "--concurrency", "0")
-    c = Client(servers("--store", database, "--concurrency", "1"))
+    c = Client(servers(*working))
     c.post("/v1/definitions", {"name": "long", "steps": [{"action": "execute_command",
                                                           "parameters": {"command": "sleep 4"}}]})
     run = c.post("/v1/definitions/long/runs", {})["run"]["id"]
@@ -87,7 +88,7 @@ def test_what_the_worker_of_a_killed_server_held_is_done_by_the_other(servers, d
         began = time.monotonic()
         (a, b)[n % 2].started(title="meanwhile")
         assert time.monotonic() - began < 5
-    d = Client(servers("--store", database, "--concurrency", "1"))
+    d = Client(servers(*working))
     wait_until(lambda: d.get("/v1/runs/" + run)["status"] == "completed", 90)
     wait_until(lambda: len(rows(database, "SELECT number FROM server")) == 3, 60)
     assert len({row[0] for row in rows(database, "SELECT actor FROM event WHERE type = 11")}) == 2

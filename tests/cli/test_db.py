@@ -288,9 +288,10 @@ def test_a_server_goes_on_from_what_was_restored_and_the_other_is_kept_aside(cli
     assert rows(aside, "SELECT count(*) FROM task WHERE title = 'after'") == [(1,)]
 
 
-def test_a_backup_becomes_the_database_of_a_new_directory(cli, tmp_path):
+def test_a_backup_becomes_the_database_of_a_new_directory(cli, data, tmp_path):
     cli("db", "backup", tmp_path / "b.db")
     cli("db", "restore", tmp_path / "b.db", "--data", tmp_path / "a" / "new")
+    shutil.copy(data / "secret.key", tmp_path / "a" / "new")
     server = Server(tmp_path / "a" / "new")
     assert len(Client(server).get("/v1/tasks")["items"]) == 20
     server.stop()

@@ -1,6 +1,7 @@
 """`baton db` where PostgreSQL is one end: copies to it and back, and what may not be copied."""
 import json
 import pathlib
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -69,6 +70,7 @@ def test_a_server_goes_on_where_the_other_engine_stopped(file, database, tmp_pat
     assert back["task"][0] == 6
     baton("restore", tmp_path / "back.db", "--verify")
     baton("restore", tmp_path / "back.db", "--data", tmp_path / "again")
+    shutil.copy(file / "secret.key", tmp_path / "again")
     server = Server(tmp_path / "again", "--store", "")
     assert len(Client(server).get("/v1/tasks")["items"]) == 6
     server.stop()
