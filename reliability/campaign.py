@@ -27,6 +27,7 @@ BEGIN, END = "<!-- the sums of reliability/ledger.jsonl -->\n", "<!-- end -->\n"
 # when there is less time
 SUITES = {
     "crash": ("crash-test", {"CYCLES": 100}),
+    "chaos": ("chaos-test", {"CYCLES": 100, "PG_STOPS": 30}),
     "failpoints": ("failpoint-test", {"FEW": "{few}"}),
     "clock": ("clock-test", {}),
     "restart": ("restart-test", {"RUNS": 1000000}),
