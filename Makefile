@@ -3,7 +3,7 @@ BUILD ?= build
 PYTHON ?= /usr/bin/python3
 
 .PHONY: all setup run serve test crash-test chaos-test failpoint-test clock-test restart-test faults powercut powercut-fs sim \
-	model-test postgres-test copy-test planted-test race-test review-test stream-test slow-test overload-test campaign cel-conformance bench asan tsan valgrind \
+	model-test beside-test postgres-test copy-test planted-test race-test review-test stream-test slow-test overload-test campaign cel-conformance bench asan tsan valgrind \
 	analyze fuzz fuzz-smoke fuzz-build lint openapi-lint format install clean help
 
 all: setup ## build; leaves build/baton
@@ -65,6 +65,9 @@ sim: all ## the domain, planner and writer in a simulated world; SEEDS=1..200 OP
 
 model-test: all ## random operations, asked of a real server and of a model of the domain; N=5000 SEED=…
 	@$(PYTHON) tests/model/run.py --baton $(BUILD)/baton --sequences $(or $(N),5000) $(if $(SEED),--seed $(SEED))
+
+beside-test: all ## random operations, asked of a server on a file and of one on PostgreSQL: the same answers; N=2000 SEED=…
+	@$(PYTHON) tests/model/run.py --baton $(BUILD)/baton --beside --sequences $(or $(N),2000) $(if $(SEED),--seed $(SEED))
 
 planted-test: setup ## bugs of one line, planted on purpose: every one must be found; ONLY=word
 	$(PYTHON) tests/planted/run.py $(if $(ONLY),--only "$(ONLY)")
