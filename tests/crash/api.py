@@ -39,6 +39,7 @@ class Server:
 
     def __init__(self, *data):
         self.data = data
+        self.silence = 3 if len(data) == 1 else 20  # seconds for which a stream may say nothing of what is there: one may be held
         self._key = None
 
     def address(self, last=None):

@@ -30,6 +30,7 @@ from cluster import Cluster
 from redis_server import Redis
 
 SERVERS = 2
+READY = 15  # seconds, of several servers that recover at once beside their database, on a busy machine
 SHIM = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 APART = {"LD_PRELOAD": SHIM, "FAKETIME": "+5s", "DONT_FAKE_MONOTONIC": "1"}
 
@@ -126,12 +127,13 @@ class Chaos(run.Test):
             n = len(server.boots) if last else -1
             boots += [dict(boot, n=f"{boot['n']} of server {number}") for boot in server.boots[:n]]
             server.boots = server.boots[n:]
-        return json.dumps(dict(more, boots=boots, outages=True))
+        return json.dumps(dict(more, boots=boots, outages=True, ready=READY))
 
     # -- faults
 
-    def later(self, most):
-        time.sleep(self.random.choice([0, self.random.uniform(0, most)]))
+    def later(self):
+        """At once or after a pause."""
+        time.sleep(self.random.choice([0, self.random.uniform(0, self.args.pause)]))
 
     def back(self, servers):
         """Up again, all of them; now and then killed once more while they recover."""
@@ -146,8 +148,7 @@ class Chaos(run.Test):
         victims = self.random.sample(self.nemesis.servers, self.random.choice([1, 1, 1, 1, SERVERS]))
         for server in victims:
             server.kill()
-            self.later(0.1)
-        self.later(4)
+        self.later()
         self.back(victims)
 
     def database(self):
@@ -156,7 +157,7 @@ class Chaos(run.Test):
         self.nemesis.cluster.stop()
         for server in victims:
             server.kill()
-        self.later(self.args.down)
+        self.later()
         self.nemesis.cluster.start()
         for server in self.nemesis.servers:
             if server not in victims:
@@ -166,7 +167,7 @@ class Chaos(run.Test):
     def hold(self):
         server = self.random.choice(self.nemesis.servers)
         server.hold()
-        time.sleep(self.random.uniform(2, 8))
+        time.sleep(self.random.uniform(2, 3 + self.args.pause))
         server.let_go()
         server.expect("after it was held")
 
@@ -232,7 +233,7 @@ def main():
     parser.add_argument("--baton", default="build/baton")
     parser.add_argument("--cycles", type=int, default=100)
     parser.add_argument("--database-stops", type=int, default=30)
-    parser.add_argument("--down", type=float, default=5, help="most seconds that the database is away")
+    parser.add_argument("--pause", type=float, default=5, help="most seconds before what was stopped is started again")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1000000)
     parser.add_argument("--minutes", type=float, help="no new fault after this long")
     parser.add_argument("--dir", help="working directory, kept (default: a temporary one)")

@@ -433,7 +433,7 @@ def look(client, how, ids, wanted="run.queued"):
             raise Lost(str(answer.status))
         events = answer.body.get("items", [])
         return Seen(any(e["type"] == wanted and e.get("run_id") == ids["run"] for e in events))
-    stream = client.stream(f"/v1/tasks/{ids['task']}/events/stream", timeout=3)
+    stream = client.stream(f"/v1/tasks/{ids['task']}/events/stream", timeout=client.server.silence)
     try:
         while stream.status == 200:
             frame = stream.next()
