@@ -13,6 +13,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -165,6 +166,7 @@ class Test:
         self.load.say("stop")
 
     def main(self):
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not without stopping what was started
         print(f"seed {self.args.seed}, work in {self.work}")
         self.nemesis.start()
         if not self.nemesis.wait_ready():
