@@ -35,6 +35,7 @@ SUITES = {
     "powercut": ("powercut", {"N": 20000}),
     "sim": ("sim", {"SEEDS": "{seed}00..{seed}99", "OPS": 5000}),
     "model": ("model-test", {"N": 20000}),
+    "turns": ("test", {"SUITES": "tests/bus/test_turns.py", "RUNS": 100000, "JOINS": 10000}),
     "beside": ("beside-test", {"N": 2000}),
     "planted": ("planted-test", {}),
     "race": ("race-test", {"N": 10000}),

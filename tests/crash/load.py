@@ -435,6 +435,8 @@ def look(client, how, ids, wanted="run.queued"):
         return Seen(any(e["type"] == wanted and e.get("run_id") == ids["run"] for e in events))
     stream = client.stream(f"/v1/tasks/{ids['task']}/events/stream", timeout=client.server.silence)
     try:
+        if stream.status >= 500:
+            raise Lost(str(stream.status))
         while stream.status == 200:
             frame = stream.next()
             if frame is None:
