@@ -2,8 +2,8 @@
 BUILD ?= build
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all setup run serve test crash-test failpoint-test clock-test restart-test faults powercut powercut-fs sim \
-	model-test postgres-test copy-test planted-test race-test review-test stream-test slow-test overload-test campaign cel-conformance bench asan tsan valgrind \
+.PHONY: all setup run serve test crash-test chaos-test failpoint-test clock-test restart-test faults powercut powercut-fs sim \
+	model-test beside-test postgres-test copy-test planted-test race-test review-test stream-test slow-test overload-test campaign cel-conformance bench asan tsan valgrind \
 	analyze fuzz fuzz-smoke fuzz-build lint openapi-lint format install clean help
 
 all: setup ## build; leaves build/baton
@@ -25,6 +25,10 @@ test: all ## every test but those with targets of their own, or SUITES="units te
 
 crash-test: all ## kill -9 at random times under load, then check; CYCLES=100
 	$(PYTHON) tests/crash/run.py --baton $(BUILD)/baton --cycles $(or $(CYCLES),100) $(if $(SEED),--seed $(SEED))
+
+chaos-test: all ## two servers on a PostgreSQL, any of the three stopped at any time; CYCLES=100 PG_STOPS=30
+	$(PYTHON) tests/crash/chaos.py --baton $(BUILD)/baton --cycles $(or $(CYCLES),100) \
+		--database-stops $(or $(PG_STOPS),30) $(if $(SEED),--seed $(SEED))
 
 failpoint-test: setup ## die, fail and stall on every hand-over of every operation; FEW=1 for each once
 	@test -f build-failpoints/build.ninja || meson setup build-failpoints -Dfailpoints=true >/dev/null
@@ -61,6 +65,9 @@ sim: all ## the domain, planner and writer in a simulated world; SEEDS=1..200 OP
 
 model-test: all ## random operations, asked of a real server and of a model of the domain; N=5000 SEED=…
 	@$(PYTHON) tests/model/run.py --baton $(BUILD)/baton --sequences $(or $(N),5000) $(if $(SEED),--seed $(SEED))
+
+beside-test: all ## random operations, asked of a server on a file and of one on PostgreSQL: the same answers; N=2000 SEED=…
+	@$(PYTHON) tests/model/run.py --baton $(BUILD)/baton --beside --sequences $(or $(N),2000) $(if $(SEED),--seed $(SEED))
 
 planted-test: setup ## bugs of one line, planted on purpose: every one must be found; ONLY=word
 	$(PYTHON) tests/planted/run.py $(if $(ONLY),--only "$(ONLY)")

@@ -27,6 +27,7 @@ BEGIN, END = "<!-- the sums of reliability/ledger.jsonl -->\n", "<!-- end -->\n"
 # when there is less time
 SUITES = {
     "crash": ("crash-test", {"CYCLES": 100}),
+    "chaos": ("chaos-test", {"CYCLES": 100, "PG_STOPS": 30}),
     "failpoints": ("failpoint-test", {"FEW": "{few}"}),
     "clock": ("clock-test", {}),
     "restart": ("restart-test", {"RUNS": 1000000}),
@@ -34,6 +35,8 @@ SUITES = {
     "powercut": ("powercut", {"N": 20000}),
     "sim": ("sim", {"SEEDS": "{seed}00..{seed}99", "OPS": 5000}),
     "model": ("model-test", {"N": 20000}),
+    "turns": ("test", {"SUITES": "tests/bus/test_turns.py", "RUNS": 100000, "JOINS": 10000}),
+    "beside": ("beside-test", {"N": 2000}),
     "planted": ("planted-test", {}),
     "race": ("race-test", {"N": 10000}),
     "reviewers": ("review-test", {"RACES": 10000}),

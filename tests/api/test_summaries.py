@@ -97,6 +97,7 @@ def test_a_page_costs_the_same_in_a_large_workspace(api, server):
     for target, n in ((small, 1), (large, 20)):
         for _ in range(n):
             target.post("/v1/tasks/batch", {"items": [{"title": "t", "approval_policy": "manual"}] * 1000}, 200)
+    server.analyze()
 
     def shortest(client, path):
         times = []

@@ -12,7 +12,7 @@ import pytest
 from conftest import BATON, Client, cluster, wait_until
 
 TURN = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND mode = 'ExclusiveLock'"
-JOINS = int(os.environ.get("JOINS", "40"))
+JOINS, RUNS = (int(os.environ.get(name, few)) for name, few in (("JOINS", "40"), ("RUNS", "2000")))
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def rows(database, query):
 
 def test_sixteen_claimers_over_two_servers_get_each_run_once(servers, database):
     a, b = two(servers, database, "--concurrency", "0")
-    for _ in range(2):
-        a.post("/v1/tasks/batch", {"items": [{"title": "t", "start": True}] * 1000}, 200)
+    for made in range(0, RUNS, 1000):
+        a.post("/v1/tasks/batch", {"items": [{"title": "t", "start": True}] * min(1000, RUNS - made)}, 200)
 
     def take(n):
         api, got = Client((a, b)[n % 2].server), []
@@ -47,8 +47,8 @@ def test_sixteen_claimers_over_two_servers_get_each_run_once(servers, database):
 
     with ThreadPoolExecutor(16) as pool:
         got = [pair for each in pool.map(take, range(16)) for pair in each]
-    assert len(got) == len(set(got)) == len({task for _, task in got}) == 2000
-    assert rows(database, "SELECT count(*), max(epoch) FROM run WHERE status = 9") == [["2000", "1"]]
+    assert len(got) == len(set(got)) == len({task for _, task in got}) == RUNS
+    assert rows(database, "SELECT count(*), max(epoch) FROM run WHERE status = 9") == [[str(RUNS), "1"]]
 
 
 def test_a_run_resumes_once_when_its_last_branches_end_at_once_on_two_servers(servers, database):

@@ -6,6 +6,7 @@ A request either gets its answer or raises Lost: then nobody knows whether it ha
 import http.client
 import json
 import os
+import random
 import re
 import socket
 
@@ -18,24 +19,38 @@ class Down(Lost):
     """The request was certainly not sent."""
 
 
-class Server:
-    """Where the server of a data directory is now; it moves with every start."""
+STAYS = 0.7  # chance that the next request goes to the same one of several servers
 
-    def __init__(self, data):
+
+def _address(data):
+    try:
+        with open(os.path.join(data, "listen")) as f:
+            found = re.search(r"([\d.]+|localhost):(\d+)", f.read())
+    except OSError:
+        return None
+    return (found.group(1), int(found.group(2))) if found else None
+
+
+class Server:
+    """
+    Where the server of a data directory is now; it moves with every start.  Of several directories, whose
+    servers share a database, any one that is there.
+    """
+
+    def __init__(self, *data):
         self.data = data
+        self.silence = 3 if len(data) == 1 else 20  # seconds for which a stream may say nothing of what is there: one may be held
         self._key = None
 
-    def address(self):
-        try:
-            with open(os.path.join(self.data, "listen")) as f:
-                found = re.search(r"([\d.]+|localhost):(\d+)", f.read())
-        except OSError:
-            return None
-        return (found.group(1), int(found.group(2))) if found else None
+    def address(self, last=None):
+        there = [a for a in map(_address, self.data) if a]
+        if last in there and random.random() < STAYS:
+            return last
+        return random.choice(there) if there else None
 
     def key(self):
         if not self._key:
-            with open(os.path.join(self.data, "admin.key")) as f:
+            with open(os.path.join(self.data[0], "admin.key")) as f:
                 self._key = f.read().strip()
         return self._key
 
@@ -66,7 +81,7 @@ class Client:
         self._connection = None
 
     def _connect(self, timeout):
-        address = self.server.address()
+        address = self.server.address(self._address)
         if not address:
             raise Down("no server")
         if self._connection and self._address == address:

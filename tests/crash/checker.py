@@ -9,6 +9,7 @@ in DIR/violations.jsonl.  Exit status 1 if there was any.
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -25,24 +26,30 @@ SHOWN = 20  # violations of one invariant that are printed
 
 
 class Files:
-    """What lies in the working directory."""
+    """What lies in the working directory; servers.json says more of several servers on one database."""
 
     def __init__(self, work):
         self.work = work
         self.data = os.path.join(work, "data")
+        there = os.path.exists(self.path("servers.json"))
+        more = self.json("servers.json") if there else {"data": [self.data], "store": self.data}
+        self.places, self.store = more["data"], more["store"]
 
     def path(self, name):
         return os.path.join(self.work, name)
+
+    def server(self):
+        return Server(*self.places)
 
     def json(self, name):
         with open(self.path(name)) as f:
             return json.load(f)
 
 
-def witness_lines(data):
+def witness_lines(places):
     """(run, step, nanoseconds) of every complete line that commands have appended."""
     found = []
-    for folder, _, names in os.walk(data):
+    for folder, _, names in itertools.chain.from_iterable(map(os.walk, places)):
         if WITNESS in names:
             with open(os.path.join(folder, WITNESS)) as f:
                 for line in f.read().split("\n")[:-1]:
@@ -62,7 +69,7 @@ def build_world(files, facts, snapshot, ops, api):
     witnessed = files.json("load.json")["definitions"].get("crash-witness")
     facts = dict(facts, steps=[0, 2],
                  witnessed=database.id_number(witnessed) if witnessed else None)
-    return World(ops, snapshot, views, api, witness_lines(files.data), facts)
+    return World(ops, snapshot, views, api, witness_lines(files.places), facts)
 
 
 # ---- cheap: what was acknowledged lately is readable ----
@@ -70,7 +77,7 @@ def build_world(files, facts, snapshot, ops, api):
 
 def check_cycle(files, since, most=80):
     ops = read_ops(read_lines(files.path("ledger.jsonl"), since))
-    client = Client(Server(files.data))
+    client = Client(files.server())
     acked = []
     for op in ops:
         if op.ok and op.f in ("create", "defrun", "start", "retry"):
@@ -101,7 +108,7 @@ class Probe(Actor):
         self.files, self.ops, self.db = files, ops, snapshot
         shared = type("Shared", (), {})()
         shared.seed, shared.tag = seed, "probe-"
-        shared.server = Server(files.data)
+        shared.server = files.server()
         shared.ledger = Ledger(files.path("probe.jsonl"))
         super().__init__(shared, f"p{time.time_ns() // 1000}")
         self.admin = self.client
@@ -125,7 +132,7 @@ class Probe(Actor):
                 lambda body: body, about=about)
 
     def digest(self):
-        return database.digest(database.copy_live(self.files.data, self.files.path("digest")))
+        return database.digest(database.copy_live(self.files.store, self.files.path("digest")))
 
     def sample(self, items, n):
         return self.random.sample(items, min(n, len(items)))
@@ -266,18 +273,18 @@ def follow(client, path, last, n):
 
 def check_full(files, copy, facts):
     lines = read_lines(files.path("ledger.jsonl"), end=facts.get("ledger_end"))
-    api = read_api(Client(Server(files.data), timeout=60)) if facts.get("api") else None
+    api = read_api(Client(files.server(), timeout=60)) if facts.get("api") else None
     return check(build_world(files, facts, database.load(copy), read_ops(lines), api))
 
 
 def check_final(files, facts, seed):
     ops = read_ops(read_lines(files.path("ledger.jsonl")))
-    before = database.load(database.copy_live(files.data, files.path("copy")))
+    before = database.load(database.copy_live(files.store, files.path("copy")))
     Probe(files, seed, ops, before).all()
-    copy = database.copy_live(files.data, files.path("copy"))
+    copy = database.copy_live(files.store, files.path("copy"))
     facts = dict(facts, quiet=True, final=True, now=time.time_ns() // 1000)
     ops += read_ops(read_lines(files.path("probe.jsonl")))
-    api = read_api(Client(Server(files.data), timeout=60))
+    api = read_api(Client(files.server(), timeout=60))
     world = build_world(files, facts, database.load(copy), ops, api)
     report_coverage(files, world)
     return check(world)

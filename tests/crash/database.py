@@ -1,10 +1,12 @@
 """A copy of the server's database, read as plain rows.
 
 After a kill the files are copied as they lie there, so that the server recovers from the originals;
-beside a running server the copy is made through SQLite's backup interface.  Numbers of enumerations
-and the text form of ids are written down here once more: nothing is taken from the server's source.
+beside a running server the copy is made through SQLite's backup interface.  A PostgreSQL database needs
+no copy: its URL stands for it, and is read in one snapshot.  Numbers of enumerations and the text form of
+ids are written down here once more: nothing is taken from the server's source.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -122,8 +124,14 @@ def copy_files(data, target):
     return os.path.join(target, "baton.db")
 
 
+def is_url(place):
+    return str(place).startswith("postgres://")
+
+
 def copy_live(data, target):
     """A snapshot beside a running server."""
+    if is_url(data):
+        return data
     shutil.rmtree(target, ignore_errors=True)
     os.makedirs(target)
     path = os.path.join(target, "baton.db")
@@ -134,6 +142,29 @@ def copy_live(data, target):
     copy.close()
     source.close()
     return path
+
+
+@contextlib.contextmanager
+def opened(place):
+    """select(text) gives (columns, rows) of a file, or of one snapshot of a PostgreSQL database."""
+    if is_url(place):
+        import psycopg2
+        db = psycopg2.connect(place)
+        db.set_session(isolation_level="REPEATABLE READ", readonly=True)
+        cursor = db.cursor()
+    else:
+        db = sqlite3.connect(place)
+        cursor = db.cursor()
+
+    def select(text):
+        cursor.execute(text)
+        rows = [tuple(bytes(v) if isinstance(v, memoryview) else v for v in row) for row in cursor.fetchall()]
+        return [column[0] for column in cursor.description], rows
+
+    try:
+        yield select
+    finally:
+        db.close()
 
 
 class Snapshot:
@@ -164,29 +195,37 @@ def _name(names, number):
         return f"?{number}"
 
 
-def _soundness(db):
+# of the trees of all indexes: their order, and that they have every row of their tables
+INDEXES = """SELECT bt_index_check(i.indexrelid, true) FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
+             JOIN pg_am AS a ON a.oid = c.relam WHERE a.amname = 'btree' AND c.relpersistence = 'p'"""
+HEAPS = """SELECT c.relname, v.blkno, v.msg FROM pg_class AS c, LATERAL verify_heapam(c.oid) AS v
+           WHERE c.relkind = 'r' AND c.relpersistence = 'p'"""
+
+
+def _soundness(place, select):
+    if is_url(place):
+        select(INDEXES)  # fails where it finds something
+        return [f"{table}, block {block}: {said}" for table, block, said in select(HEAPS)[1]]
     found = []
     for pragma in "integrity_check", "foreign_key_check", "quick_check":
-        for row in db.execute(f"PRAGMA {pragma}").fetchall():
+        for row in select(f"PRAGMA {pragma}")[1]:
             if row[0] != "ok":
-                found.append(f"{pragma}: {tuple(row)}")
+                found.append(f"{pragma}: {row}")
     return found
 
 
-def load(path):
-    db = sqlite3.connect(path)
-    db.row_factory = sqlite3.Row
+def load(place):
     try:
-        soundness = _soundness(db)
-        tables = {}
-        for table in TABLES:
-            tables[table] = [dict(row) for row in db.execute(f"SELECT * FROM {table}")]
-        row = db.execute("SELECT value FROM setting WHERE name = 'lease_clock'").fetchone()
-        clock = struct.unpack("<q", row[0])[0] if row else 0
-    except sqlite3.DatabaseError as e:
+        with opened(place) as select:
+            soundness = _soundness(place, select)
+            tables = {}
+            for table in TABLES:
+                columns, rows = select(f"SELECT * FROM {table}")
+                tables[table] = [dict(zip(columns, row)) for row in rows]
+            rows = select("SELECT value FROM setting WHERE name = 'lease_clock'")[1]
+            clock = struct.unpack("<q", rows[0][0])[0] if rows else 0
+    except Exception as e:  # of either library
         return Snapshot(soundness=[f"unreadable: {e}"])
-    finally:
-        db.close()
     for row in tables["run"]:
         row["status"] = _name(RUN_STATUS, row["status"])
         row["kind"] = _name(RUN_KIND, row["kind"])
@@ -208,17 +247,16 @@ def load(path):
     return Snapshot(soundness=soundness, lease_clock=clock, **tables)
 
 
-def digest(path):
+def digest(place):
     """One number over all rows that a request may change; the order of rows does not matter."""
-    db = sqlite3.connect(path)
     total = 0
-    for table in STATE_TABLES:
-        cursor = db.execute(f"SELECT * FROM {table}")
-        # when a session is next looked for, for a review, is the server's own business
-        kept = [i for i, column in enumerate(cursor.description) if column[0] != "route_at"]
-        for row in cursor:
-            row = tuple(row[i] for i in kept)
-            one = hashlib.sha256(repr((table, row)).encode()).digest()
-            total += int.from_bytes(one[:16], "big")
-    db.close()
+    with opened(place) as select:
+        for table in STATE_TABLES:
+            columns, rows = select(f"SELECT * FROM {table}")
+            # when a session is next looked for, for a review, is the server's own business
+            kept = [i for i, column in enumerate(columns) if column != "route_at"]
+            for row in rows:
+                row = tuple(row[i] for i in kept)
+                one = hashlib.sha256(repr((table, row)).encode()).digest()
+                total += int.from_bytes(one[:16], "big")
     return f"{total % (1 << 128):032x}"

@@ -1,4 +1,4 @@
-"""The load: writers, claimers, a decider and stream readers against one server that keeps dying.
+"""The load: writers, claimers, a decider and stream readers against a server that keeps dying, or several.
 
 Every request goes through the ledger.  Commands come on standard input, one a line: pause, go, drain
 (nothing new is made, everything open is finished) and stop; each is answered by one line.
@@ -91,7 +91,7 @@ class Load:
     def __init__(self, args):
         self.seed = args.seed
         self.tag = args.tag
-        self.server = Server(args.data)
+        self.server = Server(*args.data)
         self.ledger = Ledger(os.path.join(args.work, "ledger.jsonl"))
         self.notes = Notes(os.path.join(args.work, "views.jsonl"))
         self.go = threading.Event()
@@ -433,8 +433,10 @@ def look(client, how, ids, wanted="run.queued"):
             raise Lost(str(answer.status))
         events = answer.body.get("items", [])
         return Seen(any(e["type"] == wanted and e.get("run_id") == ids["run"] for e in events))
-    stream = client.stream(f"/v1/tasks/{ids['task']}/events/stream", timeout=3)
+    stream = client.stream(f"/v1/tasks/{ids['task']}/events/stream", timeout=client.server.silence)
     try:
+        if stream.status >= 500:
+            raise Lost(str(stream.status))
         while stream.status == 200:
             frame = stream.next()
             if frame is None:
@@ -708,6 +710,8 @@ class Reader(Actor):
         note(dict(self.line, last=self.last, status=stream.status, code=stream.code))
         end = "left"
         try:
+            if stream.status == 503:
+                raise Lost("503")
             if stream.status != 200:
                 return False
             while time.monotonic() < until and not self.chance(0.05):
@@ -754,7 +758,7 @@ def give_up(failure):
 def main():
     threading.excepthook = give_up
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--work", required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--tag", default="")

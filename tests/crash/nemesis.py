@@ -1,4 +1,4 @@
-"""The nemesis: starts the server and kills it."""
+"""The nemesis: starts the server, kills it, and holds it."""
 
 import os
 import re
@@ -31,8 +31,8 @@ def _executable(pid):
 
 
 class Nemesis:
-    def __init__(self, baton, data, log, environment=None):
-        self.baton, self.data, self.log = os.path.realpath(baton), data, log
+    def __init__(self, baton, data, log, environment=None, options=()):
+        self.baton, self.data, self.log, self.options = os.path.realpath(baton), data, log, options
         self.environment = environment  # of the server; None = our own
         self.process = None
         self.boots = []  # facts for the checker
@@ -49,9 +49,15 @@ class Nemesis:
         with open(self.log, "ab") as log:
             self.log_from = log.tell()
             self.process = subprocess.Popen(
-                [self.baton, "serve", "--data", self.data, "--listen", "127.0.0.1:0"],
+                [self.baton, "serve", "--data", self.data, "--listen", "127.0.0.1:0", *self.options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env=self.environment)
+
+    def expect(self, when):
+        """It did not end, and must be ready again from now on."""
+        self.look()
+        self.boots.append({"n": f"{self.starts} {when}", "ready": 0})
+        self._started = time.monotonic()
 
     def stalls(self):
         """How often this server said that its tick was late: leases stand still for 10 s each time."""
@@ -114,6 +120,12 @@ class Nemesis:
         listen = os.path.join(self.data, "listen")
         if os.path.exists(listen):
             os.unlink(listen)
+
+    def hold(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def let_go(self):
+        self.process.send_signal(signal.SIGCONT)
 
     def stop(self, limit=20):
         """The polite end: SIGTERM; True when it obeyed."""

@@ -13,6 +13,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 import database
-from api import Client, Lost, Server
+from api import Client, Lost
 from checker import Files
 from invariants import CHECKS
 from ledger import read_lines
@@ -35,9 +36,9 @@ OPEN = ["queued", "claimed", "starting", "running", "awaiting_approval", "awaiti
 
 
 class LoadProcess:
-    def __init__(self, work, data, seed, log):
+    def __init__(self, files, seed, log):
         self.process = subprocess.Popen(
-            [sys.executable, os.path.join(HERE, "load.py"), "--data", data, "--work", work,
+            [sys.executable, os.path.join(HERE, "load.py"), "--data", *files.places, "--work", files.work,
              "--seed", str(seed)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
         line = self.process.stdout.readline()
@@ -59,6 +60,8 @@ class LoadProcess:
 
 
 class Test:
+    SUITE = "crash"
+
     def __init__(self, args):
         self.args = args
         self.random = random.Random(args.seed)
@@ -68,10 +71,13 @@ class Test:
         self.files = Files(self.work)
         # A copy, so that a new build does not change the server in the middle of a run.
         binary = shutil.copy(args.baton, self.files.path("baton"))
-        self.nemesis = Nemesis(binary, self.files.data, self.files.path("server.log"))
+        self.nemesis = self.foe(binary)
         self.seen = 0  # offset in the ledger up to which objects were read back
         self.cycles = 0
         self.began = time.monotonic()
+
+    def foe(self, binary):
+        return Nemesis(binary, self.files.data, self.files.path("server.log"))
 
     def size(self, name):
         path = self.files.path(name)
@@ -136,7 +142,7 @@ class Test:
     # -- the end
 
     def open_runs(self):
-        client = Client(Server(self.files.data))
+        client = Client(self.files.server())
         found = 0
         for status in OPEN:
             answer = client.get(f"/v1/runs?status={status}&limit=500")
@@ -160,6 +166,7 @@ class Test:
         self.load.say("stop")
 
     def main(self):
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not without stopping what was started
         print(f"seed {self.args.seed}, work in {self.work}")
         self.nemesis.start()
         if not self.nemesis.wait_ready():
@@ -169,7 +176,7 @@ class Test:
         self.load = None
         try:
             with open(self.files.path("load.log"), "ab") as log:
-                self.load = LoadProcess(self.work, self.files.data, self.args.seed, log)
+                self.load = LoadProcess(self.files, self.args.seed, log)
             with open(self.files.path("load.json"), "w") as f:
                 json.dump(self.load.facts, f)
             self.cycle_all()
@@ -225,7 +232,7 @@ class Test:
 
 
     def ledger(self, acked, failures):
-        print("ledger", json.dumps({"suite": "crash", "seed": self.args.seed, "cycles": self.cycles,
+        print("ledger", json.dumps({"suite": self.SUITE, "seed": self.args.seed, "cycles": self.cycles,
                                     "operations": acked, "failures": failures}))
 
 

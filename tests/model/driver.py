@@ -3,6 +3,7 @@ import itertools
 import json
 import os
 import socket
+import time
 
 from model import ACTORS, Model
 
@@ -34,6 +35,9 @@ NOBODY = {"~": "review_0000000000001", "/": "run_0000000000001", "!": "appr_0000
           "?": "input_0000000000001", "": "task_0000000000001"}
 
 
+IDLE = 30  # seconds after which a connection is not trusted: the server closes one that says nothing for a minute
+
+
 class Disagreement(Exception):
     pass
 
@@ -42,14 +46,19 @@ class Connection:
     """HTTP/1.1 as Baton speaks it, kept alive: several requests may be sent before the first answer is read."""
 
     def __init__(self, address, head):
-        host, port = address.rsplit(":", 1)
+        self.address, self.head = address, f"Host: {address}\r\n{head}"
+        self.open()
+
+    def open(self):
+        host, port = self.address.rsplit(":", 1)
         self.socket = socket.create_connection((host, int(port)), timeout=60)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.file = self.socket.makefile("rb")
-        self.head = f"Host: {address}\r\n{head}"
+        self.file, self.used = self.socket.makefile("rb"), time.monotonic()
 
     def send(self, *requests):
-        text = b""
+        if time.monotonic() - self.used > IDLE:
+            self.open()
+        self.used, text = time.monotonic(), b""
         for method, path, body, extra in requests:
             data = b"" if body is None else json.dumps(body).encode()
             head = f"{method} {path} HTTP/1.1\r\n{self.head}{extra}"

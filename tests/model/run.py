@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """The model-based test: random operations by several actors, asked of a real server and of model.py.
 
-    tests/model/run.py --baton build/baton [--sequences 5000] [--operations 30] [--seed S] [--jobs 2]
+    tests/model/run.py --baton build/baton [--sequences 5000] [--operations 30] [--seed S] [--jobs 2] [--beside]
     tests/model/run.py --baton build/baton --replay '[{"do": …}, …]'
 
-After each operation the class of the answer and everything that can be seen are compared.  Sequence i is made of seed
-S + i alone.  One that fails is made as short as it gets and printed in one line that --replay takes.  Ends with
-`N passed, N failed`, which counts sequences.
+After each operation the class of the answer and everything that can be seen are compared.  With STORE=postgres in the
+environment the server has a PostgreSQL instead of a file; with --beside there is one of each, which must not differ in
+anything that they say (beside.py).  Sequence i is made of seed S + i alone.  One that fails is made as short as it gets
+and printed in one line that --replay takes.  Ends with `N passed, N failed`, which counts sequences.
 """
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -22,6 +24,7 @@ import sys
 import tempfile
 import time
 
+from beside import Beside
 from driver import Disagreement, Sequence, Server, make_keys
 from generator import Generator
 from model import Model
@@ -34,19 +37,16 @@ TMPFS, ROOM = pathlib.Path("/dev/shm"), 4 << 30
 
 
 class Baton:
-    """
-    A server of its own.  Its data is in memory where there is room: syncing is not what is tested here.  With
-    STORE=postgres in the environment it has a PostgreSQL instead of a file.
-    """
+    """A server of its own.  Its data is in memory where there is room: syncing is not what is tested here."""
 
-    def __init__(self, program):
+    def __init__(self, program, store):
         there = TMPFS.is_dir() and os.access(TMPFS, os.W_OK) and shutil.disk_usage(TMPFS).free > ROOM
         self.home = tempfile.TemporaryDirectory(prefix="baton-model-", dir=TMPFS if there else None)
         self.data = pathlib.Path(self.home.name) / "data"
         self.log = open(os.path.join(self.home.name, "log"), "w+")
         command = [program, "serve", "--data", self.data, "--listen", "127.0.0.1:0", "--concurrency", "0"]
         self.cluster = None
-        if os.environ.get("STORE") == "postgres":
+        if store == "postgres":
             sys.path.append(str(STORES))
             from cluster import Cluster
             self.cluster = Cluster(TMPFS if there else None)
@@ -57,7 +57,8 @@ class Baton:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 sys.exit("the server did not start:\n" + open(self.log.name).read())
             time.sleep(0.05)
-        self.address, self.key = (self.data / "listen").read_text().strip(), (self.data / "admin.key").read_text().strip()
+        place = [(self.data / name).read_text().strip() for name in ("listen", "admin.key")]
+        self.place = (*place, make_keys(*place))
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
@@ -79,9 +80,24 @@ def generate(seed, length):
     return ops
 
 
+@contextlib.contextmanager
+def serving(program, stores):
+    """The places of servers of their own: address, key and the keys of the actors."""
+    with contextlib.ExitStack() as ends:
+        batons = [Baton(program, store) for store in stores]
+        for baton in batons:
+            ends.callback(baton.stop)
+        yield [baton.place for baton in batons]
+
+
+def connect(places):
+    servers = [Server(*place) for place in places]
+    return servers if len(servers) > 1 else servers[0]
+
+
 def fails(server, ops):
-    """None, or the number of the operation at which the two disagree, and how."""
-    sequence = Sequence(server)
+    """None, or the number of the operation at which the two disagree, and how; of several servers, the two of those too."""
+    sequence = Beside(server) if isinstance(server, list) else Sequence(server)
     try:
         sequence.run(ops)
     except Disagreement as said:
@@ -127,9 +143,9 @@ def simplify(server, ops, said):
     return ops, said
 
 
-def begin(address, admin_key, keys):
+def begin(*places):
     global server
-    server = Server(address, admin_key, keys)
+    server = connect(places)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -148,25 +164,17 @@ def one(job):
     return f"seed {seed}: operation {said[0] + 1} of {len(ops)}: {said[1]} --replay {shlex.quote(json.dumps(ops))}"
 
 
-def replay(program, ops):
-    baton = Baton(program)
-    try:
-        said = fails(Server(baton.address, baton.key, make_keys(baton.address, baton.key)), ops)
-    finally:
-        baton.stop()
+def replay(program, stores, ops):
+    with serving(program, stores) as places:
+        said = fails(connect(places), ops)
     print(f"operation {said[0] + 1}: {said[1]}" if said else "both agree")
     return said is not None
 
 
-def ask(program, jobs, processes):
-    """A line for each sequence, asked of a server of their own."""
-    baton = Baton(program)
-    try:
-        keys = make_keys(baton.address, baton.key)
-        with multiprocessing.Pool(processes, begin, (baton.address, baton.key, keys)) as pool:
-            yield from pool.imap_unordered(one, jobs, chunksize=8)
-    finally:
-        baton.stop()
+def ask(program, stores, jobs, processes):
+    """A line for each sequence, asked of servers of their own."""
+    with serving(program, stores) as places, multiprocessing.Pool(processes, begin, places) as pool:
+        yield from pool.imap_unordered(one, jobs, chunksize=8)
 
 
 def main():
@@ -176,17 +184,19 @@ def main():
     parser.add_argument("--operations", type=int, default=30)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1))
+    parser.add_argument("--beside", action="store_true", help="two servers, one on a file and one on PostgreSQL")
     parser.add_argument("--replay", help="operations, as a failure prints them")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not without stopping the server
+    stores = ("file", "postgres") if args.beside else (os.environ.get("STORE"),)
     if args.replay:
-        return int(replay(args.baton, json.loads(args.replay)))
+        return int(replay(args.baton, stores, json.loads(args.replay)))
     seed = args.seed if args.seed is not None else random.SystemRandom().randrange(10**9)
     began, failed, done = time.monotonic(), 0, 0
     print(f"seed {seed}", flush=True)
     while done < args.sequences and failed < FAILURES:
         seeds = range(seed + done, seed + min(done + ROUND, args.sequences))
-        for line in ask(args.baton, [(one_seed, args.operations) for one_seed in seeds], args.jobs):
+        for line in ask(args.baton, stores, [(one_seed, args.operations) for one_seed in seeds], args.jobs):
             done += 1
             if line:
                 failed += 1
@@ -195,7 +205,7 @@ def main():
                 break
     print(f"{done * args.operations} operations in {time.monotonic() - began:.0f} s")
     print(f"{done - failed} passed, {failed} failed")
-    print("ledger", json.dumps({"suite": "model", "seed": seed, "cycles": done, "operations": done * args.operations,
+    print("ledger", json.dumps({"suite": "beside" if args.beside else "model", "seed": seed, "cycles": done, "operations": done * args.operations,
                                 "failures": failed}))
     return int(failed > 0 or not done)
 

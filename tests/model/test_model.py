@@ -12,7 +12,8 @@ HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import run
-from driver import RUNS, TASKS, APPROVALS, REVIEWS, Sequence, Server, make_keys
+from beside import Beside
+from driver import RUNS, TASKS, APPROVALS, REVIEWS, Sequence
 
 BATON = os.environ.get("BATON", str(HERE.parents[1] / "build" / "baton"))
 
@@ -39,9 +40,8 @@ OPS = [
 
 @pytest.fixture(scope="module")
 def server():
-    baton = run.Baton(BATON)
-    yield Server(baton.address, baton.key, make_keys(baton.address, baton.key))
-    baton.stop()
+    with run.serving(BATON, ["file"]) as places:
+        yield run.connect(places)
 
 
 class Liar(Sequence):
@@ -140,6 +140,21 @@ def test_a_falsified_answer_is_a_disagreement(server, edit, monkeypatch):
     assert run.fails(server, OPS)
 
 
+def test_two_servers_that_say_the_same_are_no_disagreement(server):
+    assert run.fails([server, server], OPS) is None
+
+
+@pytest.mark.parametrize("true, false", [
+    ('"updated_at"', '"changed_at"'), ('"origin"', '"source"'), ('"depth":1', '"depth":2'), ('"id 1"', '"id 2"')])
+def test_what_one_of_two_servers_says_differently_is_a_disagreement(server, true, false):
+    """Also where the model knows nothing of it."""
+    pair = Beside([server, server])
+    heard = pair.two[1].heard
+    pair.two[1].heard = lambda: [(path, text.replace(true, false)) for path, text in heard()]
+    with pytest.raises(run.Disagreement):
+        pair.run(OPS)
+
+
 def test_a_failure_shrinks_to_what_it_needs_and_is_told_in_a_line_that_repeats_it(server, monkeypatch):
     """The model forgets that a pause reaches down."""
     monkeypatch.setattr("model.Task.paused_by", property(lambda self: self if self.paused else None))
@@ -209,8 +224,9 @@ def test_the_model_is_small_and_does_no_input_or_output():
     assert names == {"dataclasses", "typing"} and "open(" not in text and "print(" not in text
 
 
-def test_random_sequences_agree():
-    """A few in every run of the tests; CI and `make model-test` do many."""
-    ended = subprocess.run([sys.executable, HERE / "run.py", "--baton", BATON, "--sequences", "60", "--seed", "1"],
+@pytest.mark.parametrize("n, more", [(60, []), (20, ["--beside"])], ids=["the model", "both engines"])
+def test_random_sequences_agree(n, more):
+    """A few in every run of the tests; CI, `make model-test` and `make beside-test` do many."""
+    ended = subprocess.run([sys.executable, HERE / "run.py", "--baton", BATON, "--sequences", str(n), "--seed", "1", *more],
                            capture_output=True, text=True, timeout=300)
-    assert ended.returncode == 0 and "60 passed, 0 failed" in ended.stdout, ended.stdout + ended.stderr
+    assert ended.returncode == 0 and f"{n} passed, 0 failed" in ended.stdout, ended.stdout + ended.stderr
