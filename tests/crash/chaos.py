@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import threading
@@ -75,8 +76,12 @@ class Fleet:
     kills = property(lambda self: sum(server.kills for server in self.servers))
 
     def start(self):
-        """One after the other: the first makes the schema."""
+        """One after the other: the first makes the schema, and the secret.key of all."""
+        first = os.path.join(self.servers[0].data, "secret.key")
         for server in self.servers:
+            if server is not self.servers[0]:
+                os.makedirs(server.data, 0o700, exist_ok=True)
+                shutil.copy(first, server.data)
             server.start()
             if not server.wait_ready():
                 return
