@@ -1,6 +1,7 @@
 /*
  * The engine of PostgreSQL, private to its files: postgres.c has the connection, its queue and its
- * transactions, postgres_statement.c the statements, postgres_table.c tables as wholes.
+ * transactions, postgres_statement.c the statements, postgres_many.c those of many rows at once, and
+ * postgres_table.c tables as wholes.
  *
  * The connection is always in pipeline mode.  What is sent is queued, and its results are read, in
  * order, when one of them is needed: a query pays one round trip for itself and all writes before it,
@@ -25,6 +26,13 @@ enum { PARAMETERS_MAX = 128, QUEUE_MOST = 200, QUEUE_MAX = 512, TOGETHER_MAX = 3
 /* libpq's PGconn and PGresult. */
 struct pg_conn;
 struct pg_result;
+
+/* A parameter in PostgreSQL's binary form; p NULL: NULL. */
+struct value {
+        const char *p;
+        int n;
+        int64_t number; /* where p points to, if it is one */
+};
 
 struct foreseen_row {
         int64_t key;
@@ -102,21 +110,37 @@ enum err pg_plain(struct scope *, struct postgres *, const char *sql);
 
 /* Reads the texts of the registry; once. */
 void pg_texts(struct scope *, struct postgres *);
+/* The bit of a table that statements write. */
 uint64_t pg_table_bit(struct postgres *, struct str table);
-/* Sends what waits. */
-enum err pg_send_waiting(struct scope *, struct postgres *);
-/* Forgets what waits and what was read ahead. */
-void pg_forget(struct postgres *);
 void pg_statements_done(struct postgres *);
 int64_t pg_number(const struct pg_result *, int row, int column); /* 0 of NULL */
 
 enum err pg_prepare(struct scope *, struct engine *, int statement);
 enum err pg_write(struct tx *, int statement, int64_t *changed, const struct arg *, size_t n);
+/* Queues a statement with all its parameters, or with arrays of them. */
+enum { SINGLE = 's', MANY = 'm' };
+enum err pg_send(struct scope *, struct postgres *, char kind, int statement, const struct value *, int expected);
+/* Reads what is queued.  An error makes a rollback due, whether or not something was written. */
+enum err pg_answer(struct tx *, struct pg_result **last);
 enum err pg_write_one(struct tx *, int statement, int64_t *changed, const struct arg *, size_t n);
 enum err pg_insert(struct tx *, int statement, const void *record);
 enum err pg_query(struct tx *, int statement, const struct arg *, size_t n, struct rows *);
-enum err pg_read_ahead(struct tx *, int statement, const int64_t *keys, size_t n);
 enum err pg_flush(struct tx *);
+
+/* ---- many rows at once (postgres_many.c) ---- */
+
+/* Takes a write to be sent with others of its statement.  The key: of the rows that it is about, NULL: unknown. */
+enum err pg_gather(struct tx *, int statement, const struct value *, const int64_t *key, bool expected);
+/* Before a statement: sends what waits and may be about the same rows. */
+enum err pg_send_before(struct scope *, struct postgres *, int statement, const int64_t *key);
+enum err pg_send_waiting(struct scope *, struct postgres *);
+/* Each key's first row of a query, to be had by pg_was_read(); *row -1: there is none. */
+enum err pg_read_ahead(struct tx *, int statement, const int64_t *keys, size_t n);
+bool pg_was_read(struct foreseen *, const int64_t *key, int *row);
+/* Before a write: rows that it may be about are not what was read any more. */
+void pg_void_ahead(struct postgres *, int statement, const int64_t *key);
+/* Forgets what waits and what was read ahead. */
+void pg_forget(struct postgres *);
 
 /* ---- tables as wholes (postgres_table.c) ---- */
 

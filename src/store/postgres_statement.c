@@ -7,12 +7,6 @@
 #include "core/failpoint.h"
 #include "store/postgres.h"
 
-struct value {
-        const char *p;
-        int n;
-        int64_t number;
-};
-
 /* ---- texts ---- */
 
 static bool has_word(const char *text, const char *word)
@@ -171,7 +165,7 @@ static enum err prepare_set(struct scope *scope, struct postgres *pg, int id)
                 names[i] = p->types[i] == TEXT_TYPE ? "text" : p->types[i] == BYTEA_TYPE ? "bytea" : "bigint";
         }
         text = shape_set_text(&scope->arena, p->text, names, p->n);
-        return pg_queue(pg, PQsendPrepare(pg->conn, name_of('m', id, name), text, p->n, types), -1) ?
+        return pg_queue(pg, PQsendPrepare(pg->conn, name_of(MANY, id, name), text, p->n, types), -1) ?
                        ERR_OK :
                        pg_lost(scope, pg);
 }
@@ -190,7 +184,7 @@ enum err pg_prepare(struct scope *scope, struct engine *engine, int id)
                 return pg_lost(scope, pg);
         if (!p->types)
                 e = describe(scope, pg, p->text, p);
-        if (!e && !pg_queue(pg, PQsendPrepare(pg->conn, name_of('s', id, name), p->text, p->n, p->types), -1))
+        if (!e && !pg_queue(pg, PQsendPrepare(pg->conn, name_of(SINGLE, id, name), p->text, p->n, p->types), -1))
                 e = pg_lost(scope, pg);
         if (!e && p->shape.is_set && pg->mode == ENGINE_WRITER)
                 e = prepare_set(scope, pg, id);
@@ -269,8 +263,7 @@ static enum err values_of(struct tx *tx, int id, struct value values[PARAMETERS_
         return e;
 }
 
-/* Queues a statement; what is not given is NULL. */
-static enum err send(struct scope *scope, struct postgres *pg, int id, const struct value *values, int expected)
+enum err pg_send(struct scope *scope, struct postgres *pg, char kind, int id, const struct value *values, int expected)
 {
         const char *at[PARAMETERS_MAX] = { 0 };
         int lengths[PARAMETERS_MAX] = { 0 }, binary[PARAMETERS_MAX];
@@ -282,14 +275,14 @@ static enum err send(struct scope *scope, struct postgres *pg, int id, const str
                 lengths[i] = values[i].n;
                 binary[i] = 1;
         }
-        return pg_queue(pg, PQsendQueryPrepared(pg->conn, name_of('s', id, name), p->n, at, lengths, binary, 1),
+        return pg_queue(pg, PQsendQueryPrepared(pg->conn, name_of(kind, id, name), p->n, at, lengths, binary, 1),
                         expected) ?
                        ERR_OK :
                        pg_lost(scope, pg);
 }
 
 /* An error makes a rollback due, whether or not something was written. */
-static enum err answer(struct tx *tx, PGresult **result)
+enum err pg_answer(struct tx *tx, PGresult **result)
 {
         enum err e = pg_settle(tx->scope, postgres_of(tx->engine), result);
 
@@ -307,168 +300,6 @@ static const int64_t *key_of(const struct prepared *p, const struct value *value
         memcpy(&wide, values[0].p, sizeof(wide));
         *key = (int64_t)be64toh(wide);
         return key;
-}
-
-/* Whether what is about to be done may be about rows that the other statement has named by their keys. */
-static bool may_meet(const struct prepared *p, const int64_t *key, uint64_t table, struct str column)
-{
-        return (p->touches & table) && !(key && str_eq(p->shape.key, column));
-}
-
-/* ---- many at once ---- */
-
-static void drop(int *list, size_t *n, size_t at)
-{
-        memmove(list + at, list + at + 1, (--*n - at) * sizeof(*list));
-}
-
-static void ahead_drop(struct postgres *pg, size_t at)
-{
-        struct foreseen *f = &pg->prepared[pg->ahead[at]].foreseen;
-
-        PQclear(f->result);
-        free(f->rows);
-        *f = (struct foreseen){ 0 };
-        drop(pg->ahead, &pg->n_ahead, at);
-}
-
-void pg_forget(struct postgres *pg)
-{
-        while (pg->n_ahead)
-                ahead_drop(pg, 0);
-        while (pg->n_waiting)
-                gather_clear(&pg->prepared[pg->waiting[--pg->n_waiting]].gather);
-}
-
-static enum err send_one(struct scope *scope, struct postgres *pg, int id)
-{
-        const struct prepared *p = &pg->prepared[id];
-        struct value values[PARAMETERS_MAX] = { 0 };
-
-        for (int i = 0; i < p->n; i++) {
-                struct str single = gather_single(&p->gather, i);
-
-                values[i] = (struct value){ .p = single.p, .n = (int)single.n };
-        }
-        return send(scope, pg, id, values, p->gather.expected ? 1 : -1);
-}
-
-static enum err send_many(struct scope *scope, struct postgres *pg, int id)
-{
-        const char *at[PARAMETERS_MAX];
-        int lengths[PARAMETERS_MAX], binary[PARAMETERS_MAX];
-        struct prepared *p = &pg->prepared[id];
-        char name[16];
-
-        for (int i = 0; i < p->n; i++) {
-                struct str array = gather_array(&p->gather, i);
-
-                at[i] = array.p;
-                lengths[i] = (int)array.n;
-                binary[i] = 1;
-        }
-        return pg_queue(pg, PQsendQueryPrepared(pg->conn, name_of('m', id, name), p->n, at, lengths, binary, 1),
-                        p->gather.expected ? (int)p->gather.n : -1) ?
-                       ERR_OK :
-                       pg_lost(scope, pg);
-}
-
-static enum err send_gathered(struct scope *scope, struct postgres *pg, size_t at)
-{
-        int id = pg->waiting[at];
-        enum err e = pg->prepared[id].gather.n == 1 ? send_one(scope, pg, id) : send_many(scope, pg, id);
-
-        gather_clear(&pg->prepared[id].gather);
-        drop(pg->waiting, &pg->n_waiting, at);
-        return e;
-}
-
-enum err pg_send_waiting(struct scope *scope, struct postgres *pg)
-{
-        enum err e = ERR_OK;
-
-        while (!e && pg->n_waiting)
-                e = send_gathered(scope, pg, 0);
-        return e;
-}
-
-/* Before a statement, what waits and may be about the same rows. */
-static enum err send_before(struct scope *scope, struct postgres *pg, int id, const int64_t *key)
-{
-        const struct prepared *p = &pg->prepared[id];
-        enum err e = ERR_OK;
-
-        for (size_t i = pg->n_waiting; !e && i-- > 0;) {
-                const struct prepared *w = &pg->prepared[pg->waiting[i]];
-
-                if (may_meet(p, key, w->table, w->shape.key) ||
-                    ((p->touches & w->table) && gather_has(&w->gather, *key) &&
-                     !(w == p && p->shape.kind != SHAPE_UPDATE)))
-                        e = send_gathered(scope, pg, i);
-        }
-        return e;
-}
-
-static void foreseen_void(struct foreseen *f, int64_t key)
-{
-        for (size_t i = 0; i < f->n; i++)
-                if (f->rows[i].key == key)
-                        f->rows[i].is_void = true;
-}
-
-/* Rows of the keys that are written are not what was read any more. */
-static void void_ahead(struct postgres *pg, int id, const int64_t *key)
-{
-        const struct prepared *p = &pg->prepared[id];
-
-        for (size_t i = pg->n_ahead; i-- > 0;) {
-                struct prepared *a = &pg->prepared[pg->ahead[i]];
-
-                if (may_meet(p, key, a->touches, a->shape.key))
-                        ahead_drop(pg, i);
-                else if (p->touches & a->touches)
-                        foreseen_void(&a->foreseen, *key);
-        }
-}
-
-static enum err note_write(struct tx *tx, int id, const int64_t *key)
-{
-        struct postgres *pg = postgres_of(tx->engine);
-
-        void_ahead(pg, id, key);
-        pg->wrote = true;
-        pg->written |= pg->prepared[id].touches;
-        tx->writes++;
-        return failpoint(tx->scope, FAILPOINT_WRITE);
-}
-
-static enum err gather(struct tx *tx, int id, const struct value *values, const int64_t *key, bool expected)
-{
-        struct postgres *pg = postgres_of(tx->engine);
-        struct prepared *p = &pg->prepared[id];
-        struct gather *g = &p->gather;
-        size_t at = 0;
-        enum err e = ERR_OK;
-
-        while (at < pg->n_waiting && pg->waiting[at] != id)
-                at++;
-        if (at < pg->n_waiting && (g->expected > 0) != expected) {
-                e = send_gathered(tx->scope, pg, at);
-                at = pg->n_waiting;
-        }
-        if (!e && at == TOGETHER_MAX)
-                e = send_gathered(tx->scope, pg, --at);
-        if (e)
-                return e;
-        if (!g->columns)
-                gather_begin(g, p->types, p->n);
-        if (at == pg->n_waiting)
-                pg->waiting[pg->n_waiting++] = id;
-        for (int i = 0; i < p->n; i++)
-                gather_add(g, i, values[i].p, values[i].n);
-        gather_row(g, key);
-        g->expected += expected;
-        return gather_is_full(g) ? send_gathered(tx->scope, pg, at) : ERR_OK;
 }
 
 /* ---- rows ---- */
@@ -551,21 +382,15 @@ static enum err read_row(struct tx *tx, const PGresult *result, int row, struct 
         return e;
 }
 
-/* Whether the row was read before; then *result and *row, -1: there is none. */
-static bool was_read(struct foreseen *f, const int64_t *key, int *row)
+static enum err note_write(struct tx *tx, int id, const int64_t *key)
 {
-        if (!f->result || !key)
-                return false;
-        for (size_t i = 0; i < f->n; i++) {
-                size_t at = (f->next + i) % f->n;
+        struct postgres *pg = postgres_of(tx->engine);
 
-                if (f->rows[at].key != *key)
-                        continue;
-                f->next = at + 1;
-                *row = f->rows[at].row;
-                return !f->rows[at].is_void;
-        }
-        return false;
+        pg_void_ahead(pg, id, key);
+        pg->wrote = true;
+        pg->written |= pg->prepared[id].touches;
+        tx->writes++;
+        return failpoint(tx->scope, FAILPOINT_WRITE);
 }
 
 enum err pg_query(struct tx *tx, int id, const struct arg *args, size_t n, struct rows *rows)
@@ -579,62 +404,20 @@ enum err pg_query(struct tx *tx, int id, const struct arg *args, size_t n, struc
         const int64_t *key = e ? NULL : key_of(p, values, &number);
         int row;
 
-        if (!e && rows->most == 1 && was_read(&p->foreseen, key, &row))
+        if (!e && rows->most == 1 && pg_was_read(&p->foreseen, key, &row))
                 return row < 0 ? ERR_OK : read_row(tx, p->foreseen.result, row, rows);
         if (!e)
-                e = send_before(tx->scope, pg, id, key);
+                e = pg_send_before(tx->scope, pg, id, key);
         if (!e && p->writes)
                 e = note_write(tx, id, key);
         if (!e)
-                e = send(tx->scope, pg, id, values, -1);
+                e = pg_send(tx->scope, pg, SINGLE, id, values, -1);
         if (!e)
-                e = answer(tx, &result);
+                e = pg_answer(tx, &result);
         for (int i = 0; !e && i < PQntuples(result) && rows->n < rows->most; i++)
                 e = read_row(tx, result, i, rows);
         PQclear(result);
         return e;
-}
-
-/* What a query gives for each key, its first row. */
-enum err pg_read_ahead(struct tx *tx, int id, const int64_t *keys, size_t n)
-{
-        struct postgres *pg = postgres_of(tx->engine);
-        struct prepared *p = &pg->prepared[id];
-        enum err e = pg_prepare(tx->scope, tx->engine, id);
-        struct gather *g = &p->gather;
-        struct foreseen *f = &p->foreseen;
-
-        BUG_ON(!e && (!p->shape.is_set || p->shape.kind != SHAPE_SELECT));
-        for (size_t i = 0; i < pg->n_ahead; i++)
-                if (pg->ahead[i] == id)
-                        ahead_drop(pg, i);
-        if (pg->n_ahead == TOGETHER_MAX)
-                ahead_drop(pg, 0);
-        if (!e && !g->columns)
-                gather_begin(g, p->types, p->n);
-        for (size_t i = 0; !e && i < n; i++) {
-                int64_t wide = (int64_t)htobe64((uint64_t)keys[i]);
-
-                e = send_before(tx->scope, pg, id, &keys[i]);
-                gather_add(g, 0, (const char *)&wide, sizeof(wide));
-                gather_row(g, &keys[i]);
-        }
-        if (!e)
-                e = send_many(tx->scope, pg, id);
-        gather_clear(g);
-        if (!e)
-                e = answer(tx, &f->result);
-        if (e)
-                return e;
-        f->n = n;
-        f->next = 0;
-        f->rows = xcalloc(n, sizeof(*f->rows));
-        for (size_t i = 0; i < n; i++)
-                f->rows[i] = (struct foreseen_row){ .key = keys[i], .row = -1 };
-        for (int i = PQntuples(f->result); i-- > 0;)
-                f->rows[pg_number(f->result, i, PQnfields(f->result) - 1) - 1].row = i;
-        pg->ahead[pg->n_ahead++] = id;
-        return ERR_OK;
 }
 
 /* ---- writing ---- */
@@ -643,7 +426,7 @@ enum err pg_flush(struct tx *tx)
 {
         enum err e = pg_send_waiting(tx->scope, postgres_of(tx->engine));
 
-        return e ? e : answer(tx, NULL);
+        return e ? e : pg_answer(tx, NULL);
 }
 
 /* How sure who writes is, and wants to be, of how many rows it changes. */
@@ -656,26 +439,26 @@ static enum err put(struct tx *tx, int id, const struct value *values, enum cert
         PGresult *result = NULL;
         int64_t number;
         const int64_t *key = key_of(p, values, &number);
-        enum err e = send_before(tx->scope, pg, id, key);
+        enum err e = pg_send_before(tx->scope, pg, id, key);
 
         if (!e)
                 e = note_write(tx, id, key);
         if (e)
                 return e;
         if (certainty != TOLD && p->shape.is_set && p->table && !pg->guarded) {
-                e = gather(tx, id, values, key, certainty == EXPECTS_ONE);
+                e = pg_gather(tx, id, values, key, certainty == EXPECTS_ONE);
                 if (!e && changed)
                         *changed = 1;
         } else {
-                e = send(tx->scope, pg, id, values, -1);
+                e = pg_send(tx->scope, pg, SINGLE, id, values, -1);
                 if (!e && changed)
-                        e = answer(tx, &result);
+                        e = pg_answer(tx, &result);
                 if (!e && changed)
                         *changed = strtoll(PQcmdTuples(result), NULL, 10);
                 PQclear(result);
         }
         /* A long queue is read now and then: its results need memory. */
-        return e || pg->queued < QUEUE_MOST ? e : answer(tx, NULL);
+        return e || pg->queued < QUEUE_MOST ? e : pg_answer(tx, NULL);
 }
 
 static enum err put_args(struct tx *tx, int id, enum certainty certainty, int64_t *changed,
