@@ -1,6 +1,7 @@
 #include "domain/server.h"
 
 #include "core/log.h"
+#include "domain/attention.h"
 #include "domain/claim.h"
 #include "domain/sql.h"
 
@@ -134,6 +135,8 @@ enum err server_rest(struct tx *tx, int64_t *rest)
                 most = told;
         if (next[1] && next[1] - tx_now(tx) < most)
                 most = next[1] - tx_now(tx);
+        if (attention_due(d) - lease_now(d) < most)
+                most = attention_due(d) - lease_now(d);
         *rest = most > US_PER_S ? most : 0;
         return ERR_OK;
 }
