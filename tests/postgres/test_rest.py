@@ -39,3 +39,12 @@ def test_a_rest_ends_at_the_time_at_which_something_is_due(server, api, database
     rest(database)
     again = api.claim(wait_seconds=20)
     assert again and again[0]["task"]["id"] == later["task"]["id"]
+
+
+def test_a_rest_ends_before_a_run_has_starved(database, tmp_path):
+    server = Server(tmp_path / "data", "--store", database, "--attention-seconds", "10")
+    api = Client(server)
+    run = api.started()["run"]["id"]
+    rest(database)
+    wait_until(lambda: api.get("/v1/runs/" + run).get("attention") == "starved", 20)
+    server.stop()
