@@ -48,3 +48,11 @@ def test_a_rest_ends_before_a_run_has_starved(database, tmp_path):
     rest(database)
     wait_until(lambda: api.get("/v1/runs/" + run).get("attention") == "starved", 20)
     server.stop()
+
+
+def test_a_rest_ends_when_what_is_kept_has_been_kept_long_enough(server, api, database):
+    space = api.post("/v1/workspaces", {"name": "w", "slug": "w", "retention_seconds": 5})
+    there = Client(server, headers={"X-Workspace-ID": space["id"]})
+    task = there.task()["id"]
+    there.post(f"/v1/tasks/{task}/cancel", {}, 200)
+    wait_until(lambda: there.request("GET", f"/v1/tasks/{task}").status_code == 404, 20)
