@@ -102,6 +102,17 @@ static enum err look_at_lanes(struct tx *tx, struct domain *domain)
         return e;
 }
 
+int64_t attention_due(const struct domain *domain)
+{
+        const struct attention *a = domain->attention;
+        int64_t due = INT64_MAX;
+
+        for (size_t i = 0; domain->attention_after && i < a->n_lanes; i++)
+                if (a->lanes[i].run && a->lanes[i].since + domain->attention_after < due)
+                        due = a->lanes[i].since + domain->attention_after;
+        return due;
+}
+
 /* ---- stuck ---- */
 
 static enum err look_at_leases(struct tx *tx, struct domain *domain)

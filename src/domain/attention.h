@@ -20,6 +20,8 @@ struct attention *attention_new(void);
 void attention_free(struct attention *);
 /* Looks at a bounded piece of the lanes and of the leases, in turn. */
 enum err attention_tick(struct tx *, struct domain *) NODISCARD;
+/* When the next that was looked at will have starved, by the lease clock; INT64_MAX: none. */
+int64_t attention_due(const struct domain *);
 /* Of the run and, if it is its root run, of its task; absent = none. */
 enum err attention_set(struct tx *, struct run *, struct str mark) NODISCARD;
 

@@ -1,6 +1,7 @@
 #include "domain/server.h"
 
 #include "core/log.h"
+#include "domain/attention.h"
 #include "domain/claim.h"
 #include "domain/sql.h"
 
@@ -121,11 +122,11 @@ static enum err look_for_others(struct tx *tx)
 enum err server_rest(struct tx *tx, int64_t *rest)
 {
         const struct domain *d = tx_context(tx);
-        int64_t next[2], most = SERVER_REST, told = d->now.server_seen - lease_now(d);
+        int64_t next[3], most = SERVER_REST, told = d->now.server_seen - lease_now(d);
         enum err e;
 
         *rest = 0;
-        if (!d->place.p || !d->lease_saved || d->now.cascading || !tx_may_rest(tx))
+        if (!d->place.p || !d->lease_saved || d->now.cascading || d->retention.workspace || !tx_may_rest(tx))
                 return ERR_OK;
         e = tx_numbers(tx, SQL_SERVER_REST, next, LENGTH(next), NULL, 0);
         if (e || next[0])
@@ -134,6 +135,10 @@ enum err server_rest(struct tx *tx, int64_t *rest)
                 most = told;
         if (next[1] && next[1] - tx_now(tx) < most)
                 most = next[1] - tx_now(tx);
+        if (next[2] && next[2] < most / US_PER_S)
+                most = next[2] * US_PER_S;
+        if (attention_due(d) - lease_now(d) < most)
+                most = attention_due(d) - lease_now(d);
         *rest = most > US_PER_S ? most : 0;
         return ERR_OK;
 }

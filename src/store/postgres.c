@@ -61,8 +61,13 @@ static bool queue_sync(struct postgres *pg)
         return pg_queue(pg, PQpipelineSync(pg->conn), -1);
 }
 
+/* Also where nobody asks for a result ever: transactions that read nothing, calls that are refused at once. */
 enum err pg_command(struct scope *scope, struct postgres *pg, const char *sql)
 {
+        enum err e = pg->queued < QUEUE_MOST ? ERR_OK : pg_settle(scope, pg, NULL);
+
+        if (e)
+                return e;
         return pg->conn && pg_queue(pg, PQsendQueryParams(pg->conn, sql, 0, NULL, NULL, NULL, NULL, 1), -1) ?
                        ERR_OK :
                        pg_lost(scope, pg);

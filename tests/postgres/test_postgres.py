@@ -30,6 +30,13 @@ def test_a_store_that_is_no_url_is_refused(tmp_path):
     assert "--store must be a URL" in wrong.stderr
 
 
+def test_what_asks_the_database_nothing_may_be_asked_any_number_of_times(server, api):
+    """Such a transaction leaves answers that nobody waits for; they filled the queue, and the server ended."""
+    for _ in range(1500):
+        assert api.request("GET", "/livez").status_code == 200
+    assert api.task()["id"] and server.is_ready()
+
+
 def test_what_was_acknowledged_is_there_after_the_server_was_killed(server, api):
     made = [api.started(title=f"task {n}")["task"]["id"] for n in range(20)]
     claim = api.claim()[0]

@@ -39,3 +39,20 @@ def test_a_rest_ends_at_the_time_at_which_something_is_due(server, api, database
     rest(database)
     again = api.claim(wait_seconds=20)
     assert again and again[0]["task"]["id"] == later["task"]["id"]
+
+
+def test_a_rest_ends_before_a_run_has_starved(database, tmp_path):
+    server = Server(tmp_path / "data", "--store", database, "--attention-seconds", "10")
+    api = Client(server)
+    run = api.started()["run"]["id"]
+    rest(database)
+    wait_until(lambda: api.get("/v1/runs/" + run).get("attention") == "starved", 20)
+    server.stop()
+
+
+def test_a_rest_ends_when_what_is_kept_has_been_kept_long_enough(server, api, database):
+    space = api.post("/v1/workspaces", {"name": "w", "slug": "w", "retention_seconds": 5})
+    there = Client(server, headers={"X-Workspace-ID": space["id"]})
+    task = there.task()["id"]
+    there.post(f"/v1/tasks/{task}/cancel", {}, 200)
+    wait_until(lambda: there.request("GET", f"/v1/tasks/{task}").status_code == 404, 20)
