@@ -288,6 +288,8 @@ static void give_back(struct slot *s, bool passes_on)
                                   .run = s->run,
                                   .passes_on = passes_on };
 
+        if (passes_on) /* it may come back, if the workspace was given to this volume meanwhile */
+                s->workspace_read = 0;
         if (store_call(s->worker->options.store, &c.call))
                 log_write(LOG_WARN, "run not given back", "detail",
                           str_c(&s->scope.arena, s->scope.fault.detail), NULL);
