@@ -419,7 +419,7 @@ enum err claim_pass_on(struct tx *tx, const struct fence *fence, int64_t id, str
                                      .event = EVENT_RUN_RELEASED,
                                      .fence = fence,
                                      .payload = STR("{\"reason\":\"another worker has the files\"}") };
-        struct workspace w;
+        struct workspace w = { 0 };
         enum err e = run_get(tx, fence->by, id, run);
 
         if (!e)

@@ -147,7 +147,6 @@ static enum err start_worker(struct scope *scope, struct assembly *a)
                                           .spawner = a->spawner,
                                           .definitions = a->definitions,
                                           .world = &system_world,
-                                          .actor = server_worker(&scope->arena, a->hooks.domain->number),
                                           .concurrency = (int)o->concurrency,
                                           .capabilities = sorted_names(scope, o->capabilities),
                                           .volume = a->volume,

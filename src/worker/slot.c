@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "domain/definition.h"
 #include "domain/log_line.h"
+#include "domain/server.h"
 #include "domain/volume.h"
 
 #define CLAIM_WAIT (600 * US_PER_S)
@@ -67,6 +68,16 @@ static enum err read_workspace(struct slot *s, struct tx *tx, struct str id)
         return place_workspace(s, tx, &found);
 }
 
+/* A server that stood still for long has lost its number, and with it what the worker held, and has another by now. */
+static void take_name(struct slot *s, struct tx *tx)
+{
+        const struct domain *domain = tx_context(tx);
+        struct str name = server_worker(&tx_scope(tx)->arena, domain->now.server);
+
+        snprintf(s->actor, sizeof(s->actor), STR_FMT, STR_ARG(name));
+        s->by.actor = str_from(s->actor);
+}
+
 /* May be run twice before it is committed: everything of the first time is void then. */
 static enum err claim_run(struct call *call, struct tx *tx)
 {
@@ -76,7 +87,8 @@ static enum err claim_run(struct call *call, struct tx *tx)
         enum err e;
 
         drop_definition(s); /* of a turn that was undone */
-        e = waiting_claim(tx, &s->worker->by, &s->claim, &s->claims);
+        take_name(s, tx);
+        e = waiting_claim(tx, &s->by, &s->claim, &s->claims);
         if (e)
                 return e;
         claim = s->claims.items;
@@ -256,7 +268,7 @@ static void hold(struct slot *s)
         s->look = false;
         s->holds = true;
         pthread_mutex_unlock(&s->lock);
-        s->fence = fence_of(&s->worker->by, claim->token);
+        s->fence = fence_of(&s->by, claim->token);
         s->subscription = (struct subscription){ .topic = s->tree, .wake = wake };
         hub_subscribe(s->worker->options.hub, &s->subscription);
 }
@@ -276,6 +288,8 @@ static void give_back(struct slot *s, bool passes_on)
                                   .run = s->run,
                                   .passes_on = passes_on };
 
+        if (passes_on) /* it may come back, if the workspace was given to this volume meanwhile */
+                s->workspace_read = 0;
         if (store_call(s->worker->options.store, &c.call))
                 log_write(LOG_WARN, "run not given back", "detail",
                           str_c(&s->scope.arena, s->scope.fault.detail), NULL);

@@ -19,6 +19,8 @@ struct slot {
         struct claim_call claim; /* first: the store parks it */
         struct worker *worker;
         struct scope scope; /* of the run in hand; reset for the next */
+        struct principal by; /* as whom it claims; its actor is what follows: of the store's thread */
+        char actor[40];
         pthread_t thread;
         pthread_mutex_t lock; /* of what follows up to `stop` */
         pthread_cond_t answered;
@@ -61,7 +63,6 @@ void *slot_main(void *slot);
 
 struct worker {
         struct worker_options options;
-        struct principal by;
         struct slot *slots;
         int n_started;
         pthread_t keeper;

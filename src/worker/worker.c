@@ -70,7 +70,7 @@ static void beat(struct worker *w, struct slot *s, struct scope *scope)
         if (!is_due(s, worker_boot_now(w), &c.run, token))
                 return;
         scope_reset(scope);
-        c.fence = fence_of(&w->by, str_from(token));
+        c.fence = fence_of(&s->by, str_from(token));
         e = store_call(w->options.store, &c.call);
         tell(s, token, e, !e && c.beat.cancel_requested);
 }
@@ -101,6 +101,9 @@ static enum err start_slot(struct scope *scope, struct worker *w, struct slot *s
                            const pthread_attr_t *attributes)
 {
         s->worker = w;
+        s->by = (struct principal){ .origin = STR("daemon:worker"),
+                                    .all_workspaces = true,
+                                    .scopes = SCOPE_RUNS_CLAIM | SCOPE_WORKER };
         scope_init(&s->scope, w->options.world);
         pthread_mutex_init(&s->lock, NULL);
         pthread_cond_init(&s->answered, NULL);
@@ -118,10 +121,6 @@ enum err worker_start(struct scope *scope, const struct worker_options *options,
         enum err e = ERR_OK;
 
         w->options = *options;
-        w->by = (struct principal){ .actor = options->actor,
-                                    .origin = STR("daemon:worker"),
-                                    .all_workspaces = true,
-                                    .scopes = SCOPE_RUNS_CLAIM | SCOPE_WORKER };
         w->slots = xcalloc((size_t)options->concurrency, sizeof(*w->slots));
         pthread_attr_init(&attributes);
         pthread_attr_setstacksize(&attributes, STACK);

@@ -23,7 +23,6 @@ struct worker_options {
         struct spawner *spawner;
         struct definition_cache *definitions;
         const struct world *world;
-        struct str actor;        /* that it claims as; lives as long */
         int concurrency;         /* slots; 1..WORKER_CONCURRENCY_MAX */
         struct str capabilities; /* sorted "a,b", or absent */
         struct str volume;       /* its directory of workspaces, see domain/volume.h; "": that of all */

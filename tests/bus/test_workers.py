@@ -80,17 +80,25 @@ def test_a_worker_goes_on_while_no_server_runs(api, workers, database):
 
 
 def test_another_worker_takes_over_what_a_killed_one_held_and_repeats_no_recorded_step(api, workers, database, tmp_path):
-    shared = ("--concurrency", "1", "--workspaces", str(tmp_path / "shared"))
-    first = workers(database, *shared)
+    """And one that stood still as long is somebody else when it goes on: its number is given to the next."""
+    shared = (database, "--concurrency", "1", "--workspaces", str(tmp_path / "shared"))
+    first = workers(*shared)
     held = launch(api, command("echo once >> log"), command("test -e again || { touch again; sleep 120; }"),
                   command("cat log"))
     wait_until(lambda: list((tmp_path / "shared").glob("*/again")), 30)
-    second = workers(database, *shared)
+    still, second = workers(*shared), workers(*shared)
+    still.process.send_signal(signal.SIGSTOP)
     first.end(signal.SIGKILL)
     began = time.monotonic()
     ended = reaches(api, held, "completed", 60)
     assert time.monotonic() - began > GONE - 6  # it was given up, and not taken from somebody who lives
     assert ended["claimed_by"]["ref"] == second.name and ended["result"]["stdout"] == "once\n"
+    wait_until(lambda: len(api.get("/v1/workers")["items"]) == 1)
+    assert {workers(*shared).name, workers(*shared).name} == {first.name, still.name}
+    still.process.send_signal(signal.SIGCONT)
+    for _ in range(4):
+        launch(api, command("sleep 5"))
+    wait_until(lambda: [w["active_runs"] for w in api.get("/v1/workers")["items"]] == [1] * 4, 30)
 
 
 def test_sigterm_lets_a_step_end_and_a_second_one_does_not(api, workers, database, tmp_path):
