@@ -99,7 +99,7 @@ MUTANTS = [
              "        hub_subscribe(api_options(s->api)->hub, &feed->subscription);\n"),
     ], ["fuzz"]),
     Mutant("leases follow the wall clock", [
-        Edit("src/domain/domain.c", "return d->world->clock->boot(d->world->clock->ctx);",
+        Edit("src/domain/domain.c", "return d->world->clock->boot(d->world->clock->ctx) + d->ahead;",
              "return d->world->clock->wall(d->world->clock->ctx);"),
     ], ["sim"]),
     Mutant("a join is counted from what was read before the transaction", [
