@@ -67,6 +67,9 @@ MUTANTS = [
     Mutant("a run that is forced to fail keeps its token", [
         Edit("src/domain/force.c", "        e = tx_exec(tx, SQL_RUN_TOKEN_VOID, INT(id));\n", "        e = ERR_OK;\n"),
     ], ["sim"]),
+    Mutant("a run that is recovered keeps its mark", [
+        Edit("src/domain/force.c", "        e = attention_set(tx, run, STR_NONE);\n", "        e = ERR_OK;\n"),
+    ], ["sim"]),
     Mutant("a heartbeat needs no token", [
         Edit("src/domain/claim.c", "                e = run_check_fence(tx, &run, fence);\n        if (e)\n"
              "                return e;\n        length",
