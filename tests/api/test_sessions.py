@@ -119,6 +119,34 @@ def test_a_key_attaches_no_session_but_its_own(api, capability):
     assert session.post(path_of(run, "attach-session"), {}, 200)["claims"][0]["run"]["session_id"] == capability
 
 
+# ---- the server starts and stops no sessions: it is told, and asks none for leave ----
+
+@pytest.mark.parametrize("attempts,derived", [(1, "failed"), (2, "ready")])
+def test_given_an_executor_that_fails_when_starting_then_the_run_failed_with_its_words_and_the_task_is_derived_again(api, capability, attempts, derived):
+    session = session_of(api, capability)
+    api.started(required_capabilities=[capability], max_attempts=attempts)
+    run = session.claim(capabilities=[capability])[0]["run"]
+    said = session.post(path_of(run, "fail"), {"error": "no session: out of memory"}, 200)
+    assert said["status"] == "failed" and said["error"] == "no session: out of memory" and "started_at" not in said
+    assert api.get("/v1/tasks/" + run["task_id"])["status"] == derived
+    session.problem("POST", path_of(run, "start"), 409, "invalid_transition")
+
+
+def test_given_a_session_that_refuses_to_stop_then_its_run_is_canceled_without_it_and_nothing_that_it_does_counts(api, capability):
+    session = session_of(api, capability)
+    run = session.claimed(capability)["run"]
+    session.post(path_of(run, "start"), {}, 200)
+    for verb, body in ("complete", {"result": 1}), ("fail", {"error": "x"}):  # of a leased run, by somebody else
+        api.problem("POST", path_of(run, verb), 409, "stale_claim_token", body)
+        assert run_of(api, run)["status"] == "running"
+    assert api.post(path_of(run, "cancel"), {}, 200)["status"] == "canceled"
+    told = types_of(api, run)
+    for verb, body in HOLDERS:
+        session.problem("POST", path_of(run, verb), 409, "invalid_transition", body)
+    assert types_of(api, run) == told and run_of(api, run)["status"] == "canceled"
+    session.claimed(capability)
+
+
 # ---- the end of a session ----
 
 def test_given_a_session_stops_while_holding_a_run_then_it_is_queued_again_and_others_are_not(api, capability):

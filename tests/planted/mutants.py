@@ -67,6 +67,9 @@ MUTANTS = [
     Mutant("a run that is forced to fail keeps its token", [
         Edit("src/domain/force.c", "        e = tx_exec(tx, SQL_RUN_TOKEN_VOID, INT(id));\n", "        e = ERR_OK;\n"),
     ], ["sim"]),
+    Mutant("a run that is recovered keeps its mark", [
+        Edit("src/domain/force.c", "        e = attention_set(tx, run, STR_NONE);\n", "        e = ERR_OK;\n"),
+    ], ["sim"]),
     Mutant("a heartbeat needs no token", [
         Edit("src/domain/claim.c", "                e = run_check_fence(tx, &run, fence);\n        if (e)\n"
              "                return e;\n        length",
@@ -99,7 +102,7 @@ MUTANTS = [
              "        hub_subscribe(api_options(s->api)->hub, &feed->subscription);\n"),
     ], ["fuzz"]),
     Mutant("leases follow the wall clock", [
-        Edit("src/domain/domain.c", "return d->world->clock->boot(d->world->clock->ctx);",
+        Edit("src/domain/domain.c", "return d->world->clock->boot(d->world->clock->ctx) + d->ahead;",
              "return d->world->clock->wall(d->world->clock->ctx);"),
     ], ["sim"]),
     Mutant("a join is counted from what was read before the transaction", [

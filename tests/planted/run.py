@@ -29,6 +29,10 @@ class Bad(Exception):
     """The mutant itself, and not what it stands for."""
 
 
+class Late(Exception):
+    """It did not end in time, which a busy machine can bring about: nothing was found."""
+
+
 class Copy:
     def __init__(self, home):
         self.tree, self.build = home / "tree", home / "build"
@@ -54,7 +58,7 @@ class Copy:
             ended = subprocess.run(command, cwd=self.tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                    text=True, errors="replace", timeout=PATIENCE)
         except subprocess.TimeoutExpired:
-            return f"no end within {PATIENCE} s"
+            raise Late(f"no end within {PATIENCE} s") from None
         if not ended.returncode:
             return None
         lines = ended.stdout.splitlines()
@@ -83,7 +87,11 @@ def find(copy, mutant, sound):
     before = copy.edit(mutant)
     try:
         for suite in mutant.suites:
-            said = suite in sound and copy.look(suite)
+            try:
+                said = suite in sound and copy.look(suite)
+            except Late as why:
+                print(f"{suite}: {why}", flush=True)
+                continue
             if said:
                 return suite, said
     finally:
@@ -95,7 +103,11 @@ def look_unplanted(copy, suites):
     """The suites that find nothing where nothing was planted."""
     sound = set()
     for suite in suites:
-        began, said = time.monotonic(), copy.look(suite)
+        began = time.monotonic()
+        try:
+            said = copy.look(suite)
+        except Late as why:
+            said = str(why)
         print(f"without a mutant: {suite} {f'finds: {said}' if said else 'finds nothing'}"
               f" in {time.monotonic() - began:.0f} s", flush=True)
         if not said:

@@ -100,6 +100,7 @@ void model_beat(struct sim *s, struct run_fact *r, int64_t lease_us)
         r->lease_us = lease_us;
         r->beat_slow = lease_clock(s);
         r->beat_restarts = s->restarts;
+        r->marked = false; /* its holder was heard of */
         r->changed = s->turn;
         touch_run(s, r);
 }
@@ -369,6 +370,7 @@ static void new_run(struct sim *s, const struct stored_event *e, bool asked)
         r->branch = (int)r->row.branch;
         r->born = r->changed = s->turn;
         r->status = RUN_QUEUED;
+        r->queued_slow = lease_clock(s);
         r->round = 1;
         r->next_of_task = r->task->runs;
         r->task->runs = r;
@@ -384,11 +386,29 @@ static void new_run(struct sim *s, const struct stored_event *e, bool asked)
                 new_child(s, r);
 }
 
-static void given_back(struct sim *s, struct run_fact *r, const struct stored_event *e)
+/* By the tick, after it lay or was silent for long enough; the clock under test may be behind, and not ahead. */
+static void marked(struct sim *s, struct run_fact *r, const struct stored_event *e)
 {
+        bool starved = e->type == EVENT_RUN_STARVED;
+        int64_t waited = lease_clock(s) - (starved ? r->queued_slow : r->beat_slow);
+
+        if (r->marked || r->status != (starved ? RUN_QUEUED : RUN_CLAIMED) || waited < ATTENTION)
+                violation(s, "I8: %s for run %lld, which is %s%s for %lld us", event_names.text[e->type],
+                          (long long)r->id, run_status_names.text[r->status], r->marked ? ", marked," : "",
+                          (long long)waited);
+        r->marked = true;
+        s->marked[s->n_marked < MARKS_MAX ? s->n_marked++ : (size_t)roll(&s->w, MARKS_MAX)] = r->id;
+        starved ? reached(s, STARVED) : reached(s, STUCK);
+}
+
+static void given_back(struct sim *s, struct run_fact *r, const struct stored_event *e, const struct op *op)
+{
+        r->queued_slow = lease_clock(s);
         if (e->type == EVENT_RUN_LEASE_EXPIRED) {
                 r->recoveries++;
                 reached(s, EXPIRED);
+        } else if (e->type == EVENT_RUN_RECOVERED && op) {
+                reached(s, FREED_HELD);
         } else if (e->type == EVENT_RUN_RECOVERED) {
                 if (r->executor != EXECUTOR_WORKER)
                         violation(s, "I15: the restart took run %lld from an agent", (long long)r->id);
@@ -436,6 +456,11 @@ static void moved(struct sim *s, struct run_fact *r, const struct stored_event *
 {
         const struct move *m = &moves[e->type];
 
+        if (op && op->kind == OP_RECOVER && r->status == RUN_QUEUED) {
+                reached(s, FREED);
+                r->marked = false;
+                return;
+        }
         if (!(m->from >> r->status & 1)) {
                 violation(s, "I7: %s for run %lld, which is %s", event_names.text[e->type],
                           (long long)r->id, run_status_names.text[r->status]);
@@ -444,6 +469,7 @@ static void moved(struct sim *s, struct run_fact *r, const struct stored_event *
         if (!op && s->ticked && (e->type == EVENT_RUN_LEASE_EXPIRED || e->type == EVENT_RUN_FAILED))
                 taken_by_tick(s, r, e);
         r->status = m->to;
+        r->marked = false;
         if (m->to == RUN_CLAIMED && r->kind == RUN_ROOT && is_blocked(r->task))
                 violation(s, "I19: run %lld is handed out, and its task is blocked", (long long)r->id);
         if (m->to == RUN_CLAIMED && is_below_canceled(r->task))
@@ -466,7 +492,7 @@ static void moved(struct sim *s, struct run_fact *r, const struct stored_event *
         if (e->type == EVENT_RUN_OPERATOR_FORCED_FAIL)
                 r->token[0] = '\0';
         if (m->to == RUN_QUEUED)
-                given_back(s, r, e);
+                given_back(s, r, e, op);
         if (run_is_terminal(m->to))
                 ended(s, r);
         if (m->to == RUN_TIMED_OUT)
@@ -661,6 +687,8 @@ void model_event(struct sim *s, const struct stored_event *e, const struct op *o
                 approval_resolved(s, r, e);
         else if (e->type == EVENT_RUN_INPUT_CONSUMED)
                 input_consumed(s, r, e, op);
+        else if (e->type == EVENT_RUN_STARVED || e->type == EVENT_RUN_STUCK)
+                marked(s, r, e);
         else if (e->type < (int64_t)LENGTH(moves) && moves[e->type].from)
                 moved(s, r, e, op);
 }
@@ -708,6 +736,8 @@ static void compare_task(struct sim *s, const struct task_fact *t)
                           (long long)t->id, (long long)row.attempts, (long long)row.max_attempts,
                           (long long)row.last_run, (long long)row.current_run, (long long)t->attempts,
                           (long long)t->max_attempts, (long long)t->last_run, (long long)current);
+        if (row.marked != (t->open_root && t->open_root->marked))
+                violation(s, "I8: the mark of task %lld is not that of its run", (long long)t->id);
         if (row.title != t->title)
                 violation(s, "I1: the title of task %lld is not the one acknowledged last",
                           (long long)t->id);
@@ -733,6 +763,8 @@ static const char *misfit(const struct sim *s, const struct run_fact *r, const s
                 return "I16: it is held back in a state in which nothing can hold it back";
         if ((row->hold & (HOLD_BACKOFF | HOLD_CLEANUP)) && queued && !row->wake_at)
                 return "I16: it is held back and nothing will let it go";
+        if (row->marked != r->marked)
+                return "I8: its mark is not what its events tell";
         if (over != (row->ended_at != 0))
                 return "I8: its end and its state do not fit";
         if (r->result && row->result != r->result)

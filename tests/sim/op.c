@@ -130,6 +130,13 @@ static enum err run_force_release(struct op *op, struct tx *tx)
         return force_release(tx, op->by, op->id, &said, room_for_run(op, tx));
 }
 
+static enum err run_recover_op(struct op *op, struct tx *tx)
+{
+        const struct said said = { STR_NONE };
+
+        return run_recover(tx, op->by, op->id, &said, room_for_run(op, tx));
+}
+
 static enum err run_decide(struct op *op, struct tx *tx)
 {
         struct approval approval;
@@ -540,6 +547,11 @@ static enum err expect_force_release(struct op *op)
         return run_of(op->sim, op->id)->status == RUN_CLAIMED ? ERR_OK : ERR_INVALID_TRANSITION;
 }
 
+static enum err expect_recover(struct op *op)
+{
+        return run_of(op->sim, op->id)->marked ? ERR_OK : ERR_INVALID_TRANSITION;
+}
+
 static enum err expect_decide(struct op *op)
 {
         struct run_fact *r = map_get(&op->sim->open_approvals, op->id);
@@ -750,6 +762,11 @@ static void check_force_release(struct op *op)
                 reached(op->sim, FORCED_BACK_CHILD);
 }
 
+static void check_recover(struct op *op)
+{
+        must_tell(op, EVENT_RUN_RECOVERED, 0, op->id);
+}
+
 static struct held *hold_slot(struct sim *s)
 {
         size_t at = (size_t)roll(&s->w, HELD_MAX);
@@ -939,6 +956,22 @@ static const struct kind {
         op_expect *expect;
         op_check *check;
 } kinds[OP_COUNT];
+
+/* As src/api does it: refused rows have written nothing, so the others stand. */
+static enum err run_bulk(struct op *op, struct tx *tx)
+{
+        for (int i = 0; i < op->n; i++) {
+                struct bulk_row *row = &op->rows[i];
+
+                op->id = row->id;
+                row->from_pos = tx_last_event(tx);
+                row->result = kinds[op->each].run(op, tx);
+                row->to_pos = tx_last_event(tx);
+                if (err_http_status(row->result) >= 500)
+                        return row->result;
+        }
+        return ERR_OK;
+}
 
 /* ---- keys ---- */
 
@@ -1133,11 +1166,62 @@ static bool is_about_doomed(struct op *op)
         return true;
 }
 
+/* What it said, by what is known now; then what its events tell. */
+static void judge_one(struct op *op, const struct kind *k, enum err e)
+{
+        struct sim *s = op->sim;
+        enum err expected;
+
+        s->suspect = op->id;
+        expected = k->expect(op);
+        if (op->spoiled && !expected)
+                expected = ERR_CONFLICT;
+        if (expected == ERR_COUNT && e == ERR_LEASE_EXPIRED)
+                reached(s, LEASE_OVER);
+        if (is_about_doomed(op))
+                expected = ERR_COUNT;
+        if (expected != ERR_COUNT && expected != e)
+                violation(s, "%s of %lld: answered %s (" STR_FMT "), expected %s",
+                          k->name,
+                          (long long)op->id, err_name(e),
+                          STR_ARG(op->claim.call.scope->fault.detail), err_name(expected));
+        for (int64_t pos = op->from_pos; (!e || op->claim.call.keep) && !s->failed && pos < op->to_pos; pos++)
+                model_event(s, event_after(s, pos), op);
+        if (!e && !s->failed && k->check)
+                k->check(op);
+}
+
+/* Each as if it had been asked alone, after those before it. */
+static void judge_rows(struct op *op)
+{
+        struct sim *s = op->sim;
+        int refused = 0;
+
+        if (op->claim.call.result)
+                violation(s, "a call for many runs was refused: %s", err_name(op->claim.call.result));
+        for (int i = 0; i < op->n && !s->failed; i++) {
+                const struct bulk_row *row = &op->rows[i];
+
+                op->id = row->id;
+                op->from_pos = row->from_pos;
+                op->to_pos = row->to_pos;
+                s->hash = hash_number(s->hash, row->result);
+                refused += row->result != ERR_OK;
+                if (row->result && row->from_pos != row->to_pos)
+                        violation(s, "I2: a refused row of many has written events");
+                if (map_get(&s->runs, row->id))
+                        judge_one(op, &kinds[op->each], row->result);
+                else if (row->result != ERR_NOT_FOUND)
+                        violation(s, "a run that does not exist was answered %s", err_name(row->result));
+        }
+        if (refused && refused < op->n)
+                reached(s, BULK_PARTLY);
+}
+
 void op_judge(struct op *op)
 {
         struct sim *s = op->sim;
-        const struct kind *k = &kinds[op->kind];
-        enum err e = op->claim.call.result, expected = ERR_COUNT;
+        enum err e = op->claim.call.result;
 
         s->hash = hash_number(hash_number(s->hash, op->kind), e);
         s->hash = hash_bytes(s->hash, op->text.p, op->text.n);
@@ -1147,25 +1231,10 @@ void op_judge(struct op *op)
                 op_free(op);
                 return;
         }
-        if (!*op->key || judge_key(op)) {
-                s->suspect = op->id;
-                expected = k->expect(op);
-                if (op->spoiled && !expected)
-                        expected = ERR_CONFLICT;
-                if (expected == ERR_COUNT && e == ERR_LEASE_EXPIRED)
-                        reached(s, LEASE_OVER);
-                if (is_about_doomed(op))
-                        expected = ERR_COUNT;
-                if (expected != ERR_COUNT && expected != e)
-                        violation(s, "%s of %lld: answered %s (" STR_FMT "), expected %s",
-                                  k->name,
-                                  (long long)op->id, err_name(e),
-                                  STR_ARG(op->claim.call.scope->fault.detail), err_name(expected));
-                for (int64_t pos = op->from_pos; (!e || op->claim.call.keep) && !s->failed && pos < op->to_pos; pos++)
-                        model_event(s, event_after(s, pos), op);
-                if (!e && !s->failed && k->check)
-                        k->check(op);
-        }
+        if (op->kind == OP_BULK)
+                judge_rows(op);
+        else if (!*op->key || judge_key(op))
+                judge_one(op, &kinds[op->kind], e);
         if (op->worker)
                 worker_answered(op->worker);
         op_free(op);
@@ -1281,6 +1350,36 @@ static bool fill_run(struct op *op)
         op->lease = 1 + roll(&s->w, 8);
         op->id = r ? r->id : 0;
         return r != NULL;
+}
+
+static bool fill_recover(struct op *op)
+{
+        struct sim *s = op->sim;
+
+        if (!s->n_marked || one_in(&s->w, 8))
+                return fill_run(op);
+        op->id = s->marked[roll(&s->w, (int64_t)s->n_marked)];
+        return true;
+}
+
+/* Now and then one that does not exist, or the one before it again. */
+static bool fill_bulk(struct op *op)
+{
+        struct sim *s = op->sim;
+
+        op->each = one_in(&s->w, 3) ? OP_FORCE_FAIL : OP_FORCE_RELEASE;
+        op->n = 2 + (int)roll(&s->w, BULK - 1);
+        for (int i = 0; i < op->n; i++) {
+                int64_t dice = roll(&s->w, 8);
+
+                if (dice >= 5 && s->n_leased)
+                        op->rows[i].id = s->leased[roll(&s->w, (int64_t)s->n_leased)]->id;
+                else if (dice && fill_run(op))
+                        op->rows[i].id = op->id;
+                else
+                        op->rows[i].id = i ? op->rows[i - 1].id : 1;
+        }
+        return true;
 }
 
 static bool fill_claim(struct op *op)

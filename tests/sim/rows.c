@@ -107,11 +107,11 @@ static const char *const texts[STATEMENTS] = {
                 " coalesce(lease_until, 0), coalesce(wake_at, 0), coalesce(session_id, 0),"
                 " coalesce(ended_at, 0), coalesce(previous_run_id, 0), claim_token_hash IS NOT NULL,"
                 " EXISTS (SELECT 1 FROM ready WHERE"
-                " lane = run.lane AND queued_at = run.queued_at AND run = run.id), result"
+                " lane = run.lane AND queued_at = run.queued_at AND run = run.id), attention IS NOT NULL, result"
                 " FROM run WHERE id = ?1",
         [TASK] = "SELECT status, attempts, max_attempts, coalesce(last_run_id, 0),"
                  " coalesce((SELECT id FROM run WHERE id = last_run_id AND status BETWEEN 1 AND 8), 0),"
-                 " priority, title FROM task WHERE id = ?1",
+                 " priority, title, attention IS NOT NULL FROM task WHERE id = ?1",
         [JOIN] = "SELECT any_one, fail_fast, total, pending, max_concurrency FROM join_point"
                  " WHERE run_id = ?1 AND step_index = ?2",
         [HAS_TASK] = "SELECT 1 FROM task WHERE id = ?1",
@@ -207,7 +207,8 @@ bool rows_run(struct rows *r, int64_t id, struct run_row *out)
         if (found) {
                 out->has_token = sqlite3_column_int(s, LENGTH(numbers)) != 0;
                 out->ready = sqlite3_column_int(s, LENGTH(numbers) + 1) != 0;
-                out->result = text_hash(s, LENGTH(numbers) + 2);
+                out->marked = sqlite3_column_int(s, LENGTH(numbers) + 2) != 0;
+                out->result = text_hash(s, LENGTH(numbers) + 3);
         }
         sqlite3_reset(s);
         return found;
@@ -224,7 +225,7 @@ bool rows_task(struct rows *r, int64_t id, struct task_row *out)
                 *out = (struct task_row){ sqlite3_column_int64(s, 0), sqlite3_column_int64(s, 1),
                                           sqlite3_column_int64(s, 2), sqlite3_column_int64(s, 3),
                                           sqlite3_column_int64(s, 4), sqlite3_column_int64(s, 5),
-                                          text_hash(s, 6) };
+                                          text_hash(s, 6), sqlite3_column_int(s, 7) != 0 };
         sqlite3_reset(s);
         return found;
 }

@@ -15,13 +15,14 @@ struct run_row {
         int64_t task, tree, kind, executor, parent, step, branch, attempt; /* never change */
         int64_t previous;
         int64_t status, epoch, recoveries, hold, lease_until, wake_at, session, ended_at;
-        bool has_token, ready;
+        bool has_token, ready, marked;
         uint64_t result; /* hash of the text, 0 = none */
 };
 
 struct task_row {
         int64_t status, attempts, max_attempts, last_run, current_run, priority;
         uint64_t title; /* hash of the text */
+        bool marked;
 };
 
 struct join_row {

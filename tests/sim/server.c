@@ -125,6 +125,7 @@ void server_start(struct sim *s, bool first)
         hooks_set(&s->hooks, &options);
         options.tick = tick;
         s->hooks.domain->review_timeout = 25 * US_PER_S;
+        s->hooks.domain->attention_after = ATTENTION;
         scope_init(&s->scope, &s->w.world);
         must(s, store_open(&s->scope, &options, &s->store), "the store does not open");
         if (s->failed)

@@ -29,8 +29,9 @@ enum reach {
         REACH_COUNT
 };
 
-enum { CLIENTS = 6, SESSIONS = 3, WORKERS = 8, HELD_MAX = 96, KEYS_MAX = 48, APPROVALS_MAX = 64,
+enum { CLIENTS = 6, SESSIONS = 3, WORKERS = 8, HELD_MAX = 96, KEYS_MAX = 48, APPROVALS_MAX = 64, MARKS_MAX = 16, BULK = 6,
        FOLLOWERS = 4, STEPS_MAX = 8, BATCH = 24, TOKEN_TEXT = 80, DEFINITIONS = 13 };
+#define ATTENTION (4 * US_PER_S) /* before a run is marked; less than the longer leases */
 
 /* ---- what is known ---- */
 
@@ -77,7 +78,8 @@ struct run_fact {
         struct run_fact *next_of_task, *parent, *children, *sibling;
         int kind, executor, step, branch, status;
         int64_t born;       /* number of the turn */
-        bool touched;
+        bool touched, marked;
+        int64_t queued_slow; /* since when it is queued, on the lease clock */
         int64_t changed;    /* turn in which something of it was acknowledged */
         struct run_row row; /* as it was last seen */
         uint64_t result;
@@ -115,6 +117,12 @@ enum op_kind {
 struct sim;
 struct worker;
 
+/* One run of a call for many. */
+struct bulk_row {
+        int64_t id, from_pos, to_pos;
+        enum err result;
+};
+
 struct op {
         struct claim_call claim; /* first: .call goes through the store */
         enum op_kind kind;
@@ -135,6 +143,8 @@ struct op {
         bool spoiled;  /* it fails after it wrote, and must be undone alone */
         enum outcome failure;
         int outcome; /* of a review */
+        enum op_kind each; /* what is done to each of n rows */
+        struct bulk_row rows[BULK];
         struct list given; /* claims that are taken back */
         /* Of its last turn. */
         int64_t ran;              /* when: number of what ran so far */
@@ -219,8 +229,9 @@ struct sim {
         struct held held[HELD_MAX];
         struct keyed keys[KEYS_MAX];
         struct follower followers[FOLLOWERS];
-        size_t n_held, n_keys, n_approvals;
+        size_t n_held, n_keys, n_approvals, n_marked;
         int64_t approvals[APPROVALS_MAX];
+        int64_t marked[MARKS_MAX];
         struct task_fact *recent[64]; /* tasks that clients speak about */
         size_t n_recent;
         struct task_fact *grove; /* a tree that grows large */
