@@ -94,7 +94,7 @@ class Actors:
         self._load()
 
     def _load(self):
-        arguments = argparse.Namespace(seed=self.seed, tag="", data=self.machine.data, work=self.machine.work)
+        arguments = argparse.Namespace(seed=self.seed, tag="", data=[self.machine.data], work=self.machine.work)
         self.load = Load(arguments)
         self.load.prepare_again = self._load
         self.load.prepare()
