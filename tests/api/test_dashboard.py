@@ -2,7 +2,7 @@
 import sqlite3
 import time
 
-from conftest import Client
+from conftest import Client, wait_until
 from test_graph import depend
 
 
@@ -110,7 +110,7 @@ def test_another_workspace_has_a_dashboard_of_its_own(api, server):
 def test_what_takes_long_to_count_is_kept_for_a_while_and_the_rest_is_not(own_server):
     api = Client(own_server)
     api.started()
-    assert board(api)["as_of"] < board(api)["as_of"]
+    wait_until(lambda: len({board(api)["as_of"] for _ in range(3)}) == 3)  # one that a busy machine made slow is kept too
     space = api.post("/v1/workspaces", {"name": "small"})
     api = restarted_with(own_server, "INSERT INTO ready WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
                          " WHERE i < ?) SELECT lane, queued_at + i, run FROM ready, n", 1_000_000)
