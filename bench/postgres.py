@@ -79,7 +79,7 @@ class Bench:
             for _ in range(n // 500):
                 server.call("POST", "/v1/tasks/batch", json.dumps(
                     {"items": [{"title": "bench", "definition_id": "ten", "start": True}] * 500}))
-        with self.server(url, "--concurrency", "64"):
+        with self.server(url, "--concurrency", "64", "--replace-secret-key"):
             while self.count(url, "run WHERE ended_at IS NULL"):
                 time.sleep(0.2)
         took = self.cluster.sql(url, "SELECT max(ended_at) - min(started_at) FROM run WHERE status = 9")[0]
