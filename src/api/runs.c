@@ -464,7 +464,7 @@ static enum err heartbeat_one(struct request *r, struct tx *tx, const struct hol
 }
 
 /* Refused items check before they write, so the others stand. */
-static enum err each(struct request *r, struct tx *tx, item_operation *operation)
+static enum err each(struct request *r, struct tx *tx, item_operation *operation, bool moves)
 {
         const struct items_body *body = r->body;
         const struct holder_body *items = body->items.items;
@@ -478,7 +478,7 @@ static enum err each(struct request *r, struct tx *tx, item_operation *operation
                                   100, (int64_t)body->items.n, "items of one batch (at least 1)");
         for (size_t i = 0; i < body->items.n; i++)
                 runs[i] = items[i].run_id;
-        e = run_read_ahead(tx, runs, body->items.n);
+        e = run_read_ahead(tx, runs, body->items.n, moves);
         if (e)
                 return e;
         for (size_t i = 0; i < body->items.n; i++) {
@@ -496,7 +496,7 @@ static enum err each(struct request *r, struct tx *tx, item_operation *operation
 
 static enum err complete_runs(struct request *r, struct tx *tx)
 {
-        return each(r, tx, complete_one);
+        return each(r, tx, complete_one, true);
 }
 
 /* Whether every lease was prolonged and nobody wants a run to stop: nothing to tell yet. */
@@ -521,7 +521,7 @@ static enum err heartbeat_runs(struct request *r, struct tx *tx)
         const struct items_body *body = r->body;
         const struct clock *clock = r->scope.world->clock;
         int64_t now = clock->boot(clock->ctx), *trees;
-        enum err e = each(r, tx, heartbeat_one);
+        enum err e = each(r, tx, heartbeat_one, false);
 
         if (e || !body->wait_seconds || r->claim.gone)
                 return e;

@@ -231,7 +231,7 @@ static enum err grant_found(struct tx *tx, const struct principal *by, const str
         *out = (struct list){ claims, 0 };
         for (size_t i = 0; i < n; i++)
                 runs[i] = found->items[i].run;
-        e = run_read_ahead(tx, runs, n);
+        e = run_read_ahead(tx, runs, n, true);
         for (size_t i = 0; !e && i < n; i++) {
                 struct run *run = arena_new(&scope->arena, struct run);
                 bool canceled = false;
@@ -369,7 +369,7 @@ enum err claim_heartbeat(struct tx *tx, const struct fence *fence, int64_t id, i
                 return e;
         length = lease_seconds ? lease_seconds * US_PER_S : run.lease_us;
         until = now + length;
-        e = tx_exec_changed(tx, SQL_RUN_HEARTBEAT, &changed, INT(id), INT(until), INT(length),
+        e = tx_exec_one(tx, SQL_RUN_HEARTBEAT, &changed, INT(id), INT(until), INT(length),
                             INT(tx_now(tx)), fence_arg(fence), INT(now));
         if (!e && !changed)
                 e = fail(tx_scope(tx), ERR_STALE_TOKEN, "the run was moved by somebody else");

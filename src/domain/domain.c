@@ -274,8 +274,8 @@ enum err domain_boot(struct tx *tx, void *context)
 
 /* ---- others ---- */
 
-const char *const domain_kept_tables[] = { "cascade", "key",     "lane",    "scheduler_pause", "searched",
-                                           "server",  "setting", "webhook", "workspace",       NULL };
+const char *const domain_kept_tables[] = { "cascade",  "key",     "lane",    "scheduler_pause",
+                                           "searched", "setting", "webhook", "workspace",       NULL };
 
 enum err domain_others(struct domain *d, struct tx *tx, bool stale)
 {

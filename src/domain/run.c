@@ -457,7 +457,7 @@ enum err run_load(struct tx *tx, int64_t id, struct run *out)
         return tx_one(tx, SQL_RUN_GET, out, INT(id));
 }
 
-enum err run_read_ahead(struct tx *tx, const int64_t *runs, size_t n)
+enum err run_read_ahead(struct tx *tx, const int64_t *runs, size_t n, bool moves)
 {
         struct arena *arena = &tx_scope(tx)->arena;
         int64_t *tasks, *trees;
@@ -469,7 +469,7 @@ enum err run_read_ahead(struct tx *tx, const int64_t *runs, size_t n)
         tasks = arena_array(arena, int64_t, n);
         trees = arena_array(arena, int64_t, n);
         e = tx_read_ahead(tx, SQL_RUN_GET, runs, n);
-        for (size_t i = 0; !e && i < n; i++) {
+        for (size_t i = 0; !e && moves && i < n; i++) {
                 struct run run;
 
                 e = run_load(tx, runs[i], &run);
@@ -624,11 +624,11 @@ static enum err write_row(struct tx *tx, const struct run *run, const struct run
 
         if (run_is_terminal(run->status))
                 return tx_exec_one(tx, SQL_RUN_END, changed, INT(run->id), INT(run->status),
-                                       INT(run->failure_kind), TEXT(run->error), TEXT(run->result),
-                                       OPT(run->ended_at), INT(run->current_step),
-                                       INT(run->revision), INT(run->steps), INT(before->status),
-                                       INT(before->epoch), fence_arg(fence), INT(now), OPT(run->started_at),
-                                       INT(run->hold & HOLD_CLEANUP));
+                                   INT(run->failure_kind), TEXT(run->error), TEXT(run->result),
+                                   OPT(run->ended_at), INT(run->current_step),
+                                   INT(run->revision), INT(run->steps), INT(before->status),
+                                   INT(before->epoch), fence_arg(fence), INT(now), OPT(run->started_at),
+                                   INT(run->hold & HOLD_CLEANUP));
         return tx_exec_one(
                 tx, SQL_RUN_MOVE, changed, INT(run->id), INT(run->status), INT(run->hold),
                 INT(run->epoch), INT(run->current_step), NAME(run->claimed_by),

@@ -115,9 +115,9 @@ enum err run_follow(struct tx *, const struct task *, bool channel, struct run *
 enum err run_to_volume(struct tx *, struct str volume, struct run *) NODISCARD;
 enum err run_load(struct tx *, int64_t id, struct run *) NODISCARD; /* any workspace; ERR_EMPTY */
 enum err run_get(struct tx *, const struct principal *, int64_t id, struct run *) NODISCARD;
-/* Several runs are about to be moved, one after the other: where a query costs a round trip they are read
- * together, with their tasks and the ends of their logs. */
-enum err run_read_ahead(struct tx *, const int64_t *runs, size_t n) NODISCARD;
+/* Several runs are about to be asked for, one after the other: where a query costs a round trip they are read
+ * together; if they are to be moved, with their tasks and the ends of their logs. */
+enum err run_read_ahead(struct tx *, const int64_t *runs, size_t n, bool moves) NODISCARD;
 void run_show(struct tx *, struct run *); /* usage, lease on the wall clock */
 /* When it or a step of it last moved, or its holder was heard of. */
 enum err run_activity(struct tx *, struct run *) NODISCARD;

@@ -183,7 +183,10 @@ enum err servers_working(struct tx *tx, struct list *out)
         enum err e = tx_all(tx, SQL_SERVERS_WORKING, out);
         struct server_row *server = out->items;
 
-        for (size_t i = 0; !e && i < out->n; i++)
+        for (size_t i = 0; !e && i < out->n; i++) {
                 server[i].seen_at = lease_wall(tx_context(tx), tx_now(tx), server[i].seen_at);
+                if (server[i].seen_at > tx_now(tx)) /* it rests, and has told until when */
+                        server[i].seen_at = tx_now(tx);
+        }
         return e;
 }

@@ -242,12 +242,14 @@ static enum err postgres_open(struct scope *scope, const char *path, enum engine
         pg->engine = (struct engine){ .type = &postgres_engine, .registry = registry, .n = n };
         pg->mode = mode;
         pg->url = xstrdup(path);
-        pg_texts(scope, pg);
+        pg->prepared = xcalloc(n, sizeof(struct prepared));
         e = call_up(scope, pg);
         if (e) {
                 postgres_close(&pg->engine);
                 return e;
         }
+        if (mode == ENGINE_WRITER)
+                pg_read_texts(scope, pg);
         *out = &pg->engine;
         return ERR_OK;
 }

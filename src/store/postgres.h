@@ -108,9 +108,9 @@ enum err pg_plain(struct scope *, struct postgres *, const char *sql);
 
 /* ---- statements (postgres_statement.c) ---- */
 
-/* Reads the texts of the registry; once. */
-void pg_texts(struct scope *, struct postgres *);
-/* The bit of a table that statements write. */
+/* Finds out which tables the statements are about, for who writes; a reader's are read one by one. */
+void pg_read_texts(struct scope *, struct postgres *);
+/* The bit of a table that statements write; a new one gets one. */
 uint64_t pg_table_bit(struct postgres *, struct str table);
 void pg_statements_done(struct postgres *);
 int64_t pg_number(const struct pg_result *, int row, int column); /* 0 of NULL */

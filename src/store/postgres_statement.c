@@ -20,42 +20,59 @@ static bool text_writes(const char *text)
         return has_word(text, "INSERT ") || has_word(text, "UPDATE ") || has_word(text, "DELETE ");
 }
 
-/* A new table gets one. */
-uint64_t pg_table_bit(struct postgres *pg, struct str table)
+static int table_at(const struct postgres *pg, struct str table)
 {
         int i = 0;
 
-        while (pg->tables[i].p && !str_eq(pg->tables[i], table))
-                BUG_ON(++i == TABLES_MAX);
+        while (i < TABLES_MAX && pg->tables[i].p && !str_eq(pg->tables[i], table))
+                i++;
+        return i;
+}
+
+uint64_t pg_table_bit(struct postgres *pg, struct str table)
+{
+        int i = table_at(pg, table);
+
+        BUG_ON(i == TABLES_MAX);
         pg->tables[i] = table;
         return (uint64_t)1 << i;
 }
 
 /* A statement that knows its key has no other table than its own. */
-static uint64_t tables_of(const struct prepared *p, const struct str *tables)
+static uint64_t tables_of(const struct postgres *pg, const struct prepared *p)
 {
+        const char *at = p->shape.key.p ? p->shape.table.p : p->text;
         uint64_t bits = 0;
+        struct str word;
 
-        for (int i = 0; i < TABLES_MAX && tables[i].p; i++)
-                if (p->shape.key.p ? str_eq(p->shape.table, tables[i]) : shape_names(p->text, tables[i]))
+        while ((word = shape_word(&at)).n) {
+                int i = table_at(pg, word);
+
+                if (i < TABLES_MAX && pg->tables[i].p)
                         bits |= (uint64_t)1 << i;
+                if (p->shape.key.p)
+                        break;
+        }
         return bits;
 }
 
-void pg_texts(struct scope *scope, struct postgres *pg)
+static void read_text(struct scope *scope, struct postgres *pg, int id)
 {
-        pg->prepared = xcalloc(pg->engine.n, sizeof(struct prepared));
-        for (size_t i = 0; i < pg->engine.n; i++) {
-                struct prepared *p = &pg->prepared[i];
+        struct prepared *p = &pg->prepared[id];
 
-                p->text = str_c(&pg->arena, str_from(engine_text(scope, &pg->engine, (int)i)));
-                p->shape = shape_of(p->text);
-                p->writes = text_writes(p->text);
-                if (p->writes && p->shape.kind != SHAPE_OTHER)
-                        p->table = pg_table_bit(pg, p->shape.table);
-        }
+        p->text = str_c(&pg->arena, str_from(engine_text(scope, &pg->engine, id)));
+        p->shape = shape_of(p->text);
+        p->writes = text_writes(p->text);
+        if (p->writes && p->shape.kind != SHAPE_OTHER)
+                p->table = pg_table_bit(pg, p->shape.table);
+}
+
+void pg_read_texts(struct scope *scope, struct postgres *pg)
+{
         for (size_t i = 0; i < pg->engine.n; i++)
-                pg->prepared[i].touches = tables_of(&pg->prepared[i], pg->tables);
+                read_text(scope, pg, (int)i);
+        for (size_t i = 0; i < pg->engine.n; i++)
+                pg->prepared[i].touches = tables_of(pg, &pg->prepared[i]);
 }
 
 void pg_statements_done(struct postgres *pg)
@@ -182,6 +199,8 @@ enum err pg_prepare(struct scope *scope, struct engine *engine, int id)
                 return ERR_OK;
         if (!pg->conn)
                 return pg_lost(scope, pg);
+        if (!p->text)
+                read_text(scope, pg, id);
         if (!p->types)
                 e = describe(scope, pg, p->text, p);
         if (!e && !pg_queue(pg, PQsendPrepare(pg->conn, name_of(SINGLE, id, name), p->text, p->n, p->types), -1))

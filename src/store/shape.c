@@ -28,16 +28,15 @@ static const char *after(const char *at, const char *expected)
         return at && strncmp(at, expected, n) == 0 ? at + n : NULL;
 }
 
-bool shape_names(const char *text, struct str table)
+struct str shape_word(const char **at)
 {
-        for (const char *at = text; *at;) {
-                struct str word = word_at(at);
+        struct str word;
 
-                if (str_eq(word, table))
-                        return true;
-                at += word.n ? word.n : 1;
-        }
-        return false;
+        while (**at && !is_letter(**at))
+                (*at)++;
+        word = word_at(*at);
+        *at += word.n;
+        return word;
 }
 
 /* What is not said row by row, or not of one table alone. */

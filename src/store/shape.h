@@ -28,7 +28,7 @@ struct shape shape_of(const char *text);
  */
 const char *shape_set_text(struct arena *, const char *text, const char *const *types, int n);
 
-/* Whether the text names the table. */
-bool shape_names(const char *text, struct str table);
+/* The next word of a text, *at being left behind it; empty at the end. */
+struct str shape_word(const char **at);
 
 #endif

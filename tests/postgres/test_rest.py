@@ -1,4 +1,5 @@
 """A server that has nothing to do leaves PostgreSQL in peace, and misses nothing by it."""
+import datetime
 import time
 
 from conftest import Client, Server, cluster, wait_until
@@ -37,6 +38,8 @@ def test_a_rest_ends_at_the_time_at_which_something_is_due(server, api, database
     claim = api.claim()[0]
     api.post(f"/v1/runs/{claim['run']['id']}/fail", {"claim_token": claim["claim_token"], "kind": "transient", "error": "again"}, 200)
     rest(database)
+    seen = api.get("/v1/workers")["items"][0]["last_heartbeat_at"]
+    assert seen <= datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")  # not what it has promised
     again = api.claim(wait_seconds=20)
     assert again and again[0]["task"]["id"] == later["task"]["id"]
 

@@ -55,8 +55,16 @@ static void a_text_tells_the_table_and_the_key_of_its_rows(void **state)
                     !str_eq(s.table, str_from(rows[i].table)) || !str_eq(s.key, str_from(rows[i].key)))
                         fail_msg("%s", rows[i].text);
         }
-        assert_true(shape_names("SELECT 1 FROM run, task", STR("task")));
-        assert_false(shape_names("SELECT task_id FROM tasks", STR("task")));
+}
+
+static void a_text_is_read_word_by_word(void **state)
+{
+        static const char *const words[] = { "SELECT", "task_id", "FROM", "run", "task", "1", "" };
+        const char *at = " SELECT (task_id)FROM run,task\n=$1 ";
+
+        (void)state;
+        for (size_t i = 0; i < LENGTH(words); i++)
+                assert_true(str_is(shape_word(&at), words[i]));
 }
 
 static void a_statement_is_said_for_many_rows_at_once(void **state)
@@ -141,6 +149,7 @@ int main(void)
 {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_text_tells_the_table_and_the_key_of_its_rows),
+                cmocka_unit_test(a_text_is_read_word_by_word),
                 cmocka_unit_test(a_statement_is_said_for_many_rows_at_once),
                 cmocka_unit_test(gathered_rows_are_arrays_and_are_found_by_their_keys),
         };
