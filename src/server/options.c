@@ -10,17 +10,19 @@
 /* NUMBER: 1 or more; COUNT: 0 or more; FLAG: given or not; LIST: may be repeated, with colons in
  * the environment. */
 enum kind { KIND_TEXT, KIND_NUMBER, KIND_COUNT, KIND_FLAG, KIND_LIST };
+enum whose { OF_BOTH, OF_SERVE };
 enum { LIST_MAX = 64 };
 
 static const struct option {
         const char *name;
         size_t offset;
+        enum whose whose;
         enum kind kind;
         int64_t most;
         const char *fallback, *help;
 } table[] = {
-#define OPTION(name, member, kind, most, fallback, help) \
-        { name, offsetof(struct options, member), KIND_##kind, most, fallback, help },
+#define OPTION(name, member, whose, kind, most, fallback, help) \
+        { name, offsetof(struct options, member), OF_##whose, KIND_##kind, most, fallback, help },
 #include "server/options.def"
 #undef OPTION
 };
@@ -135,18 +137,9 @@ static const char *alias_of(const struct option *option)
 
 static const char *const command_names[] = { [COMMAND_SERVE] = "serve", [COMMAND_WORKER] = "worker" };
 
-/* No client reaches a worker. */
 static bool is_of(const struct option *option, enum command command)
 {
-        static const char *const of_clients[] = {
-                "listen", "allow-host", "http-threads", "max-connections", "max-connections-per-source",
-                "max-streams-per-key", "agent-force-limit", "profile-refuse", "exit-when-idle",
-        };
-
-        for (size_t i = 0; i < LENGTH(of_clients); i++)
-                if (strcmp(option->name, of_clients[i]) == 0)
-                        return command == COMMAND_SERVE;
-        return true;
+        return option->whose == OF_BOTH || command == COMMAND_SERVE;
 }
 
 static const struct option *find(const char *word, const char **value)
@@ -295,7 +288,7 @@ void options_help(enum command command)
         for (size_t i = 0; i < LENGTH(table); i++) {
                 if (!is_of(&table[i], command))
                         continue;
-                printf("  --%-16s %s", table[i].name, table[i].help);
+                printf("  --%-26s %s", table[i].name, table[i].help);
                 if (*table[i].fallback)
                         printf(" (default %s)", table[i].fallback);
                 printf("\n");

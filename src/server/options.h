@@ -5,14 +5,14 @@
 #include "core/scope.h"
 
 enum {
-#define OPTION(name, member, kind, most, fallback, help) OPTION_AT_##member,
+#define OPTION(name, member, whose, kind, most, fallback, help) OPTION_AT_##member,
 #include "server/options.def"
 #undef OPTION
         OPTION_COUNT
 };
 
 struct options {
-#define OPTION(name, member, kind, most, fallback, help) OPTION_##kind member;
+#define OPTION(name, member, whose, kind, most, fallback, help) OPTION_##kind member;
 #define OPTION_TEXT const char *
 #define OPTION_NUMBER int64_t
 #define OPTION_COUNT int64_t

@@ -175,7 +175,7 @@ enum err pg_read_ahead(struct tx *tx, int id, const int64_t *keys, size_t n)
         struct gather *g = &p->gather;
         struct foreseen *f = &p->foreseen;
 
-        BUG_ON(!e && (!p->shape.is_set || p->shape.kind != SHAPE_SELECT));
+        BUG_ON(n > GATHER_ROWS || (!e && (!p->shape.is_set || p->shape.kind != SHAPE_SELECT)));
         for (size_t i = 0; i < pg->n_ahead; i++)
                 if (pg->ahead[i] == id)
                         ahead_drop(pg, i);
