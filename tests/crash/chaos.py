@@ -10,7 +10,6 @@ seeds the second server's clock is 5 s ahead.  At the end the database is also c
 `baton db restore --verify` asks its own invariants.  What is printed, and the exit status, are as in run.py.
 """
 
-import argparse
 import json
 import os
 import pathlib
@@ -234,15 +233,9 @@ class Chaos(run.Test):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--baton", default="build/baton")
-    parser.add_argument("--cycles", type=int, default=100)
+    parser = run.arguments(__doc__)
     parser.add_argument("--database-stops", type=int, default=30)
     parser.add_argument("--pause", type=float, default=5, help="most seconds before what was stopped is started again")
-    parser.add_argument("--seed", type=int, default=time.time_ns() % 1000000)
-    parser.add_argument("--minutes", type=float, help="no new fault after this long")
-    parser.add_argument("--dir", help="working directory, kept (default: a temporary one)")
-    parser.add_argument("--keep", action="store_true", help="keep the working directory anyway")
     return Chaos(parser.parse_args()).main()
 
 

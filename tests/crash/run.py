@@ -236,16 +236,16 @@ class Test:
                                     "operations": acked, "failures": failures}))
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def arguments(about):
+    parser = argparse.ArgumentParser(description=about.split("\n")[0])
     parser.add_argument("--baton", default="build/baton")
     parser.add_argument("--cycles", type=int, default=100)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1000000)
-    parser.add_argument("--minutes", type=float, help="no new cycle begins after this long")
+    parser.add_argument("--minutes", type=float, help="nothing new is done after this long")
     parser.add_argument("--dir", help="working directory, kept (default: a temporary one)")
     parser.add_argument("--keep", action="store_true", help="keep the working directory anyway")
-    return Test(parser.parse_args()).main()
+    return parser
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(Test(arguments(__doc__).parse_args()).main())
