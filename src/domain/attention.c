@@ -16,6 +16,7 @@ struct watch {
 struct attention {
         struct watch *lanes; /* by their place in the lane table */
         size_t n_lanes, next;
+        int64_t looked; /* when the look began that is not committed yet; 0: none */
         int64_t lease, run; /* the lease that was looked at last */
 };
 
@@ -140,6 +141,20 @@ enum err attention_tick(struct tx *tx, struct domain *domain)
 
         if (!domain->attention_after)
                 return ERR_OK;
+        domain->attention->looked = lease_now(domain);
         e = look_at_lanes(tx, domain);
         return e ? e : look_at_leases(tx, domain);
+}
+
+void attention_committed(struct attention *a)
+{
+        a->looked = 0;
+}
+
+void attention_rolled_back(struct attention *a)
+{
+        for (size_t i = 0; a->looked && i < a->n_lanes; i++)
+                if (a->lanes[i].since >= a->looked)
+                        a->lanes[i] = (struct watch){ 0 };
+        a->looked = 0;
 }

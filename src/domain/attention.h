@@ -20,6 +20,9 @@ struct attention *attention_new(void);
 void attention_free(struct attention *);
 /* Looks at a bounded piece of the lanes and of the leases, in turn. */
 enum err attention_tick(struct tx *, struct domain *) NODISCARD;
+/* What the transaction of a tick saw did happen; or may not have: a run that it had queued lay in no lane. */
+void attention_committed(struct attention *);
+void attention_rolled_back(struct attention *);
 /* When the next that was looked at will have starved, by the lease clock; INT64_MAX: none. */
 int64_t attention_due(const struct domain *);
 /* Of the run and, if it is its root run, of its task; absent = none. */

@@ -58,6 +58,7 @@ void domain_free(struct domain *d)
 void domain_committed(struct domain *d)
 {
         lanes_committed(d->lanes);
+        attention_committed(d->attention);
         d->committed = d->kept = d->now;
         d->number = d->now.server;
 }
@@ -71,6 +72,7 @@ void domain_kept(struct domain *d)
 void domain_rolled_back(struct domain *d, bool whole)
 {
         lanes_rolled_back(d->lanes, whole);
+        attention_rolled_back(d->attention);
         d->policies = -1;
         d->retention.tree = 0; /* rather told twice than not */
         if (whole)
