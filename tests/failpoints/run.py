@@ -302,7 +302,7 @@ class Matrix:
             self.operations += len(ops)
         witnessed = a.load.definitions.get("crash-witness")
         facts = {"steps": [0, 2], "witnessed": database.id_number(witnessed) if witnessed else None}
-        found = check(World(ops, database.load(copy), witness=witness_lines(machine.data), facts=facts))
+        found = check(World(ops, database.load(copy), witness=witness_lines([machine.data]), facts=facts))
         for number, obj, text in found[:20]:
             print(f"VIOLATION {number} {name} {obj}: {text}", flush=True)
         with self.lock:
