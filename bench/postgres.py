@@ -7,15 +7,18 @@ The cluster is the tests' own, on this disk, with synchronous_commit on; everyth
 (bench/peers) come from npm.
 """
 import argparse
+import http.client
 import json
 import pathlib
 import subprocess
 import sys
+import threading
 import time
 
 HERE = pathlib.Path(__file__).parent
-sys.path.append(str(HERE.parent / "tests" / "postgres"))
+sys.path += [str(HERE.parent / "tests" / "postgres"), str(HERE.parent / "tests" / "bus")]
 from cluster import Cluster
+from redis_server import Redis
 from run import Server, batch, load, rates
 
 NOOP = {"action": "noop"}
@@ -23,6 +26,7 @@ NOOP = {"action": "noop"}
 RATIOS = [("e2e", 0.5, "raw_lifecycles"), ("e2e", 1.5, "graphile_e2e"), ("e2e", 1, "graphile-bulk_e2e"),
           ("e2e", 4, "dbos_e2e"), ("steps10", 5, "dbos_steps10"), ("creates", 2, "graphile_creates"),
           ("creates", 2, "pgboss_creates"), ("creates", 2, "dbos_creates")]
+MOST = {"claim_growth": 1.3, "stream_notify_p99_ms": 50, "stream_redis_p99_ms": 20, "idle_queries": 1}
 
 
 class Bench:
@@ -85,7 +89,7 @@ class Bench:
         took = self.cluster.sql(url, "SELECT max(ended_at) - min(started_at) FROM run WHERE status = 9")[0]
         self.put("steps10", n / (int(took) / 1e6))
 
-    def claim_growth(self, few=1000, many=100000):
+    def claim_growth(self, few=1000, many=1000000):
         """How many times as much a claim takes when so many runs are queued instead of so few."""
         with self.server(self.database(), "--concurrency", "0") as server:
             def cost(queued):
@@ -94,6 +98,58 @@ class Bench:
                 return load(self.tools, server, "claim", "-n", "400")["p50_ms"]
             alone = cost(few)
             self.put("claim_growth", cost(many) / alone)
+
+    def stream(self, bus, *options, events=1000):
+        """How long after the answer of one server a stream of another one tells of an event; ms, of a hundred 99 and 50."""
+        url, came = self.database(), {}
+        with self.server(url, "--concurrency", "0", *options) as a, \
+                self.server(url, "--concurrency", "0", *options, beside=a) as b:
+            task = a.task()["id"]
+            reader = http.client.HTTPConnection("127.0.0.1", b.port)
+            reader.request("GET", f"/v1/tasks/{task}/events/stream", headers={"Authorization": "Bearer " + b.key})
+            answer = reader.getresponse()
+
+            def listen():
+                while len(came) <= events and (line := answer.readline()):
+                    if line.startswith(b"id: "):
+                        came[int(line[4:])] = time.monotonic()
+
+            listener = threading.Thread(target=listen)
+            listener.start()
+            time.sleep(1)
+            committed = {}
+            for n in range(events):
+                a.call("PATCH", f"/v1/tasks/{task}", json.dumps({"title": f"title {n}"}))
+                committed[n + 2] = time.monotonic()
+                time.sleep(0.005)
+            listener.join(30)
+            reader.close()
+        assert len(came) == events + 1
+        late = sorted(came[n] - at for n, at in committed.items())
+        self.put(f"stream_{bus}_p50_ms", late[events // 2] * 1000)
+        self.put(f"stream_{bus}_p99_ms", late[events * 99 // 100] * 1000)
+
+    def streams(self):
+        self.stream("notify")
+        redis = Redis()
+        try:
+            self.stream("redis", "--redis", redis.url)
+        finally:
+            redis.remove()
+
+    def idle(self, seconds=120):
+        """Queries a second of each of two servers, with a worker each, that have nothing to do."""
+        url = self.database()
+        self.cluster.sql(url, "ALTER SYSTEM SET shared_preload_libraries = pg_stat_statements")
+        self.cluster.stop()
+        self.cluster.start()
+        self.cluster.sql(url, "CREATE EXTENSION pg_stat_statements")
+        with self.server(url) as a, self.server(url, beside=a):
+            time.sleep(10)
+            self.cluster.sql(url, "SELECT pg_stat_statements_reset()")
+            time.sleep(seconds)
+            n = self.cluster.sql(url, "SELECT sum(calls) FROM pg_stat_statements WHERE query NOT LIKE '%pg_stat%'")[0]
+        self.put("idle_queries", int(n) / seconds / 2)
 
     def peers(self):
         home = HERE / "peers"
@@ -124,14 +180,18 @@ def main():
         bench.two_servers()
         bench.steps()
         bench.claim_growth()
+        bench.streams()
         if not given.without_peers:
             bench.peers()
+        bench.idle()  # the last: it starts the cluster anew, with its statistics
     finally:
         bench.cluster.remove()
     for figure, times, other in RATIOS:
         if other in bench.figures:
             ratio = bench.figures[figure] / bench.figures[other]
             print(f"{figure} of {other}".ljust(32), f"{ratio:8.2f} ({'reached' if ratio >= times else 'missed'}: >= {times})")
+    for figure, most in MOST.items():
+        print(figure.ljust(32), f"{bench.figures[figure]:8.2f} ({'reached' if bench.figures[figure] <= most else 'missed'}: <= {most})")
     given.out.write_text(json.dumps(bench.figures, indent=1) + "\n")
 
 

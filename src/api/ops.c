@@ -51,6 +51,30 @@ static enum err get_version(struct request *r, struct tx *tx)
         return request_reply(r, 200, &version_record, a);
 }
 
+/* A histogram as Prometheus counts it: each bucket holds those before. */
+static struct str turn_metrics(struct arena *arena, const struct store_stats *s)
+{
+        struct buf text = BUF_INIT(1 << 16);
+        int64_t n = 0;
+        struct str copy;
+
+        buf_text(&text, "# HELP baton_writer_turn_seconds How long a turn held the writer, with its commit.\n"
+                        "# TYPE baton_writer_turn_seconds histogram\n");
+        for (size_t i = 0; i < TURN_BOUNDS; i++) {
+                n += s->turns[i];
+                buf_printf(&text, "baton_writer_turn_seconds_bucket{le=\"%g\"} %lld\n", (double)store_turn_bounds[i] / 1e6,
+                           (long long)n);
+        }
+        n += s->turns[TURN_BOUNDS];
+        buf_printf(&text,
+                   "baton_writer_turn_seconds_bucket{le=\"+Inf\"} %lld\nbaton_writer_turn_seconds_sum %.6f\n"
+                   "baton_writer_turn_seconds_count %lld\n",
+                   (long long)n, (double)s->turns_us / 1e6, (long long)n);
+        copy = str_dup(arena, buf_view(&text));
+        buf_done(&text);
+        return copy;
+}
+
 static enum err get_metrics(struct request *r, struct tx *tx)
 {
         const struct api_options *o = api_options(r->api);
@@ -58,6 +82,7 @@ static enum err get_metrics(struct request *r, struct tx *tx)
         struct bus_stats bus;
         struct scheduler scheduler;
         struct store_stats s;
+        struct str turns;
         int64_t pending = 0;
         enum err e = scheduler_get(tx, &scheduler);
 
@@ -66,6 +91,7 @@ static enum err get_metrics(struct request *r, struct tx *tx)
         if (e)
                 return e;
         store_stats(o->store, &s);
+        turns = turn_metrics(&r->scope.arena, &s);
         if (o->deliveries)
                 d = o->deliveries(o->hooks);
         r->status = 200;
@@ -79,7 +105,7 @@ static enum err get_metrics(struct request *r, struct tx *tx)
                 "# HELP baton_refused_total Writing calls refused.\n"
                 "# TYPE baton_refused_total counter\nbaton_refused_total %lld\n"
                 "# HELP baton_queued_calls Calls waiting for the writer.\n"
-                "# TYPE baton_queued_calls gauge\nbaton_queued_calls %lld\n"
+                "# TYPE baton_queued_calls gauge\nbaton_queued_calls %lld\n" STR_FMT
                 "# HELP baton_subscriptions Open event streams.\n"
                 "# TYPE baton_subscriptions gauge\nbaton_subscriptions %lld\n"
                 "# HELP baton_store_healthy 1 if the database can commit.\n"
@@ -97,7 +123,7 @@ static enum err get_metrics(struct request *r, struct tx *tx)
                 "# HELP baton_webhook_pending Deliveries that wait for their next attempt.\n"
                 "# TYPE baton_webhook_pending gauge\nbaton_webhook_pending %lld\n",
                 (long long)s.commits, (long long)s.calls, (long long)s.refused,
-                (long long)s.queued, (long long)hub_count(o->hub), s.healthy,
+                (long long)s.queued, STR_ARG(turns), (long long)hub_count(o->hub), s.healthy,
                 scheduler.paused, (long long)d.delivered, (long long)d.failed, (long long)d.dead,
                 (long long)d.active, (long long)pending);
         if (o->bus && o->bus(o->hooks, &bus))

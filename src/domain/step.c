@@ -348,7 +348,12 @@ static enum err leave(struct tx *tx, const struct advance *a, struct run *run, s
         return ERR_INTERNAL;
 }
 
-/* The common case, a running run that goes on with its next step: nothing is read, and the fence,
+static bool is_short(const struct advance *a)
+{
+        return a->move == ADVANCE_GO_ON && !a->cancel_children && a->known && a->known->status == RUN_RUNNING;
+}
+
+/* The common case, a running run that goes on with its next step: nothing is read of it, and the fence,
  * the epoch and the revision stand in the one statement that writes the run.  False: it does not
  * fit, or something has changed; the long way says what. */
 static bool goes_on(struct tx *tx, const struct advance *a, struct run *run, struct events *events,
@@ -357,14 +362,14 @@ static bool goes_on(struct tx *tx, const struct advance *a, struct run *run, str
         const struct domain *domain = tx_context(tx);
         int64_t changed = 0;
 
-        if (domain->now.cascading || a->move != ADVANCE_GO_ON || a->cancel_children || !a->known || a->known->status != RUN_RUNNING)
+        if (domain->now.cascading || !is_short(a))
                 return false;
         *run = *a->known;
         events->tree = run->tree_id;
         for (size_t i = 0; i < a->n_steps; i++)
                 add_events(tx, run, &a->steps[i], events);
         run->current_step = a->at;
-        *e = tx_exec_changed(tx, SQL_RUN_GO_ON, &changed, INT(a->run_id), INT(a->at),
+        *e = tx_exec_one(tx, SQL_RUN_GO_ON, &changed, INT(a->run_id), INT(a->at),
                              INT(run->steps), INT(run->epoch), INT(a->revision),
                              fence_arg(&a->fence),
                              INT(lease_now(tx_context(tx))));
@@ -378,6 +383,20 @@ static bool goes_on(struct tx *tx, const struct advance *a, struct run *run, str
         if (!*e)
                 *e = events_append(tx, events);
         return true;
+}
+
+void run_advance_likely(const struct advance *a, struct likely out[LIKELY_MAX])
+{
+        const struct run *run = a->known;
+
+        memset(out, 0, LIKELY_MAX * sizeof(*out));
+        if (!run)
+                return;
+        *out++ = (struct likely){ SQL_EVENT_NEWEST, run->tree_id };
+        if (is_short(a))
+                return;
+        *out++ = (struct likely){ SQL_RUN_GET, run->id };
+        *out++ = (struct likely){ SQL_TASK_GET, run->kind == RUN_ROOT ? run->task_id : 0 };
 }
 
 enum err run_advance(struct tx *tx, const struct advance *a, struct run *run)

@@ -79,6 +79,8 @@ struct advance {
 
 /* *run is brought up to date (its revision for the next advance). */
 enum err run_advance(struct tx *, const struct advance *, struct run *) NODISCARD;
+/* What that will read, for its call. */
+void run_advance_likely(const struct advance *, struct likely[LIKELY_MAX]);
 
 enum err steps_read(struct tx *, int64_t run, struct list *) NODISCARD;
 

@@ -26,6 +26,8 @@ struct call {
         bool keep;   /* set by run: commit what was written although the result is a refusal */
         bool parked; /* set by run: nothing to give yet; kept by the store's park hook */
         bool again;  /* the store's own: was tried once more in the space of the reserve */
+        /* What run is likely to read: for all calls of a batch together where a query costs a round trip. */
+        struct likely likely[LIKELY_MAX];
 };
 
 #endif

@@ -83,6 +83,12 @@ enum err pg_send_waiting(struct scope *scope, struct postgres *pg)
         return e;
 }
 
+/* Whether a row can be meant by such a statement but once: many of one key may wait together. */
+static bool is_once(enum shape_kind kind)
+{
+        return kind == SHAPE_INSERT || kind == SHAPE_DELETE;
+}
+
 enum err pg_send_before(struct scope *scope, struct postgres *pg, int id, const int64_t *key)
 {
         const struct prepared *p = &pg->prepared[id];
@@ -92,8 +98,7 @@ enum err pg_send_before(struct scope *scope, struct postgres *pg, int id, const 
                 const struct prepared *w = &pg->prepared[pg->waiting[i]];
 
                 if (may_meet(p, key, w->table, w->shape.key) ||
-                    ((p->touches & w->table) && gather_has(&w->gather, *key) &&
-                     !(w == p && p->shape.kind != SHAPE_UPDATE)))
+                    ((p->touches & w->table) && gather_has(&w->gather, *key) && !(w == p && is_once(p->shape.kind))))
                         e = send_gathered(scope, pg, i);
         }
         return e;

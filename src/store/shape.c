@@ -5,6 +5,8 @@
 
 #include "core/buf.h"
 
+#define ON_CONFLICT " ON CONFLICT "
+
 /* ---- words ---- */
 
 static bool is_letter(char c)
@@ -42,7 +44,7 @@ struct str shape_word(const char **at)
 /* What is not said row by row, or not of one table alone. */
 static bool is_plain(const char *text)
 {
-        static const char *const words[] = { "SELECT", "RETURNING", " FROM ", "ON CONFLICT", " OR " };
+        static const char *const words[] = { "SELECT", "RETURNING", " FROM ", " OR " };
         /* Within parentheses it only narrows what the key has chosen. */
         const char *narrows = strstr(text, " AND (");
 
@@ -75,17 +77,27 @@ static bool lists_begin_with_key(const char *values)
         return true;
 }
 
+/* By the new row alone, and always. */
+static bool changes_what_is_there(const char *conflict)
+{
+        return strstr(conflict, ") DO UPDATE SET ") && !strchr(conflict, '$') && !strstr(conflict, " WHERE ");
+}
+
 static struct shape insertion(const char *table)
 {
         struct shape s = { .kind = SHAPE_INSERT, .table = word_at(table) };
         const char *columns = after(s.table.p + s.table.n, " (");
         const char *values = columns ? strstr(columns, ") VALUES ") : NULL;
+        const char *conflict;
 
         if (!values)
                 return s;
         values += strlen(") VALUES ");
+        conflict = strstr(values, ON_CONFLICT);
+        if (conflict && changes_what_is_there(conflict))
+                s.kind = SHAPE_UPSERT;
         /* A NULL in its place has no type where the rows are those of a query. */
-        s.is_set = is_plain(values) && !strstr(values, "NULL");
+        s.is_set = is_plain(values) && !strstr(values, "NULL") && (!conflict || s.kind == SHAPE_UPSERT);
         if (s.is_set && lists_begin_with_key(values))
                 s.key = word_at(columns);
         return s;
@@ -171,14 +183,17 @@ const char *shape_set_text(struct arena *arena, const char *text, const char *co
                 buf_text(&out, ", LATERAL (");
                 add_part(&out, text, end);
                 buf_text(&out, ") AS found");
-        } else if (shape.kind == SHAPE_INSERT) {
+        } else if (shape.kind == SHAPE_INSERT || shape.kind == SHAPE_UPSERT) {
                 at = strstr(text, " VALUES ");
+                if (shape.kind == SHAPE_UPSERT)
+                        end = strstr(at, ON_CONFLICT);
                 buf_bytes(&out, text, (size_t)(at - text));
                 buf_text(&out, " SELECT new.* FROM ");
                 add_given(&out, types, n, false);
                 buf_text(&out, ", LATERAL (");
                 add_part(&out, at + 1, end);
                 buf_text(&out, ") AS new");
+                buf_text(&out, end);
         } else {
                 at = strstr(text, " WHERE ");
                 add_part(&out, text, at);

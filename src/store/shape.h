@@ -9,7 +9,8 @@
 #include "core/arena.h"
 #include "core/str.h"
 
-enum shape_kind { SHAPE_OTHER, SHAPE_INSERT, SHAPE_UPDATE, SHAPE_DELETE, SHAPE_SELECT };
+/* An upsert is an INSERT that changes the row which is there already: ON CONFLICT … DO UPDATE. */
+enum shape_kind { SHAPE_OTHER, SHAPE_INSERT, SHAPE_UPSERT, SHAPE_UPDATE, SHAPE_DELETE, SHAPE_SELECT };
 
 /* Parts of the text that it was made of. */
 struct shape {

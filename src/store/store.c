@@ -377,6 +377,8 @@ void store_stats(struct store *store, struct store_stats *out)
         out->commits = store->commits;
         out->calls = store->calls;
         out->refused = store->refused;
-        out->last_batch = store->last_batch;
+        for (size_t i = 0; i < LENGTH(out->turns); i++)
+                out->turns[i] = store->turns[i];
+        out->turns_us = store->turns_us;
         out->healthy = store->healthy;
 }

@@ -95,8 +95,12 @@ enum err store_read(struct scope *, const char *path, const struct statement *, 
 
 const char *store_engine_version(void); /* "3.40.1" */
 
+/* The writer's turns by how long each held it, commit included: those of up to so many microseconds, then the longer ones. */
+enum { TURN_BOUNDS = 10 };
+extern const int64_t store_turn_bounds[TURN_BOUNDS];
 struct store_stats {
-        int64_t commits, calls, refused, queued, last_batch;
+        int64_t commits, calls, refused, queued;
+        int64_t turns[TURN_BOUNDS + 1], turns_us; /* us: of all together */
         bool healthy; /* it can commit, and the disk has room */
 };
 void store_stats(struct store *, struct store_stats *);

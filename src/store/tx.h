@@ -52,7 +52,7 @@ void *tx_context(struct tx *);  /* what the composition root gave the store: str
 enum err tx_write(struct tx *, int statement, int64_t *changed, const struct arg *, size_t n) NODISCARD;
 #define tx_exec(tx, statement, ...) tx_write(tx, statement, NULL, ARGS(__VA_ARGS__))
 #define tx_exec_changed(tx, statement, changed, ...) tx_write(tx, statement, changed, ARGS(__VA_ARGS__))
-/* The same, of one row by its key that was read in this transaction and must change.  An engine may answer
+/* The same, of one row by its key that hardly ever fails to change.  An engine may answer
  * that it did before it knows: if it did not, the transaction fails, and its calls run again one by one,
  * each then being told at once. */
 enum err tx_write_one(struct tx *, int statement, int64_t *changed, const struct arg *, size_t n) NODISCARD;
@@ -77,6 +77,12 @@ enum err tx_number_rows(struct tx *, int statement, int64_t **out, size_t *n_row
 /* Rows that tx_row() will be asked for by these keys, the query's only argument, 256 at most: where a query costs
  * a round trip they are read by one.  A row that is written meanwhile is read again. */
 enum err tx_read_ahead(struct tx *, int statement, const int64_t *keys, size_t n) NODISCARD;
+/* Such a row of an operation that has not begun yet; key 0: none. */
+struct likely {
+        int statement;
+        int64_t key;
+};
+enum { LIKELY_MAX = 3 };
 /* Whether that does anything. */
 bool tx_reads_ahead(const struct tx *);
 

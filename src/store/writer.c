@@ -163,6 +163,30 @@ static bool batch_join(struct store *store, struct batch *b)
         return b->n > n;
 }
 
+/* What the calls are likely to read: of each place the first one's statement, for all that have the same there. */
+static enum err batch_read_ahead(struct store *store, const struct batch *b)
+{
+        enum err e = ERR_OK;
+
+        for (size_t place = 0; !e && place < LIKELY_MAX; place++) {
+                int64_t keys[BATCH_CALLS];
+                int statement = 0;
+                size_t n = 0;
+
+                for (size_t i = 0; i < b->n && n < BATCH_CALLS; i++) {
+                        const struct likely *l = &b->calls[i]->likely[place];
+
+                        if (!l->key || (n && l->statement != statement))
+                                continue;
+                        statement = l->statement;
+                        keys[n++] = l->key;
+                }
+                if (n > 1)
+                        e = tx_read_ahead(&store->tx, statement, keys, n);
+        }
+        return e;
+}
+
 /*
  * Runs the batch without savepoints in the hope that none is needed; one call that wrote and then
  * failed, or a queued write that fails, makes the whole batch run again with them.  What would make it
@@ -177,6 +201,8 @@ static enum batch_end batch_run(struct store *store, struct batch *b, bool guard
         store->tx.rest = 0;
         if (writer_begin(store, &store->scope))
                 return BATCH_BROKEN;
+        if (!guarded && tx_reads_ahead(&store->tx) && batch_read_ahead(store, b))
+                return engine_failure(store->writer) ? BATCH_BROKEN : BATCH_AGAIN;
         now = store->scope.now;
         for (size_t i = 0; i < b->n || batch_join(store, b); i++) {
                 struct call *call = b->calls[i];
@@ -501,6 +527,18 @@ static void checkpoint_if_due(struct store *store, bool idle)
                         broke(store, e, "checkpoint_failed");
 }
 
+const int64_t store_turn_bounds[] = { 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 500000, 2500000 };
+
+static void note_turn(struct store *store, int64_t us)
+{
+        size_t i = 0;
+
+        while (i < TURN_BOUNDS && us > store_turn_bounds[i])
+                i++;
+        store->turns[i]++;
+        store->turns_us += us;
+}
+
 bool writer_turn(struct store *store)
 {
         struct batch batch;
@@ -528,15 +566,18 @@ bool writer_turn(struct store *store)
         served = batch_sift(store, &batch);
         store->tx.quiet = store->writer->type->look && batch.n == 1 && ticks && !served &&
                           store_boot_now(store) - store->last_served > QUIET_US;
-        if (batch.n)
+        if (batch.n) {
+                int64_t began = store_boot_now(store);
+
                 batch_serve(store, &batch);
+                note_turn(store, store_boot_now(store) - began);
+        }
         served += batch.n - ticks;
         if (ticks)
                 scope_done(&tick.scope);
         if (served) /* the tick alone, which comes always, is rest */
                 store->last_served = store_boot_now(store);
         store->calls += (int64_t)served;
-        store->last_batch = (int64_t)served;
         if (store->options.turned)
                 store->options.turned(store->options.hooks);
         if (!store->broken)

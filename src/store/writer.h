@@ -44,7 +44,8 @@ struct store {
         pthread_t writer_thread;
         struct reader readers[READERS_MAX];
         int n_readers;
-        _Atomic int64_t commits, calls, refused, last_batch;
+        _Atomic int64_t commits, calls, refused;
+        _Atomic int64_t turns[TURN_BOUNDS + 1], turns_us;
         _Atomic bool healthy;
 };
 

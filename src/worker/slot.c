@@ -325,6 +325,7 @@ static enum err apply(struct slot *s, const struct advance *advance)
         enum err e;
 
         c.advance.fence = s->fence;
+        run_advance_likely(&c.advance, c.call.likely);
         for (int i = 0;; i++) {
                 e = failpoint(&s->scope, FAILPOINT_APPLY);
                 if (!e)

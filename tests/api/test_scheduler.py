@@ -1,4 +1,5 @@
 """The scheduler's switch: pause, resume, drain, backlog, on a server of its own, for it is everybody's."""
+import re
 import threading
 import time
 
@@ -339,3 +340,12 @@ def test_pauses_and_claims_at_the_same_time_leave_no_claim_behind_a_pause(api):
         thread.join()
     taken = [run for _, got in threads for run in got[0]]
     assert len(taken) == len(set(taken)) == 60
+
+
+def test_the_metrics_tell_how_long_turns_held_the_writer(api):
+    api.task()
+    text = api.request("GET", "/metrics", status=200).text
+    counts = [int(n) for n in re.findall(r'baton_writer_turn_seconds_bucket\{le="[^"]+"\} (\d+)', text)]
+    assert len(counts) == 11 and counts == sorted(counts) and counts[-1] > 0
+    assert f"\nbaton_writer_turn_seconds_count {counts[-1]}\n" in text
+    assert float(re.search(r"\nbaton_writer_turn_seconds_sum (\S+)", text)[1]) > 0

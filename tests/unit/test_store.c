@@ -26,6 +26,10 @@ static void a_text_tells_the_table_and_the_key_of_its_rows(void **state)
                 { "INSERT INTO setting (value, name) VALUES (0, $1)", "setting", NULL, SHAPE_INSERT, true },
                 { "INSERT INTO setting (name, value) VALUES ($1, NULL)", "setting", NULL, SHAPE_INSERT, false },
                 { "INSERT INTO setting (name) VALUES ($1) ON CONFLICT DO NOTHING", "setting", NULL, SHAPE_INSERT, false },
+                { "INSERT INTO step (run, n) VALUES ($1, $2),($1, $3) ON CONFLICT (run, n) DO UPDATE SET a = excluded.a",
+                  "step", "run", SHAPE_UPSERT, true },
+                { "INSERT INTO a (id, b) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET b = $3", "a", NULL, SHAPE_INSERT, false },
+                { "INSERT INTO a (id, b) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET b = 1 WHERE a.b = 0", "a", NULL, SHAPE_INSERT, false },
                 { "INSERT INTO name (text) VALUES ($1) RETURNING id", "name", NULL, SHAPE_INSERT, false },
                 { "INSERT INTO a (id) SELECT id FROM b WHERE id = $1", "a", NULL, SHAPE_INSERT, false },
                 { "UPDATE run SET hold = $2 WHERE id = $1", "run", "id", SHAPE_UPDATE, true },
@@ -77,6 +81,10 @@ static void a_statement_is_said_for_many_rows_at_once(void **state)
                 { "INSERT INTO a (id, b) VALUES ($1, $2),($1, $3)",
                   "INSERT INTO a (id, b) SELECT new.* FROM unnest(CAST($1 AS bigint[]), CAST($2 AS text[]), CAST($3 AS bytea[]))"
                   " AS given(p1, p2, p3), LATERAL (VALUES (given.p1, given.p2),(given.p1, given.p3)) AS new", 3 },
+                { "INSERT INTO a (id, b) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET b = excluded.b",
+                  "INSERT INTO a (id, b) SELECT new.* FROM unnest(CAST($1 AS bigint[]), CAST($2 AS text[]))"
+                  " AS given(p1, p2), LATERAL (VALUES (given.p1, given.p2)) AS new"
+                  " ON CONFLICT (id) DO UPDATE SET b = excluded.b", 2 },
                 { "UPDATE a SET b = $2 WHERE id = $1",
                   "UPDATE a SET b = given.p2 FROM unnest(CAST($1 AS bigint[]), CAST($2 AS text[])) AS given(p1, p2)"
                   " WHERE id = given.p1", 2 },
