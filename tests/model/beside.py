@@ -32,13 +32,16 @@ class Heard(Sequence):
         self.told += [(path, body.decode()) for path, body in zip(paths, bodies)]
         return bodies
 
-    def look_around(self):
+    def ask_around(self):
+        """Everything at once, and both before the first answer is read."""
         tasks = [self.ids[t] for t in self.model.all]
         runs = [self.ids[r.name] for t in self.model.all.values() for r in t.runs]
-        paths = [path.format(task=task, run=run) for path in PATHS
-                 for task in (tasks if "{task}" in path else [""]) for run in (runs if "{run}" in path else [""])]
-        for path in paths:  # whatever its status is
-            self.server.reader.send(("GET", path, None, self.space))
+        self.asked = [path.format(task=task, run=run) for path in PATHS
+                      for task in (tasks if "{task}" in path else [""]) for run in (runs if "{run}" in path else [""])]
+        self.server.reader.send(*(("GET", path, None, self.space) for path in self.asked))
+
+    def look_around(self):
+        for path in self.asked:  # whatever its status is
             status, body = self.server.reader.answer()
             self.told.append((path, f"{status} {body.decode()}"))
 
@@ -62,6 +65,8 @@ class Beside:
         for op in ops:
             self.both(lambda one: one.step(op))
         self.both(lambda one: one.finish())
+        for one in self.two:
+            one.ask_around()
         self.both(lambda one: one.look_around())
 
     def both(self, do):
