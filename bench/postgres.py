@@ -19,14 +19,15 @@ HERE = pathlib.Path(__file__).parent
 sys.path += [str(HERE.parent / "tests" / "postgres"), str(HERE.parent / "tests" / "bus")]
 from cluster import Cluster
 from redis_server import Redis
-from run import Server, batch, load, rates
+from run import Server, batch, get_ms, load, rates
 
 NOOP = {"action": "noop"}
 # What is to be reached: a figure, and of which other one so many times as much.
 RATIOS = [("e2e", 0.5, "raw_lifecycles"), ("e2e", 1.5, "graphile_e2e"), ("e2e", 1, "graphile-bulk_e2e"),
           ("e2e", 4, "dbos_e2e"), ("steps10", 5, "dbos_steps10"), ("creates", 2, "graphile_creates"),
           ("creates", 2, "pgboss_creates"), ("creates", 2, "dbos_creates")]
-MOST = {"claim_growth": 1.3, "stream_notify_p99_ms": 50, "stream_redis_p99_ms": 20, "idle_queries": 1}
+MOST = {"claim_growth": 1.3, "list_ms": 5, "list_status_ms": 5, "list_priority_ms": 5,
+        "stream_notify_p99_ms": 50, "stream_redis_p99_ms": 20, "idle_queries": 1}
 
 
 class Bench:
@@ -90,7 +91,7 @@ class Bench:
         self.put("steps10", n / (int(took) / 1e6))
 
     def claim_growth(self, few=1000, many=1000000):
-        """How many times as much a claim takes when so many runs are queued instead of so few."""
+        """How many times as much a claim takes when so many runs are queued instead of so few; and what pages of them do."""
         with self.server(self.database(), "--concurrency", "0") as server:
             def cost(queued):
                 for _ in range(queued // 1000):
@@ -98,6 +99,8 @@ class Bench:
                 return load(self.tools, server, "claim", "-n", "400")["p50_ms"]
             alone = cost(few)
             self.put("claim_growth", cost(many) / alone)
+            for name, query in ("list", ""), ("list_status", "?status=ready"), ("list_priority", "?priority=medium"):
+                self.put(name + "_ms", get_ms(server, "/v1/tasks" + query))
 
     def stream(self, bus, *options, events=1000):
         """How long after the answer of one server a stream of another one tells of an event; ms, of a hundred 99 and 50."""

@@ -338,8 +338,8 @@ static enum err get_task(struct request *r, struct tx *tx)
                 return e;
         request_show_runs(r, tx, task->runs);
         e = tx_all(tx, SQL_TASK_CHILDREN, &task->children, INT(id), INT(TASK_CHILDREN_MAX));
-        for (size_t i = 0; !e && i < task->children.n; i++)
-                e = task_summarize(tx, (struct task *)task->children.items + i);
+        if (!e)
+                e = tasks_summarize(tx, &task->children);
         if (!e)
                 e = dependencies_of(tx, id, &task->dependencies);
         return e ? e : request_reply(r, 200, &task_record, task);

@@ -31,21 +31,66 @@ void active_run_show(struct tx *tx, struct active_run *run)
                 run->lease_until = lease_wall(tx_context(tx), tx_now(tx), run->lease_until);
 }
 
-enum err task_summarize(struct tx *tx, struct task *task)
+/* At the first of each AHEAD_MAX rows: what is asked for them. */
+static enum err read_ahead(struct tx *tx, enum sql statement, const int64_t *ids, size_t n, size_t at)
 {
-        int64_t at = 0;
-        enum err e = task_show(tx, task);
+        size_t left = n - at;
+
+        return at % AHEAD_MAX ? ERR_OK : tx_read_ahead(tx, statement, ids + at, left < AHEAD_MAX ? left : AHEAD_MAX);
+}
+
+static enum err summarize(struct tx *tx, struct task *task)
+{
+        int64_t found[3] = { 0 };
+        enum err e = tx_numbers(tx, SQL_TASK_SUMMARY, found, LENGTH(found), ARGS(INT(task->id)));
+
+        task->latest_sequence = found[0];
+        task->current_run_id = found[1];
+        task->last_activity_at = found[2] > task->updated_at ? found[2] : task->updated_at;
+        return e ? e : task_show(tx, task);
+}
+
+static enum err show_run(struct tx *tx, struct task *task)
+{
+        struct active_run *run = arena_new(&tx_scope(tx)->arena, struct active_run);
+        enum err e = tx_one(tx, SQL_ACTIVE_RUN, run, INT(task->current_run_id));
 
         if (!e)
-                e = tx_number(tx, SQL_TASK_ACTIVITY, &at, INT(task->id), INT(ACTIVITY_EVENTS));
-        if (e)
-                return e;
-        task->last_activity_at = at > task->updated_at ? at : task->updated_at;
-        if (!task->current_run_id)
-                return ERR_OK;
-        task->active_run = arena_new(&tx_scope(tx)->arena, struct active_run);
-        e = tx_one(tx, SQL_ACTIVE_RUN, task->active_run, INT(task->current_run_id));
-        if (!e)
-                active_run_show(tx, task->active_run);
+                active_run_show(tx, run);
+        task->active_run = run;
         return e;
+}
+
+enum err tasks_summarize(struct tx *tx, struct list *tasks)
+{
+        struct task *task = tasks->items;
+        int64_t *ids = arena_array(&tx_scope(tx)->arena, int64_t, tasks->n);
+        size_t active = 0;
+        enum err e = ERR_OK;
+
+        for (size_t i = 0; i < tasks->n; i++)
+                ids[i] = task[i].id;
+        for (size_t i = 0; !e && i < tasks->n; i++) {
+                e = read_ahead(tx, SQL_TASK_SUMMARY, ids, tasks->n, i);
+                if (!e)
+                        e = summarize(tx, &task[i]);
+        }
+        for (size_t i = 0; i < tasks->n; i++)
+                if (task[i].current_run_id)
+                        ids[active++] = task[i].current_run_id;
+        for (size_t i = 0, run = 0; !e && i < tasks->n; i++) {
+                if (!task[i].current_run_id)
+                        continue;
+                e = read_ahead(tx, SQL_ACTIVE_RUN, ids, active, run++);
+                if (!e)
+                        e = show_run(tx, &task[i]);
+        }
+        return e;
+}
+
+enum err task_summarize(struct tx *tx, struct task *task)
+{
+        enum err e = summarize(tx, task);
+
+        return e || !task->current_run_id ? e : show_run(tx, task);
 }

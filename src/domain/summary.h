@@ -24,9 +24,8 @@ extern const struct record active_run_record;
 void active_run_show(struct tx *, struct active_run *);
 
 /* task_show(), then active_run and last_activity_at: the time of the newest event of the task itself.  That of a
- * root is looked for among the newest ACTIVITY_EVENTS of its tree; beyond them its last change of
- * status counts. */
-enum { ACTIVITY_EVENTS = 200 };
+ * root is looked for among the 200 newest of its tree; beyond them its last change of status counts. */
 enum err task_summarize(struct tx *, struct task *) NODISCARD;
+enum err tasks_summarize(struct tx *, struct list *) NODISCARD;
 
 #endif

@@ -445,15 +445,12 @@ enum err task_show(struct tx *tx, struct task *task)
 enum err task_tree(struct tx *tx, const struct principal *by, int64_t id, int64_t after, int limit,
                    struct list *out)
 {
-        struct task *task, root;
+        struct task root;
         enum err e = task_get(tx, by, id, &root);
 
         if (!e)
                 e = tx_all(tx, SQL_TASK_TREE, out, INT(id), INT(after), INT(limit));
-        task = out->items;
-        for (size_t i = 0; !e && i < out->n; i++)
-                e = task_summarize(tx, &task[i]);
-        return e;
+        return e ? e : tasks_summarize(tx, out);
 }
 
 enum {
@@ -626,9 +623,7 @@ enum err task_list(struct tx *tx, const struct principal *by, const struct task_
                              add_between(tx, &page, page.statement, 0, below);
         *out = page.items;
         *next = page.items.n < page.limit ? page.passed : 0;
-        for (size_t i = 0; !e && i < out->n; i++)
-                e = task_summarize(tx, (struct task *)out->items + i);
-        return e;
+        return e ? e : tasks_summarize(tx, out);
 }
 
 /* ---- changes ---- */

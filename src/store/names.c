@@ -1,5 +1,6 @@
 #include "store/names.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@ struct entry {
 };
 
 struct names_table {
+        pthread_rwlock_t lock; /* of the buckets, for who is not the writing thread */
         struct entry **buckets;
         size_t n_buckets, n;
         struct entry **pending;
@@ -39,6 +41,7 @@ struct names_table *names_new(void)
 {
         struct names_table *t = xcalloc(1, sizeof(*t));
 
+        pthread_rwlock_init(&t->lock, NULL);
         t->n_buckets = 256;
         t->buckets = xcalloc(t->n_buckets, sizeof(struct entry *));
         return t;
@@ -57,6 +60,7 @@ void names_free(struct names_table *t)
                 free(t->chunks[i]);
         free(t->buckets);
         free(t->pending);
+        pthread_rwlock_destroy(&t->lock);
         free(t);
 }
 
@@ -71,6 +75,25 @@ int64_t names_lookup(const struct names_table *t, struct str s)
                 if (str_eq(e->text, s))
                         return e->id;
         return 0;
+}
+
+struct str names_get(const struct names_table *t, int64_t id)
+{
+        size_t at = (size_t)id / CHUNK;
+        const struct chunk *chunk = id > 0 && at < CHUNKS ? atomic_load(&t->chunks[at]) : NULL;
+        const struct entry *e = chunk ? atomic_load(&chunk->entries[id % CHUNK]) : NULL;
+
+        return e ? e->text : STR_NONE;
+}
+
+int64_t names_number(struct names_table *t, struct str s)
+{
+        int64_t id;
+
+        pthread_rwlock_rdlock(&t->lock);
+        id = names_lookup(t, s);
+        pthread_rwlock_unlock(&t->lock);
+        return names_get(t, id).p ? id : 0;
 }
 
 static void grow(struct names_table *t)
@@ -96,14 +119,16 @@ void names_add(struct names_table *t, int64_t id, struct str text)
         struct entry *e = xmalloc(sizeof(*e) + text.n + 1), **home;
         char *copy = (char *)(e + 1);
 
-        if (t->n == t->n_buckets)
-                grow(t);
         memcpy(copy, text.p, text.n);
         copy[text.n] = '\0';
+        pthread_rwlock_wrlock(&t->lock);
+        if (t->n == t->n_buckets)
+                grow(t);
         home = bucket_of(t, text);
         *e = (struct entry){ .id = id, .text = { copy, text.n }, .next = *home };
         *home = e;
         t->n++;
+        pthread_rwlock_unlock(&t->lock);
         if (t->n_pending == t->size_pending) {
                 t->size_pending = t->size_pending ? t->size_pending * 2 : 64;
                 t->pending = xrealloc(t->pending, t->size_pending * sizeof(struct entry *));
@@ -118,6 +143,9 @@ size_t names_pending(const struct names_table *t)
 
 void names_forget(struct names_table *t, size_t down_to)
 {
+        if (t->n_pending <= down_to)
+                return;
+        pthread_rwlock_wrlock(&t->lock);
         while (t->n_pending > down_to) {
                 struct entry *e = t->pending[--t->n_pending], **at = bucket_of(t, e->text);
 
@@ -127,6 +155,7 @@ void names_forget(struct names_table *t, size_t down_to)
                 t->n--;
                 free(e);
         }
+        pthread_rwlock_unlock(&t->lock);
 }
 
 void names_publish(struct names_table *t)
@@ -152,13 +181,4 @@ void names_publish(struct names_table *t)
 int64_t names_newest(const struct names_table *t)
 {
         return t->newest;
-}
-
-struct str names_get(const struct names_table *t, int64_t id)
-{
-        size_t at = (size_t)id / CHUNK;
-        const struct chunk *chunk = id > 0 && at < CHUNKS ? atomic_load(&t->chunks[at]) : NULL;
-        const struct entry *e = chunk ? atomic_load(&chunk->entries[id % CHUNK]) : NULL;
-
-        return e ? e->text : STR_NONE;
 }

@@ -25,6 +25,8 @@ void names_publish(struct names_table *);
 /* The largest number that was published. */
 int64_t names_newest(const struct names_table *);
 
+/* Any thread: the published number of a text, 0 when it is not known here. */
+int64_t names_number(struct names_table *, struct str);
 /* Any thread: the text of a published number, absent when it is not known here. */
 struct str names_get(const struct names_table *, int64_t id);
 

@@ -194,7 +194,7 @@ static void hang_up(struct postgres *pg)
         pg->open = pg->aborted = pg->guarded = false;
         pg_forget(pg);
         for (size_t i = 0; i < pg->engine.n; i++)
-                pg->prepared[i].is = false;
+                pg->prepared[i].is = pg->prepared[i].many = false;
 }
 
 /* What the URL says counts before what is said here. */

@@ -53,6 +53,7 @@ struct prepared {
         uint64_t touches; /* of those that it may read or write */
         bool writes;
         bool is;    /* prepared */
+        bool many;  /* for many rows too */
         int n;      /* parameters */
         unsigned *types; /* of them */
         struct gather gather;
@@ -116,6 +117,8 @@ void pg_statements_done(struct postgres *);
 int64_t pg_number(const struct pg_result *, int row, int column); /* 0 of NULL */
 
 enum err pg_prepare(struct scope *, struct engine *, int statement);
+/* Queues the preparation of a statement for many rows; what writes is prepared so from the start. */
+enum err pg_prepare_many(struct scope *, struct postgres *, int statement);
 enum err pg_write(struct tx *, int statement, int64_t *changed, const struct arg *, size_t n);
 /* Queues a statement with all its parameters, or with arrays of them. */
 enum { SINGLE = 's', MANY = 'm' };
@@ -134,7 +137,7 @@ enum err pg_gather(struct tx *, int statement, const struct value *, const int64
 /* Before a statement: sends what waits and may be about the same rows. */
 enum err pg_send_before(struct scope *, struct postgres *, int statement, const int64_t *key);
 enum err pg_send_waiting(struct scope *, struct postgres *);
-/* Each key's first row of a query, to be had by pg_was_read(); *row -1: there is none. */
+/* Each key's first row of a query, to be had by pg_was_read(), which false means is to be asked; *row -1: there is none. */
 enum err pg_read_ahead(struct tx *, int statement, const int64_t *keys, size_t n);
 bool pg_was_read(struct foreseen *, const int64_t *key, int *row);
 /* Before a write: rows that it may be about are not what was read any more. */

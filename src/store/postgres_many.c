@@ -135,6 +135,8 @@ enum err pg_gather(struct tx *tx, int id, const struct value *values, const int6
 
 /* ---- rows that were read ahead ---- */
 
+enum { AHEAD_MIN = 8 };
+
 static void foreseen_void(struct foreseen *f, int64_t key)
 {
         for (size_t i = 0; i < f->n; i++)
@@ -158,7 +160,7 @@ void pg_void_ahead(struct postgres *pg, int id, const int64_t *key)
 
 bool pg_was_read(struct foreseen *f, const int64_t *key, int *row)
 {
-        if (!f->result || !key)
+        if (!key)
                 return false;
         for (size_t i = 0; i < f->n; i++) {
                 size_t at = (f->next + i) % f->n;
@@ -180,12 +182,17 @@ enum err pg_read_ahead(struct tx *tx, int id, const int64_t *keys, size_t n)
         struct gather *g = &p->gather;
         struct foreseen *f = &p->foreseen;
 
+        /* Such a statement may be planned each time that it is asked, at the price of some round trips. */
+        if (n < AHEAD_MIN)
+                return e;
         BUG_ON(n > GATHER_ROWS || (!e && (!p->shape.is_set || p->shape.kind != SHAPE_SELECT)));
         for (size_t i = 0; i < pg->n_ahead; i++)
                 if (pg->ahead[i] == id)
                         ahead_drop(pg, i);
         if (pg->n_ahead == TOGETHER_MAX)
                 ahead_drop(pg, 0);
+        if (!e && !p->many)
+                e = pg_prepare_many(tx->scope, pg, id);
         if (!e && !g->columns)
                 gather_begin(g, p->types, p->n);
         for (size_t i = 0; !e && i < n; i++) {

@@ -169,7 +169,7 @@ static Oid array_type(Oid of)
         return of == TEXT_TYPE ? 1009 : of == BYTEA_TYPE ? 1001 : 1016;
 }
 
-static enum err prepare_set(struct scope *scope, struct postgres *pg, int id)
+enum err pg_prepare_many(struct scope *scope, struct postgres *pg, int id)
 {
         struct prepared *p = &pg->prepared[id];
         const char *names[PARAMETERS_MAX];
@@ -181,6 +181,7 @@ static enum err prepare_set(struct scope *scope, struct postgres *pg, int id)
                 types[i] = array_type(p->types[i]);
                 names[i] = p->types[i] == TEXT_TYPE ? "text" : p->types[i] == BYTEA_TYPE ? "bytea" : "bigint";
         }
+        p->many = true;
         text = shape_set_text(&scope->arena, p->text, names, p->n);
         return pg_queue(pg, PQsendPrepare(pg->conn, name_of(MANY, id, name), text, p->n, types), -1) ?
                        ERR_OK :
@@ -205,8 +206,8 @@ enum err pg_prepare(struct scope *scope, struct engine *engine, int id)
                 e = describe(scope, pg, p->text, p);
         if (!e && !pg_queue(pg, PQsendPrepare(pg->conn, name_of(SINGLE, id, name), p->text, p->n, p->types), -1))
                 e = pg_lost(scope, pg);
-        if (!e && p->shape.is_set && pg->mode == ENGINE_WRITER)
-                e = prepare_set(scope, pg, id);
+        if (!e && p->shape.is_set && p->writes && pg->mode == ENGINE_WRITER)
+                e = pg_prepare_many(scope, pg, id);
         if (!e)
                 e = pg_settle(scope, pg, NULL);
         if (e && !engine->failure)
@@ -309,16 +310,22 @@ enum err pg_answer(struct tx *tx, PGresult **result)
         return e;
 }
 
-/* The key of the rows that a statement is about; NULL: it is not known. */
-static const int64_t *key_of(const struct prepared *p, const struct value *values, int64_t *key)
+/* The first parameter, if it is a number. */
+static const int64_t *first_of(const struct prepared *p, const struct value *values, int64_t *number)
 {
         uint64_t wide;
 
-        if (!p->shape.key.p || p->types[0] != INT8_TYPE || !values[0].p)
+        if (!p->n || p->types[0] != INT8_TYPE || !values[0].p)
                 return NULL;
         memcpy(&wide, values[0].p, sizeof(wide));
-        *key = (int64_t)be64toh(wide);
-        return key;
+        *number = (int64_t)be64toh(wide);
+        return number;
+}
+
+/* The key of the rows that a statement is about; NULL: it is not known. */
+static const int64_t *key_of(const struct prepared *p, const struct value *values, int64_t *key)
+{
+        return p->shape.key.p ? first_of(p, values, key) : NULL;
 }
 
 /* ---- rows ---- */
@@ -423,7 +430,7 @@ enum err pg_query(struct tx *tx, int id, const struct arg *args, size_t n, struc
         const int64_t *key = e ? NULL : key_of(p, values, &number);
         int row;
 
-        if (!e && rows->most == 1 && pg_was_read(&p->foreseen, key, &row))
+        if (!e && rows->most == 1 && p->foreseen.result && pg_was_read(&p->foreseen, first_of(p, values, &number), &row))
                 return row < 0 ? ERR_OK : read_row(tx, p->foreseen.result, row, rows);
         if (!e)
                 e = pg_send_before(tx->scope, pg, id, key);

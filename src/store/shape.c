@@ -117,6 +117,16 @@ static struct shape change(enum shape_kind kind, const char *table)
         return s;
 }
 
+static bool takes_key_alone(const char *text)
+{
+        size_t n = 0;
+
+        for (const char *at = strchr(text, '$'); at; at = strchr(at + 1, '$'), n++)
+                if (at[1] != '1' || isdigit((unsigned char)at[2]))
+                        return false;
+        return n > 0;
+}
+
 static struct shape selection(const char *text)
 {
         const char *from = strstr(text, " FROM ");
@@ -129,7 +139,7 @@ static struct shape selection(const char *text)
         where = after(s.table.p + s.table.n, " WHERE ");
         if (where && is_plain(where)) /* the parts before have no other table when this is the only FROM */
                 s.key = key_of(where);
-        s.is_set = s.key.p && !strchr(strchr(where, '$') + 1, '$');
+        s.is_set = takes_key_alone(text);
         return s;
 }
 

@@ -29,7 +29,7 @@ enum err tx_flush(struct tx *tx)
 
 bool tx_reads_ahead(const struct tx *tx)
 {
-        return tx->engine->type->read_ahead && tx->writing;
+        return tx->engine->type->read_ahead;
 }
 
 enum err tx_read_ahead(struct tx *tx, int id, const int64_t *keys, size_t n)
@@ -94,7 +94,10 @@ enum err tx_name_find(struct tx *tx, struct str text, int64_t *id)
                 *id = names_lookup(tx->names, text);
                 return ERR_OK;
         }
-        e = tx_number(tx, own(tx, NAME_ID), id, TEXT(text));
+        *id = names_number(tx->names, text);
+        if (*id)
+                return ERR_OK;
+        e = tx_number(tx, own(tx, NAME_ID), id, TEXT(text)); /* of another server, in this very moment */
         if (e != ERR_EMPTY)
                 return e;
         *id = 0;

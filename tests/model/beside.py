@@ -15,12 +15,31 @@ PATHS = ("/v1/tasks?limit=3&sort=-updated_at", "/v1/tasks?q=x", "/v1/tasks?statu
          "/v1/runs/{run}", "/v1/runs/{run}/inspect", "/v1/runs/{run}/events", "/v1/runs/{run}/context")
 
 
+def named(op):
+    """What an operation is about."""
+    for part in (op, *op.get("items", ())):
+        yield from (part.get("on"), part.get("to"))
+    yield op.get("where", {}).get("parent_task_id")
+
+
 class Heard(Sequence):
     """Remembers what it was told since somebody asked."""
 
     def __init__(self, server):
         super().__init__(server)
         self.told, self.counted = [], {}
+
+    def step(self, op):
+        if any(name and name not in self.ids for name in named(op)):
+            super().look()
+        super().step(op)
+
+    def look(self):
+        """Not after each operation, as beside the model alone: before one that names what was not seen yet, and at the end."""
+
+    def finish(self):
+        super().look()
+        super().finish()
 
     def ask(self, op, request):
         status, body = super().ask(op, request)

@@ -183,7 +183,7 @@ def main():
     parser.add_argument("--sequences", type=int, default=5000)
     parser.add_argument("--operations", type=int, default=30)
     parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1))
+    parser.add_argument("--jobs", type=int, default=min(4, 2 * (os.cpu_count() or 1)))
     parser.add_argument("--beside", action="store_true", help="two servers, one on a file and one on PostgreSQL")
     parser.add_argument("--replay", help="operations, as a failure prints them")
     args = parser.parse_args()

@@ -4,10 +4,12 @@
 #include <stdint.h>
 #include <cmocka.h>
 #undef fail /* ours has arguments */
+#include <stdio.h>
 #include <string.h>
 
 #include "core/buf.h"
 #include "store/gather.h"
+#include "store/names.h"
 #include "store/shape.h"
 
 /* ---- shapes ---- */
@@ -46,8 +48,10 @@ static void a_text_tells_the_table_and_the_key_of_its_rows(void **state)
                 { "SELECT id, epoch FROM run WHERE id = $1", "run", "id", SHAPE_SELECT, true },
                 { "SELECT seq FROM event WHERE tree_id = $1 ORDER BY seq DESC LIMIT 1", "event", "tree_id", SHAPE_SELECT, true },
                 { "SELECT run FROM ready WHERE lane = $1 LIMIT $2", "ready", "lane", SHAPE_SELECT, false },
-                { "SELECT id FROM run JOIN task ON true WHERE id = $1", "run", NULL, SHAPE_SELECT, false },
-                { "SELECT id FROM run WHERE id = $1 UNION SELECT id FROM task", "run", NULL, SHAPE_SELECT, false },
+                { "SELECT id FROM run JOIN task ON true WHERE id = $1", "run", NULL, SHAPE_SELECT, true },
+                { "SELECT id FROM run WHERE id = $1 UNION SELECT id FROM task", "run", NULL, SHAPE_SELECT, true },
+                { "SELECT id FROM run WHERE id = $12", "run", NULL, SHAPE_SELECT, false },
+                { "SELECT id FROM run", "run", NULL, SHAPE_SELECT, false },
                 { "WITH x AS (SELECT 1) DELETE FROM run", NULL, NULL, SHAPE_OTHER, false },
         };
 
@@ -100,6 +104,34 @@ static void a_statement_is_said_for_many_rows_at_once(void **state)
         for (size_t i = 0; i < LENGTH(rows); i++)
                 assert_string_equal(shape_set_text(&arena, rows[i].one, types, rows[i].n), rows[i].many);
         arena_done(&arena);
+}
+
+/* ---- names ---- */
+
+static void other_threads_know_a_name_when_it_is_published(void **state)
+{
+        struct names_table *names = names_new();
+
+        (void)state;
+        names_add(names, 7, STR("agent:bo"));
+        assert_int_equal(names_lookup(names, STR("agent:bo")), 7);
+        assert_int_equal(names_number(names, STR("agent:bo")), 0);
+        names_forget(names, 0); /* its call was undone, and another name gets the number */
+        names_add(names, 7, STR("agent:al"));
+        assert_int_equal(names_number(names, STR("agent:al")), 0);
+        names_publish(names);
+        assert_int_equal(names_number(names, STR("agent:al")), 7);
+        assert_int_equal(names_number(names, STR("agent:bo")), 0);
+        for (int64_t id = 8; id < 2000; id++) { /* the buckets grow */
+                char text[32];
+
+                snprintf(text, sizeof(text), "agent:%lld", (long long)id);
+                names_add(names, id, str_from(text));
+        }
+        assert_int_equal(names_number(names, STR("agent:al")), 7);
+        names_publish(names);
+        assert_int_equal(names_number(names, STR("agent:1999")), 1999);
+        names_free(names);
 }
 
 /* ---- gathered rows ---- */
@@ -159,6 +191,7 @@ int main(void)
                 cmocka_unit_test(a_text_tells_the_table_and_the_key_of_its_rows),
                 cmocka_unit_test(a_text_is_read_word_by_word),
                 cmocka_unit_test(a_statement_is_said_for_many_rows_at_once),
+                cmocka_unit_test(other_threads_know_a_name_when_it_is_published),
                 cmocka_unit_test(gathered_rows_are_arrays_and_are_found_by_their_keys),
         };
 
