@@ -3,7 +3,7 @@ BUILD ?= build
 PYTHON ?= /usr/bin/python3
 
 .PHONY: all setup run serve test crash-test chaos-test failpoint-test clock-test restart-test faults powercut powercut-fs sim \
-	model-test beside-test postgres-test copy-test planted-test race-test review-test stream-test slow-test overload-test campaign cel-conformance bench asan tsan valgrind \
+	model-test beside-test postgres-test copy-test planted-test race-test review-test stream-test slow-test overload-test campaign cel-conformance bench bench-pg asan asan-build tsan valgrind \
 	analyze fuzz fuzz-smoke fuzz-build lint openapi-lint format install clean help
 
 all: setup ## build; leaves build/baton
@@ -103,9 +103,11 @@ bench-pg: all ## measure on PostgreSQL, beside its peers from npm (needs Node); 
 SANITIZERS = ASAN_OPTIONS=detect_leaks=1:quarantine_size_mb=64 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 
-asan: setup ## the tests under AddressSanitizer, LeakSanitizer and UBSan; SUITES="units tests/api"
+asan-build: setup
 	@test -f build-asan/build.ninja || meson setup build-asan -Doptimization=1 -Db_sanitize=address,undefined >/dev/null
 	@ninja -C build-asan --quiet
+
+asan: asan-build ## the tests under AddressSanitizer, LeakSanitizer and UBSan; SUITES="units tests/api"
 	@$(SANITIZERS) PYTHON=$(PYTHON) tests/run build-asan $(SUITES)
 
 tsan: setup ## the tests under ThreadSanitizer, then crashes; CYCLES=5 SUITES="units tests/api"
