@@ -369,7 +369,7 @@ def layers(baton):
     layer(sqlite3.connect(server.data / "baton.db"))
     server.start(baton, "--concurrency", "0")
     done = []
-    workers = [threading.Thread(target=work_off, args=(server, LAYERS * WIDTH, done)) for _ in range(2)]
+    workers = [threading.Thread(target=work_off, args=(server, LAYERS * WIDTH, done)) for _ in range(4)]
     began = time.perf_counter()
     for worker in workers:
         worker.start()
