@@ -53,6 +53,7 @@ bool pg_queue(struct postgres *pg, int sent, int expected)
                 return false;
         BUG_ON(pg->queued == QUEUE_MAX);
         pg->expected[(pg->first + pg->queued++) % QUEUE_MAX] = expected;
+        pg->counted += expected >= 0;
         return true;
 }
 
@@ -84,6 +85,7 @@ static PGresult *next_result(struct postgres *pg, int *expected)
         *expected = pg->expected[pg->first];
         pg->first = (pg->first + 1) % QUEUE_MAX;
         pg->queued--;
+        pg->counted -= *expected >= 0;
         return result;
 }
 
@@ -190,7 +192,7 @@ static void hang_up(struct postgres *pg)
 {
         PQfinish(pg->conn);
         pg->conn = NULL;
-        pg->queued = pg->stale = 0;
+        pg->queued = pg->stale = pg->counted = 0;
         pg->open = pg->aborted = pg->guarded = false;
         pg_forget(pg);
         for (size_t i = 0; i < pg->engine.n; i++)
@@ -377,6 +379,9 @@ static enum err postgres_commit(struct scope *scope, struct engine *engine)
         enum err e = pg_send_waiting(scope, pg);
 
         pg_forget(pg);
+        /* What changed fewer rows than it must has not failed there: it would be committed. */
+        if (!e && pg->counted)
+                e = pg_settle(scope, pg, NULL);
         if (!e && pg->wrote)
                 e = queue_mark(scope, pg, &mark);
         if (!e)

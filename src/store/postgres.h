@@ -70,6 +70,7 @@ struct postgres {
         int expected[QUEUE_MAX]; /* rows that the results must tell of; -1: any number */
         size_t first;            /* of these, a ring */
         size_t queued; /* results to be read */
+        size_t counted; /* of them such as must tell of a number of rows */
         size_t stale;  /* the first of them, which nobody asks for any more */
         int waiting[TOGETHER_MAX]; /* statements with rows that are gathered, not sent */
         size_t n_waiting;

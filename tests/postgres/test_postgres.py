@@ -1,6 +1,7 @@
 """What a PostgreSQL store promises beside what the API's tests say of every store (STORE=postgres)."""
 import subprocess
 import threading
+import time
 
 import pytest
 import requests
@@ -125,3 +126,22 @@ def test_a_row_that_was_not_changed_as_a_batch_expects_refuses_its_own_call_alon
     assert [api.get(f"/v1/runs/{c['run']['id']}")["status"] for c in claims] == ["completed", "claimed", "completed"]
     cluster().sql(database, "DROP TRIGGER leave_out ON run")
     api.post(f"/v1/runs/{stubborn}/complete", {"claim_token": claims[1]["claim_token"]}, 200)
+
+
+def test_what_a_step_leaves_is_undone_with_it_when_its_run_was_not_changed(server, api, database):
+    """The count of the rows is known before COMMIT: here PostgreSQL leaves out the run's second step."""
+    cluster().sql(database, """
+        CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS
+          $f$ BEGIN IF NEW.current_step = 2 THEN RETURN NULL; END IF; RETURN NEW; END $f$;
+        CREATE TRIGGER leave_out BEFORE UPDATE ON run FOR EACH ROW EXECUTE FUNCTION leave_out()""")
+    api.post("/v1/definitions", {"name": "four", "steps": [{"action": "noop"}] * 4}, 201)
+    run = api.post("/v1/definitions/four/runs")["run"]
+
+    def lines():
+        return [(e["type"], e["payload"].get("step_index"))
+                for e in api.get(f"/v1/runs/{run['id']}/events")["items"] if "step" in e["type"]]
+
+    wait_until(lambda: len(lines()) >= 3)
+    time.sleep(1)  # the worker has given it up
+    assert lines() == [("run.step_started", 0), ("run.step_completed", 0), ("run.step_started", 1)]
+    assert cluster().sql(database, "SELECT step_index, status FROM step ORDER BY 1") == ["0|3", "1|1"]
