@@ -32,6 +32,8 @@ SUITES = {
     "powercut": Suite(["tests/faults/test_powercut"], ["{build}/tests/faults/test_powercut", "600", "1"]),
     "model": Suite(["src/server/baton"], ["python3", "tests/model/run.py", "--baton", "{build}/src/server/baton",
                                           "--sequences", "400", "--seed", "1"]),
+    "postgres": Suite(["src/server/baton"], ["env", "BATON={build}/src/server/baton", "/usr/bin/python3", "-m", "pytest", "-q",
+                                             "tests/postgres/test_postgres.py", "-k", "was_not_changed"]),
     "fuzz": Suite(["fuzz/fuzz_api"], ["{build}/fuzz/fuzz_api", "fuzz/corpus/api", "fuzz/found/api"]),
 }
 
@@ -174,4 +176,7 @@ MUTANTS = [
         Edit("src/domain/dependency.c", "(on_failure == ON_FAILURE_PROCEED && ended_badly(status))",
              "(on_failure == ON_FAILURE_PROCEED && status == TASK_CANCELED)"),
     ], ["model"]),
+    Mutant("a batch on PostgreSQL is counted after its commit", [
+        Edit("src/store/postgres.c", "        if (!e && pg->counted)\n", "        if (!e && pg->counted > QUEUE_MAX)\n"),
+    ], ["postgres"]),
 ]
