@@ -369,10 +369,8 @@ static bool goes_on(struct tx *tx, const struct advance *a, struct run *run, str
         for (size_t i = 0; i < a->n_steps; i++)
                 add_events(tx, run, &a->steps[i], events);
         run->current_step = a->at;
-        *e = tx_exec_one(tx, SQL_RUN_GO_ON, &changed, INT(a->run_id), INT(a->at),
-                             INT(run->steps), INT(run->epoch), INT(a->revision),
-                             fence_arg(&a->fence),
-                             INT(lease_now(tx_context(tx))));
+        *e = tx_exec_one(tx, SQL_RUN_GO_ON, &changed, INT(a->run_id), INT(a->at), INT(run->steps), INT(run->epoch),
+                         INT(a->revision), fence_arg(&a->fence), INT(lease_now(tx_context(tx))));
         if (!*e && !changed) {
                 events->n = 0;
                 return false;

@@ -31,12 +31,17 @@ void active_run_show(struct tx *tx, struct active_run *run)
                 run->lease_until = lease_wall(tx_context(tx), tx_now(tx), run->lease_until);
 }
 
+/* PostgreSQL plans these anew for every list, at the price of so many round trips. */
+enum { AHEAD_MIN = 8 };
+
 /* At the first of each AHEAD_MAX rows: what is asked for them. */
 static enum err read_ahead(struct tx *tx, enum sql statement, const int64_t *ids, size_t n, size_t at)
 {
         size_t left = n - at;
 
-        return at % AHEAD_MAX ? ERR_OK : tx_read_ahead(tx, statement, ids + at, left < AHEAD_MAX ? left : AHEAD_MAX);
+        if (at % AHEAD_MAX || left < AHEAD_MIN)
+                return ERR_OK;
+        return tx_read_ahead(tx, statement, ids + at, left < AHEAD_MAX ? left : AHEAD_MAX);
 }
 
 static enum err summarize(struct tx *tx, struct task *task)

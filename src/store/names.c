@@ -93,7 +93,8 @@ int64_t names_number(struct names_table *t, struct str s)
         pthread_rwlock_rdlock(&t->lock);
         id = names_lookup(t, s);
         pthread_rwlock_unlock(&t->lock);
-        return names_get(t, id).p ? id : 0;
+        /* By now its call may be undone, and the number another name's. */
+        return str_eq(names_get(t, id), s) ? id : 0;
 }
 
 static void grow(struct names_table *t)

@@ -135,8 +135,6 @@ enum err pg_gather(struct tx *tx, int id, const struct value *values, const int6
 
 /* ---- rows that were read ahead ---- */
 
-enum { AHEAD_MIN = 8 };
-
 static void foreseen_void(struct foreseen *f, int64_t key)
 {
         for (size_t i = 0; i < f->n; i++)
@@ -182,9 +180,6 @@ enum err pg_read_ahead(struct tx *tx, int id, const int64_t *keys, size_t n)
         struct gather *g = &p->gather;
         struct foreseen *f = &p->foreseen;
 
-        /* Such a statement may be planned each time that it is asked, at the price of some round trips. */
-        if (n < AHEAD_MIN)
-                return e;
         BUG_ON(n > GATHER_ROWS || (!e && (!p->shape.is_set || p->shape.kind != SHAPE_SELECT)));
         for (size_t i = 0; i < pg->n_ahead; i++)
                 if (pg->ahead[i] == id)

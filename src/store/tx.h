@@ -74,18 +74,18 @@ enum err tx_numbers(struct tx *, int statement, int64_t *out, size_t n_out, cons
 enum err tx_number_rows(struct tx *, int statement, int64_t **out, size_t *n_rows,
                         size_t n_columns, const struct arg *, size_t n) NODISCARD;
 
-/* Rows that tx_row() or tx_numbers() will be asked for by these keys, the query's only argument: where a query
+/* Rows that tx_row() or tx_numbers() will be asked for by these keys, the query's only argument, AHEAD_MAX at most: where a query
  * costs a round trip they are read by one.  A row that is written meanwhile is read again. */
 enum { AHEAD_MAX = 256 };
 enum err tx_read_ahead(struct tx *, int statement, const int64_t *keys, size_t n) NODISCARD;
+/* Whether that does anything. */
+bool tx_reads_ahead(const struct tx *);
 /* Such a row of an operation that has not begun yet; key 0: none. */
 struct likely {
         int statement;
         int64_t key;
 };
 enum { LIKELY_MAX = 3 };
-/* Whether that does anything. */
-bool tx_reads_ahead(const struct tx *);
 
 /* Sends what is queued and reports its errors; COMMIT does so too. */
 enum err tx_flush(struct tx *) NODISCARD;

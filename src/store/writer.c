@@ -181,7 +181,7 @@ static enum err batch_read_ahead(struct store *store, const struct batch *b)
                         statement = l->statement;
                         keys[n++] = l->key;
                 }
-                if (n)
+                if (n > 1)
                         e = tx_read_ahead(&store->tx, statement, keys, n);
         }
         return e;
