@@ -250,7 +250,10 @@ static void broke(struct store *store, enum err trouble, const char *what)
                   str_c(&store->scope.arena, store->scope.fault.detail), NULL);
 }
 
-/* After a failed commit nothing is known of the file: open it again and empty its log. */
+/*
+ * After a failed commit nothing is known of the file: open it again and empty its log.  Who waits need
+ * not wait for the preparation of all statements: each is prepared when it is called.
+ */
 static void reopen(struct store *store)
 {
         struct engine *fresh = NULL;
@@ -264,8 +267,6 @@ static void reopen(struct store *store)
                 e = failpoint(&store->scope, FAILPOINT_REOPEN);
         if (!e)
                 e = engine_checkpoint(&store->scope, fresh, true);
-        if (!e)
-                e = engine_prepare_all(&store->scope, fresh);
         if (e) {
                 if (fresh)
                         engine_close(fresh);
