@@ -40,6 +40,7 @@ static enum err open_store(struct scope *scope, struct assembly *a)
                 .migrations = migrations,
                 .n_migrations = migrations_n,
                 .readers = (int)o->reader_threads,
+                .boost = a->boost,
         };
         enum err e;
 
@@ -251,8 +252,10 @@ enum err assembly_open(struct scope *scope, struct assembly *a, const struct opt
                 e = read_volume(scope, a);
         if (!e)
                 e = failpoint(scope, FAILPOINT_BOOT_SPAWNER);
-        if (!e)
-                e = privileges_drop(scope, a->data.path);
+        if (e)
+                return e;
+        a->boost = privileges_boost();
+        e = privileges_drop(scope, a->data.path);
         if (e)
                 return e;
         gethostname(a->host, sizeof(a->host) - 1);

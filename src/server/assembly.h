@@ -30,6 +30,7 @@ struct assembly {
         char host[256];
         struct directory data;
         struct str volume; /* of its directory of workspaces; "": the store is a file */
+        int boost; /* of the thread that writes, privileges.h */
         bool made_vault; /* there was no secret.key */
         bool started; /* the store's threads run */
 };

@@ -19,6 +19,7 @@
 
 #include "cli/table.h"
 #include "server/options.h"
+#include "server/privileges.h"
 #include "store/store.h"
 #include "worker/cgroup.h"
 #include "worker/landlock.h"
@@ -106,6 +107,20 @@ static void look_at_files(struct findings *f)
         else
                 find(f, "open files", WARNING, "up to %lld; --max-connections %lld wants %lld",
                      (long long)files.rlim_max, (long long)f->options->max_connections, wanted);
+}
+
+static void look_at_writer(struct findings *f)
+{
+        int boost = privileges_boost();
+
+        if (boost)
+                find(f, "writer", FINE, "its thread goes before others: nice lower by %d", boost);
+        else
+                find(f, "writer", WARNING,
+                     "its thread is one among others and writes less beside many streams; LimitNICE=-%d"
+                     " (systemd) or CAP_SYS_NICE lets it go first",
+                     PRIVILEGES_BOOST);
+        (void)setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + boost);
 }
 
 static void look_at_clock(struct findings *f)
@@ -474,6 +489,7 @@ int doctor(int argc, char **argv)
         look_at_sync(&f);
         look_at_clock(&f);
         look_at_files(&f);
+        look_at_writer(&f);
         look_at_git(&f);
         print(&f, format);
         json_decref(f.list);

@@ -4,9 +4,17 @@
 #include <linux/capability.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+int privileges_boost(void)
+{
+        int now = getpriority(PRIO_PROCESS, 0);
+
+        return setpriority(PRIO_PROCESS, 0, now - PRIVILEGES_BOOST) ? 0 : PRIVILEGES_BOOST;
+}
 
 enum err privileges_drop(struct scope *scope, const char *data_directory)
 {

@@ -4,6 +4,7 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "core/failpoint.h"
 #include "core/log.h"
@@ -347,16 +348,16 @@ enum err store_start(struct scope *scope, struct store *store)
                 store->healthy = false;
                 log_write(LOG_WARN, "disk_full", "then", "what would make it grow is refused", NULL);
         }
+        if (pthread_create(&store->writer_thread, NULL, writer_main, store))
+                return fail(scope, ERR_UNAVAILABLE, "cannot start the writer thread");
+        pthread_setname_np(store->writer_thread, "writer");
+        /* The writer has inherited it; this thread and the readers are as all others again. */
+        (void)setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + store->options.boost);
         while (!e && store->n_readers < store->options.readers && store->n_readers < READERS_MAX)
                 e = reader_start(scope, store);
-        if (!e && pthread_create(&store->writer_thread, NULL, writer_main, store))
-                e = fail(scope, ERR_UNAVAILABLE, "cannot start the writer thread");
-        if (e) {
-                readers_stop(store);
-                return e;
-        }
-        pthread_setname_np(store->writer_thread, "writer");
-        return ERR_OK;
+        if (e)
+                store_stop(store);
+        return e;
 }
 
 void store_stop(struct store *store)

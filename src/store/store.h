@@ -25,6 +25,7 @@ struct store_options {
         const struct migration *migrations;
         size_t n_migrations;
         int readers;      /* reader threads; 0 = reads run on the writer */
+        int boost;        /* by so much the nice value of who calls store_start() is lowered: for the writer alone */
         int64_t server;   /* 0..1023: part of every id */
         void *context;    /* tx_context(): what operations see */
         void *hooks;      /* first argument of what follows */

@@ -482,6 +482,7 @@ void sandbox_limit(const struct sandbox *box, const struct sandbox_run *run)
         int64_t processes = run->process_cap + room_for_others(box, run);
 
         limit(RLIMIT_CORE, 0, 0);
+        limit(RLIMIT_NICE, 0, 0); /* that the server has it is for its writer */
         limit(RLIMIT_NOFILE, NOFILE_SOFT, NOFILE_HARD);
         limit(RLIMIT_FSIZE, run->file_size_cap, run->file_size_cap);
         limit(RLIMIT_NPROC, processes, processes);

@@ -1,6 +1,7 @@
 """`baton doctor`: what it finds, and that it says so when something is missing."""
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 
@@ -10,7 +11,7 @@ from conftest import BATON, environment
 
 CHECKS = {"kernel", "user", "user namespaces", "bubblewrap", "landlock", "seccomp", "memory limit", "process limit",
           "processor limit", "runtime bwrap", "runtime landlock", "runtime trusted", "sandbox", "sqlite", "data directory",
-          "file system", "fsync", "clock", "open files", "git"}
+          "file system", "fsync", "clock", "open files", "writer", "git"}
 
 
 def doctor(*words, status=0, before=(), program=BATON, **env):
@@ -105,3 +106,16 @@ def test_without_bubblewrap_auto_takes_landlock_and_says_why(tmp_path):
     assert found["bubblewrap"] == ("warning", "not installed") and found["sandbox"][0] == "ok"
     assert "takes landlock" in found["sandbox"][1] and "bubblewrap (bwrap) is not installed" in found["sandbox"][1]
     assert checks("--data", str(tmp_path), "--sandbox", "bwrap", status=1, before=before)["sandbox"][0] == "missing"
+
+
+def test_the_thread_that_writes_goes_first_where_it_may(server):
+    """And no other thread does, nor what runs commands."""
+    nices = {}
+    for pid in [server.process.pid, *map(int, subprocess.check_output(["pgrep", "-P", str(server.process.pid)]).split())]:
+        for stat in pathlib.Path(f"/proc/{pid}/task").glob("*/stat"):
+            name, _, rest = stat.read_text().partition("(")[2].rpartition(")")
+            nices.setdefault(name, set()).add(int(rest.split()[16]))
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    allowed = checks()["writer"] == ("ok", "its thread goes before others: nice lower by 10")
+    assert nices.pop("writer") == {max(ours - 10, -20) if allowed else ours}
+    assert nices["baton-spawner"] == {ours} and set().union(*nices.values()) == {ours}

@@ -238,13 +238,14 @@ def test_the_attempts_are_real():
 
 def test_nothing_is_inherited(world):
     """Descriptors, environment, privileges, a terminal, core files."""
-    descriptors, environment, others, rights, core, su, setuid, processes = world.perform(
+    descriptors, environment, others, rights, core, nice, su, setuid, processes = world.perform(
         python("import os\nfor n in range(256):\n  try: os.fstat(n); print(n)\n  except OSError: pass"),
         command("env"),
         command("cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n'; true"),
         python("import ctypes\nprint(ctypes.CDLL(None).prctl(39, 0, 0, 0, 0))\n"
                "data = (ctypes.c_uint32 * 6)()\nctypes.CDLL(None).capget((ctypes.c_uint32 * 2)(0x20080522, 0), data)\nprint(list(data))"),
         command("ulimit -c; kill -SEGV $$"),
+        python("import os\ntry: print(os.nice(-1))\nexcept PermissionError: print('refused')"),
         command("echo | su -c id root; sudo -n id; true"),
         command("cp /usr/bin/id id && chmod 6755 id && ./id -u"),
         command("ls /proc | grep -c '^[0-9]'; true"))
@@ -254,6 +255,7 @@ def test_nothing_is_inherited(world):
     assert SECRET not in output(environment) + output(others) and str(world.home) not in output(others)
     assert output(rights) == "1\n[0, 0, 0, 0, 0, 0]\n"
     assert output(core) == "0\n" and core["output"]["exit_code"] == 139
+    assert output(nice) == "refused\n"  # the server's writer has it
     assert "uid=0" not in output(su)
     assert output(setuid) != "0\n"
     assert int(output(processes)) <= {"bwrap": 5, "landlock": 4, "bare": 0}[world.view]

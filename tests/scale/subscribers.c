@@ -6,6 +6,7 @@
  * They follow the tasks in turn; the first DRIPPERS read one byte a second and are not judged.  Then
  * one command a line, each answered by one line of JSON when it is done:
  *
+ *   leave                 all are gone until the next command
  *   open                  every stream is open
  *   measure               forget the delivery times; report: how long deliveries took since
  *   storm                 all leave at once, come back and have caught up
@@ -64,6 +65,8 @@ static const char *const promise_names[] = { "ordered", "unique", "reliable",
 static struct {
         int port, poll;
         const char *key;
+        bool away;      /* none comes back */
+        double back_at; /* when to look who does */
         struct client *clients;
         size_t n, drippers;
         struct task *tasks;
@@ -183,12 +186,16 @@ static const char *member(const char *data, const char *name)
 
 static void take_time(struct client *c, const char *at)
 {
-        int hour, minute;
         double second, when;
+        char *end;
 
-        if (sscanf(at, "%*[^T]T%d:%d:%lf", &hour, &minute, &second) != 3)
+        /* 2026-01-02T03:04:05.678901Z */
+        if (at[10] != 'T' || at[13] != ':' || at[16] != ':')
                 die("a timestamp that is none: %.40s", at);
-        when = hour * 3600 + minute * 60 + second;
+        second = strtod(at + 17, &end);
+        if (*end != 'Z')
+                die("a timestamp that is none: %.40s", at);
+        when = atoi(at + 11) * 3600 + atoi(at + 14) * 60 + second;
         if (when > c->opened)
                 remember_time(second_of_day() - when);
 }
@@ -308,6 +315,7 @@ static void receive(struct client *c)
 
         while (c->state != CLOSED) {
                 size_t want = c->cut ? c->cut : c->drips ? 1 : sizeof(bytes);
+                bool drained;
                 ssize_t n = recv(c->fd, bytes, want, 0);
 
                 if (n < 0 && errno == EAGAIN)
@@ -316,6 +324,7 @@ static void receive(struct client *c)
                         leave(c);
                         return;
                 }
+                drained = (size_t)n < want;
                 text_add(&c->in, bytes, (size_t)n);
                 if (c->drips) {
                         c->in.n = 0;
@@ -329,15 +338,21 @@ static void receive(struct client *c)
                         note_cut(c);
                         leave(c);
                 }
+                if (drained) /* what comes now is an edge of its own */
+                        return;
         }
 }
 
 /* ---- the loop ---- */
 
+/* It looks at all of them, which is not to be the test's own load. */
 static void come_back(void)
 {
         double at = now();
 
+        if (all.away || at < all.back_at)
+                return;
+        all.back_at = at + 0.005;
         for (size_t i = 0; i < all.n; i++) {
                 struct client *c = &all.clients[i];
 
@@ -486,13 +501,34 @@ static void report(void)
                1000 * quantile(all.times, all.n_times, 1));
 }
 
+static void go_away(void)
+{
+        all.away = true;
+        for (size_t i = 0; i < all.n; i++)
+                if (all.clients[i].state != CLOSED)
+                        leave(&all.clients[i]);
+        printf("{}\n");
+}
+
+/* Those whom nothing else makes come back. */
+static void let_in(void)
+{
+        all.away = false;
+        for (size_t i = 0; i < all.drippers; i++)
+                if (all.clients[i].state == CLOSED)
+                        come(&all.clients[i]);
+}
+
 /* False after the last one. */
 static bool obey(char *line)
 {
         long count;
         double rate;
 
-        if (strcmp(line, "open") == 0)
+        let_in();
+        if (strcmp(line, "leave") == 0)
+                go_away();
+        else if (strcmp(line, "open") == 0)
                 printf("{\"opened_s\":%.3f}\n", turn_until(all_open, "open"));
         else if (strcmp(line, "measure") == 0)
                 all.n_times = 0, printf("{}\n");

@@ -12,9 +12,9 @@ BATON = pathlib.Path(os.environ.get("BATON", ROOT / "build" / "baton")).absolute
 
 
 def test_streams_keep_their_promises_whatever_their_readers_do():
-    found = streams.measure(BATON, subscribers=300, disconnects=1000, seconds=3, drippers=10,
-                            with_creates=False)
+    found = streams.measure(BATON, subscribers=300, disconnects=1000, seconds=3, drippers=10, rounds=1)
     assert {name: found[name] for name in streams.PROMISES} == dict.fromkeys(streams.PROMISES, 0)
+    assert found["create_with"] > 100 and 10 < found["shares"][0] < 1000
     assert found["disconnects"] >= 1000 and found["inside_a_frame"] > 500
     assert found["bookmarks"] == 290 and found["frames"] > 290 * 2
     assert found["delivered"] > 1000 and found["p99_ms"] < 2500
