@@ -11,9 +11,10 @@
 
 int privileges_boost(void)
 {
-        int now = getpriority(PRIO_PROCESS, 0);
+        int before = getpriority(PRIO_PROCESS, 0);
 
-        return setpriority(PRIO_PROCESS, 0, now - PRIVILEGES_BOOST) ? 0 : PRIVILEGES_BOOST;
+        (void)setpriority(PRIO_PROCESS, 0, before - PRIVILEGES_BOOST);
+        return before - getpriority(PRIO_PROCESS, 0); /* -20 is the lowest */
 }
 
 enum err privileges_drop(struct scope *scope, const char *data_directory)
