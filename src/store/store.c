@@ -27,7 +27,7 @@ int64_t store_boot_now(const struct store *store)
 
 bool store_submit(struct store *store, struct call *call)
 {
-        bool reads = call->reads && store->n_readers, fits, first;
+        bool reads = call->reads && store->n_readers, fits;
         struct queue *q = reads ? &store->read_queue : &store->write_queue[call->class];
 
         call->queued_at = store_boot_now(store);
@@ -37,13 +37,11 @@ bool store_submit(struct store *store, struct call *call)
                !queue_is_late(q, call->queued_at, QUEUE_ADMIT_US) && !failpoint_fails(FAILPOINT_QUEUE);
         if (fits)
                 queue_push(q, call);
-        first = fits && !reads && store->n_queued++ == 0;
-        pthread_mutex_unlock(&store->lock);
-        /* After the lock, for which who is woken would wait again. */
         if (fits && reads)
                 pthread_cond_signal(&store->reader_ready);
-        else if (first)
+        else if (fits && store->n_queued++ == 0)
                 pthread_cond_signal(&store->writer_ready);
+        pthread_mutex_unlock(&store->lock);
         return fits;
 }
 
