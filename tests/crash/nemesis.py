@@ -1,5 +1,6 @@
 """The nemesis: starts the server, kills it, and holds it."""
 
+import contextlib
 import os
 import re
 import signal
@@ -108,13 +109,12 @@ class Nemesis:
         """kill -9 of the whole server: process group and spawner, wherever that has gone."""
         self.look()
         family = self._family()
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         for pid in family - {self.process.pid}:
             if _executable(pid) == self.baton:
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it dies with its group, or its parent
+                    os.kill(pid, signal.SIGKILL)
         self.process.wait()
         self.kills += 1
         listen = os.path.join(self.data, "listen")
