@@ -97,7 +97,7 @@ static void leave(struct client *c)
 
 static void come(struct client *c)
 {
-        struct epoll_event event = { .events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = c };
+        struct epoll_event event = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = c };
 
         c->fd = connect_to(all.port, c->drips);
         c->state = HEAD;
@@ -309,7 +309,8 @@ static void note_cut(struct client *c)
         all.inside += c->in.n > 0;
 }
 
-static void receive(struct client *c)
+/* `ended`: the server had closed it before this edge, and no other one will tell. */
+static void receive(struct client *c, bool ended)
 {
         char bytes[65536];
 
@@ -338,7 +339,7 @@ static void receive(struct client *c)
                         note_cut(c);
                         leave(c);
                 }
-                if (drained) /* what comes now is an edge of its own */
+                if (drained && !ended) /* what comes now is an edge of its own */
                         return;
         }
 }
@@ -360,7 +361,7 @@ static void come_back(void)
                         come(c);
                 if (c->drips && c->state != CLOSED && at >= c->drip_at) {
                         c->drip_at = at + 1;
-                        receive(c);
+                        receive(c, false);
                 }
         }
 }
@@ -380,7 +381,7 @@ static void turn(int ms)
                         ask(c);
                 }
                 if (events[i].events & EPOLLIN)
-                        receive(c);
+                        receive(c, events[i].events & EPOLLRDHUP);
                 else if (events[i].events & (EPOLLHUP | EPOLLERR))
                         leave(c);
         }
