@@ -12,11 +12,15 @@ import sys
 from common import MANY, Server, flood, judge, result, tool
 
 HEALTHY = 200  # requests a second
+PATIENCE = 10  # seconds
 BODY = {"title": "healthy", "start": True}
+ERRORS = ["refused", "late", "unsent", "failed"]
 
 
 def healthy(baton, server, seconds):
-    return flood(baton, server, "/v1/tasks", BODY, seconds=seconds, rate=HEALTHY, wait=10)
+    """Connections for all that may wait at once: a disk that stalls for a while is no error."""
+    return flood(baton, server, "/v1/tasks", BODY, seconds=seconds, rate=HEALTHY, wait=PATIENCE,
+                 connections=HEALTHY * PATIENCE)
 
 
 def long_answer(server):
@@ -40,7 +44,7 @@ def measure(baton, connections, seconds):
         finally:
             found |= json.loads(slow.communicate(timeout=30)[0])
         found |= {"alone_p99_ms": alone["p99_ms"], "p99_ms": beside["p99_ms"], "ok": beside["ok"],
-                  "errors": sum(beside[k] for k in ["refused", "late", "unsent", "failed"])}
+                  "errors": {kind: beside[kind] for kind in ERRORS if beside[kind]}}
     return found
 
 
@@ -56,7 +60,7 @@ def main():
         ("slow connections held at the end", f["held"], f["held"] > 0, "> 0"),
         ("cut off, each came back", f["cut_off"], True, ""),
         ("healthy answers", f["ok"], f["ok"] > 0, "> 0"),
-        ("healthy clients' errors", f["errors"], f["errors"] == 0, "0"),
+        ("healthy clients' errors", json.dumps(f["errors"]), not f["errors"], "none"),
         ("healthy p99 alone", f"{f['alone_p99_ms']} ms", True, ""),
         ("healthy p99 beside them", f"{f['p99_ms']} ms = {times:.2f} x", times <= 2, "<= 2 x"),
         ("PSS", f"{f['pss_mib']:.1f} MiB", True, "")]) > 0
