@@ -112,6 +112,11 @@ class Server:
         finally:
             db.close()
 
+    def cpu_seconds(self):
+        """That it has taken of the processors until now."""
+        fields = open(f"/proc/{self.process.pid}/stat").read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def store(self):
         return self.options[self.options.index("--store") + 1]
 

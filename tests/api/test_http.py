@@ -147,11 +147,6 @@ def memory_mib(server):
     return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
 
 
-def cpu_seconds(server):
-    fields = open(f"/proc/{server.process.pid}/stat").read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def test_who_does_not_read_its_answers_gets_no_more_of_them(server):
     one = f"GET /livez HTTP/1.1\r\nHost: {server.address}\r\n\r\n".encode()
     before = memory_mib(server)
@@ -234,11 +229,11 @@ def test_a_server_without_descriptors_waits_for_one_without_burning_the_processo
     one = f"GET /livez HTTP/1.1\r\nHost: {own_server.address}\r\n\r\n".encode()
     subprocess.run(["prlimit", "--pid", str(own_server.process.pid), "--nofile=64:64"], check=True)
     held = [connect(own_server) for _ in range(150)]
-    began = cpu_seconds(own_server)
+    began = own_server.cpu_seconds()
     held[0].sendall(one)
     assert held[0].recv(1000).startswith(b"HTTP/1.1 200 ")  # those who are in are served
     time.sleep(2)
-    assert cpu_seconds(own_server) - began < 0.5
+    assert own_server.cpu_seconds() - began < 0.5
     for s in held:
         s.close()
     wait_until(lambda: own_server.raw(GOOD.format(host=own_server.address).encode())

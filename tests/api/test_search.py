@@ -1,6 +1,5 @@
 """Lists by a text: the same answers whether the index knows the tasks already or not."""
 import sqlite3
-import time
 from urllib.parse import quote
 
 import pytest
@@ -119,9 +118,9 @@ def test_a_page_looks_at_a_bounded_number_of_tasks(own_server):
     for q, pages, want in (("zz", 4, 2), ("zz of the field", 1, 1), ("of the field", 1, 50)):
         got, cursor, n = [], "", 0
         while len(got) < want:
-            began = time.monotonic()
+            began = own_server.cpu_seconds()
             page = api.get(f"/v1/tasks?q={quote(q)}{cursor}")
-            assert time.monotonic() - began < 0.2 * SLOW
+            assert own_server.cpu_seconds() - began < 0.2 * SLOW
             got += page["items"]
             cursor = f"&cursor={page['next_cursor']}"
             n += 1
