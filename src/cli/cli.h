@@ -1,5 +1,5 @@
 /*
- * The commands of a client: everything but `serve`, `config` and `doctor`.  One table (cli.c) names them;
+ * The commands of a client: everything but `serve`, `config` and `doctor`.  One table (commands.c) names them;
  * the help and the parsing are made from it.  Results go to standard output, progress and errors to
  * standard error.
  *

@@ -55,10 +55,6 @@ struct cli {
         int status;   /* exit status when there is no error */
 };
 
-/* The command table, ends with NULL words; options that every command takes. */
-const struct command *cli_commands(void);
-const struct cli_option *cli_common_options(void);
-
 /* The value of an option that was given (the last one), or NULL; a flag's is "". */
 const char *cli_option(const struct cli *, const char *name);
 /* The same, else the environment's, else NULL; empty counts as not given. */

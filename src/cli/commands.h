@@ -1,8 +1,15 @@
-/* The functions of the command table, by noun. */
+/*
+ * The command table, and its functions by noun.  Help, parsing and completion are made from it: a command
+ * is a row and a function.
+ */
 #ifndef BATON_CLI_COMMANDS_H
 #define BATON_CLI_COMMANDS_H
 
 #include "cli/command.h"
+
+/* The command table, ends with NULL words; options that every command takes. */
+const struct command *cli_commands(void);
+const struct cli_option *cli_common_options(void);
 
 enum err command_run(struct cli *);
 
@@ -84,6 +91,7 @@ enum err command_scheduler_pause(struct cli *);
 enum err command_scheduler_resume(struct cli *);
 enum err command_scheduler_drain(struct cli *);
 enum err command_scheduler_backlog(struct cli *);
+
 enum err command_audit_list(struct cli *);
 enum err command_audit_verify(struct cli *);
 /* The whole chain in a database, by its path or URL; in words where it is not sound, else absent. */
@@ -100,6 +108,7 @@ enum err command_secret_list(struct cli *);
 enum err command_secret_delete(struct cli *);
 
 enum err command_completion(struct cli *);
+enum err command_version(struct cli *);
 
 enum err command_webhook_create(struct cli *);
 enum err command_webhook_list(struct cli *);
@@ -111,7 +120,6 @@ enum err command_webhook_replay(struct cli *);
 
 enum err command_workspace_create(struct cli *);
 enum err command_workspace_list(struct cli *);
-enum err command_version(struct cli *);
 enum err command_workspace_get(struct cli *);
 enum err command_workspace_update(struct cli *);
 enum err command_workspace_delete(struct cli *);
