@@ -179,18 +179,6 @@ static enum err read_state(struct cli *cli, const struct place *place, struct da
         return e;
 }
 
-/* Of the servers that run no more is known than that each knows the schema which the database needs. */
-static enum err spare_servers(struct cli *cli, const struct database_state *state)
-{
-        for (size_t i = migrations_n - state->pending; state->users && i < migrations_n; i++)
-                if (migrations[i].min_compatible > state->needs)
-                        return fail(&cli->scope, ERR_CONFLICT,
-                                    "%lld servers use the database, and after migration %d those that do not know"
-                                    " schema %d could not: stop them first",
-                                    (long long)state->users, migrations[i].number, migrations[i].min_compatible);
-        return ERR_OK;
-}
-
 enum err command_db_migrate(struct cli *cli)
 {
         bool plans = cli_option(cli, "plan"), applies = cli_option(cli, "apply");
@@ -205,8 +193,6 @@ enum err command_db_migrate(struct cli *cli)
                 e = lock_directory(cli, cli->connection.data, &place);
         if (!e)
                 e = read_state(cli, &place, &state);
-        if (!e && applies)
-                e = spare_servers(cli, &state);
         if (!e && applies && state.pending)
                 e = store_migrate(&cli->scope, place.path, migrations, migrations_n);
         if (!e)

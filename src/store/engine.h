@@ -9,9 +9,11 @@
 #include "store/names.h"
 #include "store/store.h"
 
-/* What a server holds while it writes to PostgreSQL, "baton", and what all share that have it open for writing. */
+/* What a server holds while it writes to PostgreSQL, "baton"; what all share that have it open for writing; and
+ * what those share that know the same schema, with its number behind it. */
 #define TURN_LOCK "421946257262"
 #define USERS_LOCK "421946257263"
+#define SCHEMA_LOCK "1650554996"
 
 struct engine {
         const struct engine_type *type;

@@ -29,6 +29,14 @@ const struct statement store_statements[STORE_STATEMENTS] = {
                             "INSERT INTO migration (number, min_compatible, checksum, name, at)"
                             " VALUES (?1, ?2, ?3, ?4, ?5)",
                             NULL },
+        [MIGRATION_NEEDS] = { "migration_needs", "SELECT coalesce(max(min_compatible), 0) FROM migration", NULL },
+        /* A file has one program. */
+        [SCHEMA_KNOWN] = { "schema_known", "SELECT 0", NULL,
+                           "SELECT count(*) FROM pg_advisory_lock_shared(" SCHEMA_LOCK ", ?1::integer)" },
+        [SCHEMA_OLDER] = { "schema_older", "SELECT 0", NULL,
+                           "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND database ="
+                           " (SELECT oid FROM pg_database WHERE datname = current_database())"
+                           " AND classid = " SCHEMA_LOCK " AND objsubid = 2 AND objid::bigint < ?1" },
         [NAME_NEWER] = { "name_newer", "SELECT {columns} FROM name WHERE id > ?1", &name_record },
         [NAME_GET] = { "name_get", "SELECT {columns} FROM name WHERE id = ?1", &name_record },
         [NAME_ID] = { "name_id", "SELECT id FROM name WHERE text = ?1", NULL },
@@ -58,11 +66,32 @@ static void checksum(const char *text, char hex[65])
         sodium_bin2hex(hex, 65, digest, sizeof(digest));
 }
 
+/* Numbers may have gaps. */
+static int newest(const struct migration *all, size_t n)
+{
+        return n ? all[n - 1].number : 0;
+}
+
+/* Those that have the database open go on with what they know. */
+static enum err spare_others(struct tx *tx, int own, const struct migration *m)
+{
+        int64_t older = 0;
+        enum err e = tx_number(tx, own + SCHEMA_OLDER, &older, INT(m->min_compatible));
+
+        return e || !older ? e :
+                             fail(tx->scope, ERR_CONFLICT,
+                                  "programs older than this one use the database (%lld), and after migration %d could"
+                                  " not, since they do not know schema %d: stop them first",
+                                  (long long)older, m->number, m->min_compatible);
+}
+
 static enum err apply(struct tx *tx, int own, const struct migration *m)
 {
-        enum err e = engine_script(tx->scope, tx->engine, m->text, m->postgres);
+        enum err e = spare_others(tx, own, m);
         char sum[65];
 
+        if (!e)
+                e = engine_script(tx->scope, tx->engine, m->text, m->postgres);
         checksum(m->text, sum);
         if (!e)
                 e = tx_exec(tx, own + MIGRATION_ADD, INT(m->number), INT(m->min_compatible),
@@ -74,7 +103,7 @@ enum err migrations_check(struct scope *scope, const struct list *rows, const st
                           size_t n)
 {
         const struct applied *applied = rows->items;
-        int known = n ? all[n - 1].number : 0; /* numbers may have gaps */
+        int known = newest(all, n);
 
         for (size_t i = 0; i < rows->n; i++) {
                 char sum[65];
@@ -117,16 +146,43 @@ enum err migrate_within(struct tx *tx, int own, const struct migration *all, siz
         return e;
 }
 
+static enum err stay(struct tx *tx, int own, const struct migration *all, size_t n)
+{
+        int64_t ignored;
+
+        return tx_number(tx, own + SCHEMA_KNOWN, &ignored, INT(newest(all, n)));
+}
+
 enum err migrate(struct tx *tx, int own, const struct migration *all, size_t n)
 {
         enum err e = engine_begin(tx->scope, tx->engine);
 
+        if (!e)
+                e = stay(tx, own, all, n);
         if (!e)
                 e = migrate_within(tx, own, all, n);
         if (!e)
                 e = engine_commit(tx->scope, tx->engine);
         if (e)
                 engine_rollback(tx->engine);
+        return e;
+}
+
+enum err migrations_again(struct tx *tx, int own, const struct migration *all, size_t n)
+{
+        int64_t needs = 0;
+        enum err e = engine_begin(tx->scope, tx->engine);
+
+        if (!e)
+                e = stay(tx, own, all, n);
+        if (!e)
+                e = tx_number(tx, own + MIGRATION_NEEDS, &needs, NONE());
+        if (!e && needs > newest(all, n))
+                e = fail(tx->scope, ERR_UNAVAILABLE,
+                         "the database was migrated meanwhile and needs a program that knows schema %lld; this one"
+                         " knows %d: use a newer baton",
+                         (long long)needs, newest(all, n));
+        engine_rollback(tx->engine);
         return e;
 }
 

@@ -265,6 +265,12 @@ static void reopen(struct store *store)
                 fresh->kept = store->options.kept_tables;
         if (!e)
                 e = failpoint(&store->scope, FAILPOINT_REOPEN);
+        if (!e) {
+                struct tx tx = { .engine = fresh, .scope = &store->scope };
+
+                e = migrations_again(&tx, (int)store->options.n_statements, store->options.migrations,
+                                     store->options.n_migrations);
+        }
         if (!e)
                 e = engine_checkpoint(&store->scope, fresh, true);
         if (e) {

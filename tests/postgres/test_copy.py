@@ -90,15 +90,6 @@ def test_a_database_that_a_server_uses_is_no_target(file, server, database):
     assert "a server uses the target" in baton("copy", "--data", file, "--to", database, status=6)
 
 
-def test_migrations_that_running_servers_might_not_know_wait_until_they_have_stopped(server, database):
-    newest, = cluster().sql(database, "SELECT number FROM migration WHERE min_compatible = number ORDER BY number DESC LIMIT 1")
-    cluster().sql(database, f"DELETE FROM migration WHERE number >= {newest}")  # as an older program would have left it
-    before = cluster().sql(database, "SELECT * FROM migration ORDER BY number")
-    assert "stop them first" in baton("migrate", "--apply", "--store", database, status=CONFLICT)
-    assert cluster().sql(database, "SELECT * FROM migration ORDER BY number") == before
-    assert int(newest) in [m["number"] for m in json.loads(baton("migrate", "--plan", "--store", database, "-o", "json"))["pending"]]
-
-
 def test_a_copy_that_is_killed_leaves_the_target_empty(file, database):
     large.multiply(file / "baton.db", 2000, 10)
     process = subprocess.Popen([BATON, "db", "copy", "--data", file, "--to", database])
