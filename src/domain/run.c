@@ -524,22 +524,28 @@ enum err run_activity(struct tx *tx, struct run *run)
         return e;
 }
 
+/* The index that a page is read by, what fits fewest runs first. */
+static enum sql list_statement(const struct run_filter *f)
+{
+        return f->of_definition         ? SQL_RUN_LIST_DEFINITION :
+               f->task_id               ? SQL_RUN_LIST_TASK :
+               f->parent_run_id         ? SQL_RUN_LIST_PARENT :
+               f->session_id.p          ? SQL_RUN_LIST_SESSION :
+               f->status < 0            ? SQL_RUN_LIST :
+               f->status == RUN_QUEUED  ? SQL_RUN_LIST_QUEUED :
+               run_is_leased(f->status) ? SQL_RUN_LIST_LEASED :
+                                          SQL_RUN_LIST_STATUS;
+}
+
 /* Ids are ordered by time: a bound in time is a bound on ids. */
 enum err run_list(struct tx *tx, const struct principal *by, const struct run_filter *f,
                   struct list *out)
 {
-        bool open = f->status >= 0 && !run_is_terminal(f->status);
-        enum sql statement = f->of_definition ? SQL_RUN_LIST_DEFINITION :
-                             f->task_id       ? SQL_RUN_LIST_TASK :
-                             f->parent_run_id ? SQL_RUN_LIST_PARENT :
-                             f->session_id.p  ? SQL_RUN_LIST_SESSION :
-                             open             ? SQL_RUN_LIST_OPEN :
-                                                SQL_RUN_LIST;
         int64_t below = f->before ? f->before : INT64_MAX;
 
         if (f->created_before && id_at(f->created_before) < below)
                 below = id_at(f->created_before);
-        return tx_all(tx, statement, out, NAME(by->workspace), INT(below), INT(f->status),
+        return tx_all(tx, list_statement(f), out, NAME(by->workspace), INT(below), INT(f->status),
                       NAME(f->session_id), INT(f->parent_run_id), INT(f->definition_id),
                       INT(id_at(f->created_after)), INT(f->limit), INT(f->task_id));
 }
