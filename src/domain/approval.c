@@ -115,8 +115,12 @@ enum err approval_get(struct tx *tx, const struct principal *by, int64_t id, str
 enum err approval_list(struct tx *tx, const struct principal *by, int status, int64_t run,
                        int64_t before, int limit, struct list *out)
 {
-        return tx_all(tx, SQL_APPROVAL_LIST, out, NAME(by->workspace), INT(before), INT(status),
-                      INT(run), INT(limit));
+        enum sql statement = run                     ? SQL_APPROVAL_LIST_RUN :
+                             status == APPROVAL_OPEN ? SQL_APPROVAL_LIST_OPEN :
+                                                       SQL_APPROVAL_LIST;
+
+        return tx_all(tx, statement, out, NAME(by->workspace), INT(before ? before : INT64_MAX),
+                      INT(status), INT(run), INT(limit));
 }
 
 /* A task's own approval is told of as the task's (task_decided()). */
