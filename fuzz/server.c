@@ -179,12 +179,13 @@ static const struct statement invariants[] = {
 static void make_deliveries(struct tx *tx)
 {
         struct list found = { .n = 1 };
-        int64_t last = 0;
+        struct lookout lookout = { 0 };
 
-        while (found.n) {
-                MUST(!deliveries_find(tx, &last, &found));
+        while (found.n || lookout.more) {
+                MUST(!deliveries_find(tx, &lookout, &found));
                 MUST(!deliveries_make(tx, found));
         }
+        lookout_free(&lookout);
 }
 
 static enum err check(struct tx *tx, void *arg)

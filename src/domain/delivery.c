@@ -1,5 +1,8 @@
 #include "domain/delivery.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "core/failpoint.h"
 #include "domain/event.h"
 #include "domain/run.h"
@@ -7,8 +10,8 @@
 #include "domain/sql.h"
 
 enum {
-        SPAN = 5000,        /* events that one look at a webhook passes */
-        CURSOR_STEP = 1000, /* events without a match after which the cursor is written */
+        SPAN = 5000,         /* events that one look passes */
+        CURSOR_STEP = 20000, /* events without a match after which the cursor is written */
         ERROR_SHOWN = 2000,
         BODY_MAX = PAYLOAD_MAX + 65536, /* with every escape there may be */
         RETURNED = 3,                   /* failed attempts that make the next success news */
@@ -155,53 +158,161 @@ static void deliveries_of(struct tx *tx, int64_t webhook, struct list occurrence
         *out = (struct list){ d, occurrences.n };
 }
 
-/* `end`: the newest event's pos; `most`: deliveries there is room for. */
-static enum err find_for(struct tx *tx, const struct webhook *w, int64_t end, size_t most,
+/* `most`: deliveries there is room for. */
+static enum err find_for(struct tx *tx, const struct webhook *w, int64_t after, int64_t to, size_t most,
                          struct finding *out)
 {
         struct type_set types = webhook_types(w);
-        int64_t to = end - w->cursor > SPAN ? w->cursor + SPAN : end;
         struct list occurrences;
-        enum err e = tx_all(tx, SQL_WEBHOOK_EVENTS, &occurrences, NAME(w->workspace_id),
-                            INT(w->cursor), INT(to), INT((int64_t)types.bits[0]),
-                            INT((int64_t)types.bits[1]), INT((int64_t)most));
+        enum err e = tx_all(tx, SQL_WEBHOOK_EVENTS, &occurrences, NAME(w->workspace_id), INT(after), INT(to),
+                            INT((int64_t)types.bits[0]), INT((int64_t)types.bits[1]), INT((int64_t)most));
 
         if (e)
                 return e;
         if (occurrences.n == most)
                 to = ((struct occurrence *)occurrences.items)[most - 1].pos;
-        *out = (struct finding){ .webhook = w->id, .from = w->cursor, .to = to };
+        out->to = to;
         deliveries_of(tx, w->id, occurrences, &out->deliveries);
         return ERR_OK;
 }
 
-enum err deliveries_find(struct tx *tx, int64_t *last, struct list *findings)
+/* Up to where a webhook has nothing to be sent, beyond its cursor. */
+struct lookout_place {
+        int64_t webhook, upto;
+};
+
+void lookout_free(struct lookout *l)
 {
-        size_t left = DELIVERIES_PAGE, n = 0;
+        free(l->places);
+        *l = (struct lookout){ 0 };
+}
+
+/* By what both begin with. */
+static int by_id(const void *a, const void *b)
+{
+        const int64_t *p = a, *q = b;
+
+        return (*p > *q) - (*p < *q);
+}
+
+static int64_t place_of(const struct lookout *l, const struct webhook *w)
+{
+        const struct lookout_place *place = NULL;
+
+        if (l->n)
+                place = bsearch(&w->id, l->places, l->n, sizeof(*place), by_id);
+        return place && place->upto > w->cursor ? place->upto : w->cursor;
+}
+
+/* Where the newest events were deleted, their places are given again. */
+static enum err check_memory(struct tx *tx, struct lookout *l)
+{
+        int64_t one;
+        enum err e = tx_number(tx, SQL_EVENT_IS_AT, &one, INT(l->passed), INT(l->tree), INT(l->sequence));
+
+        if (e == ERR_EMPTY) {
+                l->passed = 0;
+                l->n = 0;
+        }
+        return e == ERR_EMPTY ? ERR_OK : e;
+}
+
+/* From where the log is read for all: the first place of those who are not far behind, and are looked for alone. */
+static int64_t first_place(const struct lookout *l, const struct list *open, int64_t end)
+{
+        const struct webhook *w = open->items;
+        int64_t least = l->passed ? l->passed : end - 2 * CURSOR_STEP, first = INT64_MAX;
+
+        for (size_t i = 0; i < open->n; i++) {
+                int64_t place = place_of(l, &w[i]);
+
+                if (place >= least && place < first)
+                        first = place;
+        }
+        return first < INT64_MAX ? first : l->passed ? l->passed : end;
+}
+
+/* The next piece of the log, read once for all: up to where it goes, and whom it concerns. */
+static enum err read_on(struct tx *tx, struct lookout *l, int64_t from, int64_t **concerned, size_t *n)
+{
+        int64_t newest[] = { from, l->tree, l->sequence };
+        enum err e = tx_numbers(tx, SQL_EVENT_AFTER, newest, 3, ARGS(INT(from), INT(SPAN)));
+
+        if (e && e != ERR_EMPTY)
+                return e;
+        e = tx_number_rows(tx, SQL_WEBHOOK_CONCERNED, concerned, n, 1, ARGS(INT(from), INT(newest[0])));
+        if (e)
+                return e;
+        l->passed = newest[0];
+        l->tree = newest[1];
+        l->sequence = newest[2];
+        return ERR_OK;
+}
+
+static void remember(struct lookout *l, const struct lookout_place *places, size_t n)
+{
+        l->places = xrealloc(l->places, (n + 1) * sizeof(*places));
+        if (n)
+                memcpy(l->places, places, n * sizeof(*places));
+        l->n = n;
+        qsort(l->places, n, sizeof(*places), by_id);
+}
+
+enum err deliveries_find(struct tx *tx, struct lookout *l, struct list *findings)
+{
+        struct arena *arena = &tx_scope(tx)->arena;
+        size_t left = DELIVERIES_PAGE, n = 0, n_concerned;
+        int64_t end, from, *concerned;
+        struct lookout_place *places;
         const struct webhook *w;
         struct finding *found;
         struct list open;
-        int64_t end;
-        enum err e = tx_number(tx, SQL_EVENT_END, &end);
+        enum err e = check_memory(tx, l);
 
         if (!e)
-                e = tx_all(tx, SQL_WEBHOOK_OPEN, &open, INT(end), INT(*last),
+                e = tx_number(tx, SQL_EVENT_END, &end);
+        if (!e)
+                e = tx_all(tx, SQL_WEBHOOK_OPEN, &open, INT(end), INT(l->last),
                            INT(DELIVERIES_PENDING - DELIVERIES_PAGE));
         if (e)
                 return e;
-        w = open.items;
-        found = arena_array(&tx_scope(tx)->arena, struct finding, open.n);
-        for (size_t i = 0; !e && i < open.n && left; i++) {
-                e = find_for(tx, &w[i], end, left, &found[n]);
-                if (e)
-                        break;
-                left -= found[n].deliveries.n;
-                *last = w[i].id;
-                /* A cursor that has passed nothing of interest is not worth a commit. */
-                n += found[n].deliveries.n || found[n].to - found[n].from >= CURSOR_STEP;
+        *findings = (struct list){ 0 };
+        l->more = false;
+        if (!open.n) {
+                l->passed = 0;
+                return ERR_OK;
         }
+        from = first_place(l, &open, end);
+        e = read_on(tx, l, from, &concerned, &n_concerned);
+        l->more = l->passed < end;
+        w = open.items;
+        found = arena_array(arena, struct finding, open.n);
+        places = arena_array(arena, struct lookout_place, open.n);
+        for (size_t i = 0; !e && i < open.n; i++) {
+                int64_t upto = place_of(l, &w[i]), to = upto + SPAN < l->passed ? upto + SPAN : l->passed;
+                struct finding *f = &found[n];
+
+                *f = (struct finding){ .webhook = w[i].id, .from = w[i].cursor, .to = upto };
+                if (upto >= from && !bsearch(&w[i].id, concerned, n_concerned, sizeof(*concerned), by_id)) {
+                        f->to = upto > l->passed ? upto : l->passed;
+                } else if (left && upto < to) {
+                        e = find_for(tx, &w[i], upto, to, left, f);
+                        left -= f->deliveries.n;
+                        l->last = w[i].id;
+                }
+                if (!f->deliveries.n) {
+                        upto = f->to > upto ? f->to : upto;
+                        l->more |= left && upto < l->passed;
+                }
+                places[i] = (struct lookout_place){ w[i].id, upto };
+                /* A cursor that has passed nothing of interest is not worth a commit. */
+                n += f->deliveries.n || f->to - f->from >= CURSOR_STEP;
+        }
+        if (e)
+                return e;
+        remember(l, places, open.n);
         *findings = (struct list){ found, n };
-        return e;
+        return ERR_OK;
 }
 
 static enum err make(struct tx *tx, const struct finding *f)

@@ -41,9 +41,21 @@ struct finding {
         int64_t webhook, from, to; /* its cursor as it was and as it becomes */
         struct list deliveries;    /* without ids */
 };
-/* At most DELIVERIES_PAGE in all; webhooks after *last come first, *last becomes the last one
- * looked at.  For a reader. */
-enum err deliveries_find(struct tx *, int64_t *last, struct list *findings) NODISCARD;
+/*
+ * What is remembered from one look to the next, so that the log is read once for all webhooks of workspaces in which
+ * nothing happens.  It begins as zeros and may be lost at any time: the cursors are what counts.
+ */
+struct lookout {
+        int64_t last;                 /* webhook that was looked for last */
+        int64_t passed;               /* the place up to which the log has been read for all; 0: it is not known */
+        int64_t tree, sequence;       /* of the event there: while it is there, no place before it was given anew */
+        struct lookout_place *places; /* by webhook; its own */
+        size_t n;
+        bool more; /* there is more of the log to be read at once */
+};
+void lookout_free(struct lookout *);
+/* At most DELIVERIES_PAGE in all.  For a reader. */
+enum err deliveries_find(struct tx *, struct lookout *, struct list *findings) NODISCARD;
 /* Those of webhooks that have changed meanwhile are dropped, and found again. */
 enum err deliveries_make(struct tx *, struct list findings) NODISCARD;
 

@@ -52,7 +52,7 @@ struct deliverer {
         struct sending sending[SENDING_MAX];
         struct receiver *receivers;
         size_t n_receivers, size_receivers;
-        int64_t last;      /* webhook that was looked at last */
+        struct lookout lookout;
         int64_t next_trim; /* boot clock */
         _Atomic bool draining, stopping;
         _Atomic int64_t delivered, failed, dead, active;
@@ -118,7 +118,7 @@ static enum err look(struct call *call, struct tx *tx)
                 e = server_leads(tx, &c->leads);
         if (e || !c->leads)
                 return e;
-        e = deliveries_find(tx, &c->deliverer->last, &c->findings);
+        e = deliveries_find(tx, &c->deliverer->lookout, &c->findings);
         return e ? e : deliveries_due(tx, 2 * SHARE, &c->due, &c->n_due);
 }
 
@@ -382,7 +382,7 @@ static int work(struct deliverer *d)
         begin_due(d, c.due, c.n_due);
         made = make_deliveries(d, &c);
         trim(d);
-        return made ? 0 : TURN_MS;
+        return made || d->lookout.more ? 0 : TURN_MS;
 }
 
 static void *deliverer_main(void *arg)
@@ -447,6 +447,7 @@ void deliverer_free(struct deliverer *d)
         for (size_t i = 0; i < SENDING_MAX; i++)
                 scope_done(&d->sending[i].scope);
         scope_done(&d->scope);
+        lookout_free(&d->lookout);
         free(d->receivers);
         free(d);
 }

@@ -190,6 +190,55 @@ def test_another_workspace_hears_nothing(server, api, site):
     assert {(r["path"], r["data"]["task_id"]) for r in site.requests} == {("/mine", first["id"]), ("/theirs", second["id"])}
 
 
+def test_what_happens_in_the_places_of_events_that_are_gone_is_heard(serve, site):
+    """The newest events of all are of a workspace that is deleted; the next ones get their places in the log."""
+    server = serve(*FAST)
+    api = Client(server)
+    hook(api, site.url, "task.canceled")
+    api.task(title="it hears nothing of this one")
+    other = api.post("/v1/workspaces", {"name": "w", "slug": "w"})["id"]
+    for workspace, n in (other, 30), (None, 40):
+        inside = Client(server, headers={"X-Workspace-ID": workspace} if workspace else {})
+        made = [inside.task(title=str(n))["id"] for n in range(n)]
+        for task in made:
+            inside.request("POST", f"/v1/tasks/{task}/cancel", {}, 200)
+        if workspace:
+            time.sleep(1)  # the deliverer has looked at them
+            newest = "SELECT max(pos) FROM event"
+            before = server.rows(newest)[0][0]
+            api.request("DELETE", "/v1/workspaces/" + other, status=204)
+            wait_until(lambda: server.rows("SELECT 1 FROM workspace WHERE purged_at IS NOT NULL"), 30)
+            assert before - server.rows(newest)[0][0] >= 60
+    wait_until(lambda: len(site.requests) == 40)
+    assert {r["data"]["task_id"] for r in site.requests} == set(made)
+
+
+def test_webhooks_of_workspaces_in_which_nothing_happens_cost_next_to_nothing(serve, site):
+    """The log is read once for all of them."""
+    server = serve(*FAST)
+
+    def hooked(name):
+        space = Client(server).post("/v1/workspaces", {"name": name, "slug": name})["id"]
+        hook(Client(server, headers={"X-Workspace-ID": space}), site.url, "task.created")
+        return Client(server, headers={"X-Workspace-ID": space})
+
+    def taken():
+        began = server.cpu_seconds()
+        for _ in range(60):
+            Client(server).post("/v1/tasks/batch", {"items": [{"title": "t"}] * 500}, 200)
+        heard = listener.task(title="heard")["id"]
+        wait_until(lambda: site.requests and site.requests[-1]["data"]["task_id"] == heard)
+        return server.cpu_seconds() - began
+
+    listener = hooked("listener")
+    alone = taken()
+    for n in range(200):
+        hooked(f"w{n}")
+    beside = taken()
+    print(alone, beside)
+    assert beside < 1.5 * alone + 0.3
+
+
 def test_a_deleted_tasks_events_arrive_with_its_end(api, site):
     made = hook(api, site.url, enabled=True)
     task = api.task(title="short")
