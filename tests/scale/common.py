@@ -32,6 +32,11 @@ def flood(baton, server, path, body=None, **options):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+def steady(baton, server, path, body, seconds, rate, patience=10):
+    """Clients with patience and with connections for all that may wait at once: a disk that stalls for a while is no error."""
+    return flood(baton, server, path, body, seconds=seconds, rate=rate, wait=patience, connections=rate * patience)
+
+
 def result(process, seconds):
     out, _ = process.communicate(timeout=seconds)
     assert process.returncode == 0, process.returncode

@@ -10,7 +10,7 @@ import pathlib
 import sys
 import time
 
-from common import MANY, Server, flood, judge, result
+from common import MANY, Server, flood, judge, result, steady
 
 PATIENCE = 2
 ITEMS = 100  # tasks a request, so that the writer is what is short and not the processor's sockets
@@ -43,7 +43,7 @@ def measure(baton, seconds):
         path, beat = hold(server)
         peak = result(creates(baton, server, seconds=max(2, seconds / 3), connections=64), 120)
         rate = peak["ok_per_s"]
-        beats = flood(baton, server, path, beat, seconds=seconds, rate=50, wait=10)
+        beats = steady(baton, server, path, beat, seconds, 50)
         over = result(creates(baton, server, seconds=seconds, rate=3 * rate, connections=12000),
                       seconds + 60)
         beats = result(beats, 60)

@@ -9,18 +9,15 @@ import pathlib
 import subprocess
 import sys
 
-from common import MANY, Server, flood, judge, result, tool
+from common import MANY, Server, judge, result, steady, tool
 
 HEALTHY = 200  # requests a second
-PATIENCE = 10  # seconds
 BODY = {"title": "healthy", "start": True}
 ERRORS = ["refused", "late", "unsent", "failed"]
 
 
 def healthy(baton, server, seconds):
-    """Connections for all that may wait at once: a disk that stalls for a while is no error."""
-    return flood(baton, server, "/v1/tasks", BODY, seconds=seconds, rate=HEALTHY, wait=PATIENCE,
-                 connections=HEALTHY * PATIENCE)
+    return steady(baton, server, "/v1/tasks", BODY, seconds, HEALTHY)
 
 
 def long_answer(server):
