@@ -25,6 +25,10 @@ class Mutant(NamedTuple):
     suites: list
 
 
+def pytest(file, words):
+    return Suite(["src/server/baton"], ["env", "BATON={build}/src/server/baton", "/usr/bin/python3", "-m", "pytest", "-q", file, "-k", words])
+
+
 SUITES = {
     "sim": Suite(["tests/sim/sim"], ["{build}/tests/sim/sim", "--seeds", "1..20"]),
     "store": Suite(["tests/store/test_store"], ["{build}/tests/store/test_store"]),
@@ -32,12 +36,19 @@ SUITES = {
     "powercut": Suite(["tests/faults/test_powercut"], ["{build}/tests/faults/test_powercut", "600", "1"]),
     "model": Suite(["src/server/baton"], ["python3", "tests/model/run.py", "--baton", "{build}/src/server/baton",
                                           "--sequences", "400", "--seed", "1"]),
-    "postgres": Suite(["src/server/baton"], ["env", "BATON={build}/src/server/baton", "/usr/bin/python3", "-m", "pytest", "-q",
-                                             "tests/postgres/test_postgres.py", "-k", "was_not_changed"]),
+    "postgres": pytest("tests/postgres/test_postgres.py", "was_not_changed"),
+    "schema": pytest("tests/postgres/test_schema.py", "older"),
+    "webhooks": pytest("tests/api/test_webhooks.py", "places"),
     "fuzz": Suite(["fuzz/fuzz_api"], ["{build}/fuzz/fuzz_api", "fuzz/corpus/api", "fuzz/found/api"]),
 }
 
 MUTANTS = [
+    Mutant("a newer program migrates the database under an older one", [
+        Edit("src/store/migrate.c", "return e || !older ? e :", "return e || older >= 0 ? e :"),
+    ], ["schema"]),
+    Mutant("what is in the places of events that are gone counts as read", [
+        Edit("src/domain/delivery.c", "        enum err e = check_memory(tx, l);", "        enum err e = l->passed ? ERR_OK : check_memory(tx, l);"),
+    ], ["webhooks"]),
     Mutant("a resume of the scheduler wakes no claim that waits", [
         Edit("src/domain/scheduler.c", "        tx_hint(tx, HINT_RESUMED, 0, 0);\n", ""),
     ], ["sim"]),
