@@ -42,6 +42,14 @@ def command_line(pid):
         return ""
 
 
+def parent(pid):
+    """0 when it is gone."""
+    try:
+        return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    except OSError:
+        return 0
+
+
 def perform(api, *steps):
     """Runs the steps, each whatever became of those before, and returns them as recorded."""
     body = {"name": f"attack-{os.urandom(6).hex()}", "retry": {"max_attempts": 1},
@@ -73,9 +81,10 @@ class World:
         finally:
             del os.environ["SERVER_SECRET"]
         self.api = Client(self.server)
-        # Below setpriv it is the process itself, below bwrap a child of its child.
-        self.pid = min(pid for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
-                       if command_line(pid).startswith(program[-1] + " serve"))
+        # Below setpriv it is the process itself, below bwrap a child of its child; what it starts looks like it.
+        own = {pid for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
+               if command_line(pid).startswith(program[-1] + " serve")}
+        self.pid, = (pid for pid in own if parent(pid) not in {0, *own})
 
     def perform(self, *steps, workspace=None):
         api = self.api
