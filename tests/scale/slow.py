@@ -6,18 +6,26 @@
 import argparse
 import json
 import pathlib
+import statistics
 import subprocess
 import sys
 
 from common import MANY, Server, judge, result, steady, tool
 
 HEALTHY = 200  # requests a second
+WINDOW = 20  # seconds
 BODY = {"title": "healthy", "start": True}
 ERRORS = ["refused", "late", "unsent", "failed"]
 
 
 def healthy(baton, server, seconds):
-    return steady(baton, server, "/v1/tasks", BODY, seconds, HEALTHY)
+    """One window after the other; a machine that stalls for a moment spoils one of them."""
+    windows = max(1, round(seconds / WINDOW))
+    return [result(steady(baton, server, "/v1/tasks", BODY, seconds / windows, HEALTHY), seconds + 60) for _ in range(windows)]
+
+
+def p99s(windows):
+    return sorted(window["p99_ms"] for window in windows)
 
 
 def long_answer(server):
@@ -31,18 +39,20 @@ def measure(baton, connections, seconds):
     found = {}
     with Server(baton, "--max-connections-per-source", MANY) as server:
         path = long_answer(server)
-        alone = result(healthy(baton, server, min(seconds, 20)), seconds + 60)
+        alone = healthy(baton, server, min(seconds, 3 * WINDOW))
         slow = subprocess.Popen([tool(baton, "slow"), "-p", str(server.port), "-k", server.key, "-n",
                                  str(connections), "-u", path],
                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         try:
-            beside = result(healthy(baton, server, seconds), seconds + 60)
+            beside = healthy(baton, server, seconds)
             found["pss_mib"] = server.pss_mib()
         finally:
             found |= json.loads(slow.communicate(timeout=30)[0])
-        found |= {"alone_p99_ms": alone["p99_ms"], "p99_ms": beside["p99_ms"], "ok": beside["ok"],
-                  "errors": {kind: beside[kind] for kind in ERRORS if beside[kind]}}
-    return found
+        if seconds > 3 * WINDOW:
+            alone += healthy(baton, server, 3 * WINDOW)
+    errors = {kind: sum(window[kind] for window in beside) for kind in ERRORS}
+    return found | {"alone_p99_ms": p99s(alone), "p99_ms": p99s(beside), "ok": sum(window["ok"] for window in beside),
+                    "errors": {kind: n for kind, n in errors.items() if n}}
 
 
 def main():
@@ -52,14 +62,15 @@ def main():
     p.add_argument("--minutes", type=float, default=5)
     o = p.parse_args()
     f = measure(o.baton.absolute(), o.connections, o.minutes * 60)
-    times = f["p99_ms"] / f["alone_p99_ms"]
+    alone, beside = statistics.median(f["alone_p99_ms"]), statistics.median(f["p99_ms"])
     return judge([
         ("slow connections held at the end", f["held"], f["held"] > 0, "> 0"),
         ("cut off, each came back", f["cut_off"], True, ""),
         ("healthy answers", f["ok"], f["ok"] > 0, "> 0"),
         ("healthy clients' errors", json.dumps(f["errors"]), not f["errors"], "none"),
-        ("healthy p99 alone", f"{f['alone_p99_ms']} ms", True, ""),
-        ("healthy p99 beside them", f"{f['p99_ms']} ms = {times:.2f} x", times <= 2, "<= 2 x"),
+        ("healthy p99 alone, median of windows", f"{alone:.2f} ms", True, ""),
+        ("healthy p99 beside them, the same", f"{beside:.2f} ms = {beside / alone:.2f} x", beside <= 2 * alone, "<= 2 x"),
+        ("worst window alone, beside them", f"{f['alone_p99_ms'][-1]}, {f['p99_ms'][-1]} ms", True, ""),
         ("PSS", f"{f['pss_mib']:.1f} MiB", True, "")]) > 0
 
 

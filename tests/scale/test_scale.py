@@ -25,7 +25,7 @@ def test_healthy_clients_do_not_suffer_from_slow_ones():
     found = slow.measure(BATON, connections=300, seconds=14)  # longer than a head may take
     assert not found["errors"] and found["ok"] == slow.HEALTHY * 14
     assert found["cut_off"] >= 100  # a third sends heads
-    assert found["p99_ms"] < max(2 * found["alone_p99_ms"], 2500)
+    assert found["p99_ms"][-1] < 2500
 
 
 def test_overload_is_refused_at_once_and_the_rest_is_served_in_time():
