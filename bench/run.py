@@ -72,6 +72,14 @@ class Server:
             total += int(re.search(r"^Pss:\s+(\d+)", rows, re.M)[1])
         return total / 1024
 
+    def settle(self):
+        """Until it has done what it does by itself after tasks were made: the index of their texts."""
+        taken = 100
+        while taken > 10:
+            before = self.cpu_ms()
+            time.sleep(0.25)
+            taken = self.cpu_ms() - before
+
     def cpu_ms(self):
         """What its threads have used of processors: others on the machine do not add to it."""
         threads = pathlib.Path(f"/proc/{self.process.pid}/task").iterdir()
@@ -184,6 +192,7 @@ def crowd(server, n, lanes=40):
 def claim_costs(server, n=200):
     """Milliseconds of a processor for an agent's claim, and for a run of the built-in worker."""
     server.call("POST", "/v1/tasks/batch", batch(n))
+    server.settle()
     began = server.cpu_ms()
     claim_times(server, n)
     claimed = server.cpu_ms()
