@@ -20,6 +20,8 @@ import requests
 BATON = os.environ.get("BATON", str(pathlib.Path(__file__).parents[2] / "build" / "baton"))
 
 ON_POSTGRES = os.environ.get("STORE") == "postgres"
+SANITIZED = "ASAN_OPTIONS" in os.environ  # by either sanitizer: the Makefile sets it for both
+QUARANTINE_MIB = 192 if SANITIZED else 0  # so much of what was freed the address sanitizer keeps, and of what it knows about it
 
 
 def _load(name, path):

@@ -1,17 +1,13 @@
 import json
-import os
 import re
 import socket
 import subprocess
 import time
 
 import pytest
-from conftest import SLOW, Client, Server, wait_until
+from conftest import QUARANTINE_MIB, SLOW, Client, Server, wait_until
 
 GOOD = "GET /livez HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-
-# The address sanitizer keeps so much of what was freed.
-QUARANTINE_MIB = 128 if "ASAN_OPTIONS" in os.environ else 0
 
 
 @pytest.mark.parametrize("text, status", [

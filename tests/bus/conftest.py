@@ -22,7 +22,7 @@ def _load(name, path):
 _api = _load("bus_api", HERE.parent / "api" / "conftest.py")
 _postgres = _load("bus_postgres", HERE.parent / "postgres" / "cluster.py")
 _redis = _load("bus_redis", HERE / "redis_server.py")
-Server, Client, wait_until, BATON = _api.Server, _api.Client, _api.wait_until, _api.BATON
+Server, Client, wait_until, BATON, SANITIZED = _api.Server, _api.Client, _api.wait_until, _api.BATON, _api.SANITIZED
 Redis, Listener = _redis.Redis, _redis.Listener
 cluster, Cluster = _postgres.cluster, _postgres.Cluster
 

@@ -3,13 +3,13 @@ import pathlib
 import subprocess
 import sys
 
-from conftest import BATON
+from conftest import BATON, SANITIZED
 
 CHAOS = pathlib.Path(__file__).parents[1] / "crash" / "chaos.py"
 
 
-# Of one clock: ThreadSanitizer does not see through the shim that a wait gives its lock back.
-SEED = ["--seed", "1"] if "build-tsan" in BATON else []
+# Of one clock: the shim for another one is not for sanitizers (test_turns.py).
+SEED = ["--seed", "1"] if SANITIZED else []
 
 
 def test_nothing_is_lost_or_done_twice_when_servers_and_the_database_die():

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import pytest
 
-from conftest import BATON, Client, cluster, wait_until
+from conftest import BATON, SANITIZED, Client, cluster, wait_until
 
 TURN = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND mode = 'ExclusiveLock'"
 JOINS, RUNS = (int(os.environ.get(name, few)) for name, few in (("JOINS", "40"), ("RUNS", "2000")))
@@ -160,7 +160,7 @@ def test_a_webhook_delivery_is_made_by_one_of_the_servers(servers, database, tmp
     receiver.shutdown()
 
 
-@pytest.mark.skipif("build-tsan" in BATON, reason="the shim hides from it that a wait gives its lock back")
+@pytest.mark.skipif(SANITIZED, reason="the shim comes before one sanitizer, and hides from the other that a wait gives its lock back")
 @pytest.mark.parametrize("apart", [-5, 5])
 def test_servers_whose_clocks_are_apart_hold_leases_alike(servers, database, apart):
     shim = ["env", "LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1", f"FAKETIME={apart:+d}",

@@ -26,7 +26,7 @@ api_conftest = of_the_api("api_conftest", "conftest.py")
 web = of_the_api("web", "web.py")
 
 BATON = api_conftest.BATON
-SLOW = api_conftest.SLOW
+SLOW, QUARANTINE_MIB = api_conftest.SLOW, api_conftest.QUARANTINE_MIB
 Client = api_conftest.Client
 wait_until = api_conftest.wait_until
 

@@ -30,7 +30,7 @@ def test_a_process_in_the_group_of_a_spawner_that_was_killed_ends(tmp_path):
     server = api_conftest.Server(tmp_path / "data")
     try:
         wait_until(lambda: left.poll() is not None)
-        assert not group.exists()
+        wait_until(lambda: not group.exists())
     finally:
         left.kill()
         left.wait()

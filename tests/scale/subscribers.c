@@ -609,5 +609,6 @@ int main(int argc, char **argv)
         }
         while (obey(next_command(&lines)))
                 ;
+        free(lines.p);
         return 0;
 }
