@@ -73,12 +73,12 @@ class Server:
         return total / 1024
 
     def settle(self):
-        """Until it has done what it does by itself after tasks were made: the index of their texts."""
-        taken = 100
-        while taken > 10:
+        """Until it has done what it does by itself after tasks were made: the index of their texts.  A minute at most."""
+        for _ in range(240):
             before = self.cpu_ms()
             time.sleep(0.25)
-            taken = self.cpu_ms() - before
+            if self.cpu_ms() - before < 10:
+                break
 
     def cpu_ms(self):
         """What its threads have used of processors: others on the machine do not add to it."""

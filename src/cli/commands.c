@@ -518,3 +518,9 @@ const struct cli_option *cli_common_options(void)
 {
         return common_options;
 }
+
+bool command_below(const struct command *c, struct str words)
+{
+        return !words.n || (str_starts(str_from(c->words), words.p) &&
+                            (c->words[words.n] == ' ' || c->words[words.n] == '\0'));
+}

@@ -10,6 +10,8 @@
 /* The command table, ends with NULL words; options that every command takes. */
 const struct command *cli_commands(void);
 const struct cli_option *cli_common_options(void);
+/* Whether it begins with these words, NUL-terminated; no words: every command does. */
+bool command_below(const struct command *, struct str words);
 
 enum err command_run(struct cli *);
 

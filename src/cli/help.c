@@ -19,12 +19,6 @@ static void print_options(FILE *to, const struct cli_option *options)
         }
 }
 
-bool command_below(const struct command *c, struct str words)
-{
-        return !words.n || (str_starts(str_from(c->words), words.p) &&
-                            (c->words[words.n] == ' ' || c->words[words.n] == '\0'));
-}
-
 static void print_commands(FILE *to, struct str words)
 {
         for (const struct command *c = cli_commands(); c->words; c++) {

@@ -8,10 +8,7 @@
 
 #include "cli/command.h"
 
-/* Whether the command begins with these words; none begin all.  words: NUL-terminated, as all here. */
-bool command_below(const struct command *, struct str words);
-
-/* Of all commands that begin with these words. */
+/* Of all commands that begin with these words, NUL-terminated. */
 void help_group(FILE *to, struct str words);
 void help_command(FILE *to, const struct command *);
 

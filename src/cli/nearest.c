@@ -8,7 +8,7 @@ static size_t distance(struct str a, struct str b)
         size_t row[3][48] = { { 0 } };
 
         if (a.n >= 47 || b.n >= 47)
-                return 99;
+                return NEAREST_NONE;
         for (size_t j = 0; j <= b.n; j++)
                 row[0][j] = j;
         for (size_t i = 1; i <= a.n; i++) {

@@ -232,21 +232,46 @@ static int64_t first_place(const struct lookout *l, const struct list *open, int
         return first < INT64_MAX ? first : l->passed ? l->passed : end;
 }
 
-/* The next piece of the log, read once for all: up to where it goes, and whom it concerns. */
-static enum err read_on(struct tx *tx, struct lookout *l, int64_t from, int64_t **concerned, size_t *n)
+/* A piece of the log, up to what is `passed` then. */
+struct piece {
+        int64_t from;
+        int64_t *concerned; /* webhooks in whose workspaces something happened, by id */
+        size_t n;
+};
+
+/* The next one, read once for all. */
+static enum err read_on(struct tx *tx, struct lookout *l, struct piece *piece)
 {
-        int64_t newest[] = { from, l->tree, l->sequence };
-        enum err e = tx_numbers(tx, SQL_EVENT_AFTER, newest, 3, ARGS(INT(from), INT(SPAN)));
+        int64_t newest[] = { piece->from, l->tree, l->sequence };
+        enum err e = tx_numbers(tx, SQL_EVENT_AFTER, newest, 3, ARGS(INT(piece->from), INT(SPAN)));
 
         if (e && e != ERR_EMPTY)
                 return e;
-        e = tx_number_rows(tx, SQL_WEBHOOK_CONCERNED, concerned, n, 1, ARGS(INT(from), INT(newest[0])));
+        e = tx_number_rows(tx, SQL_WEBHOOK_CONCERNED, &piece->concerned, &piece->n, 1,
+                           ARGS(INT(piece->from), INT(newest[0])));
         if (e)
                 return e;
         l->passed = newest[0];
         l->tree = newest[1];
         l->sequence = newest[2];
         return ERR_OK;
+}
+
+/* Who is concerned, or behind the piece, is looked for alone, if there is room for a delivery. */
+static enum err look_for(struct tx *tx, struct lookout *l, const struct piece *piece, const struct webhook *w,
+                         size_t left, struct finding *out)
+{
+        int64_t upto = place_of(l, w), to = upto + SPAN < l->passed ? upto + SPAN : l->passed;
+
+        *out = (struct finding){ .webhook = w->id, .from = w->cursor, .to = upto };
+        if (upto >= piece->from && !bsearch(&w->id, piece->concerned, piece->n, sizeof(w->id), by_id)) {
+                out->to = upto > l->passed ? upto : l->passed;
+                return ERR_OK;
+        }
+        if (!left || upto >= to)
+                return ERR_OK;
+        l->last = w->id;
+        return find_for(tx, w, upto, to, left, out);
 }
 
 static void remember(struct lookout *l, const struct lookout_place *places, size_t n)
@@ -261,8 +286,9 @@ static void remember(struct lookout *l, const struct lookout_place *places, size
 enum err deliveries_find(struct tx *tx, struct lookout *l, struct list *findings)
 {
         struct arena *arena = &tx_scope(tx)->arena;
-        size_t left = DELIVERIES_PAGE, n = 0, n_concerned;
-        int64_t end, from, *concerned;
+        size_t left = DELIVERIES_PAGE, n = 0;
+        struct piece piece;
+        int64_t end;
         struct lookout_place *places;
         const struct webhook *w;
         struct finding *found;
@@ -282,29 +308,20 @@ enum err deliveries_find(struct tx *tx, struct lookout *l, struct list *findings
                 l->passed = 0;
                 return ERR_OK;
         }
-        from = first_place(l, &open, end);
-        e = read_on(tx, l, from, &concerned, &n_concerned);
+        piece.from = first_place(l, &open, end);
+        e = read_on(tx, l, &piece);
         l->more = l->passed < end;
         w = open.items;
         found = arena_array(arena, struct finding, open.n);
         places = arena_array(arena, struct lookout_place, open.n);
         for (size_t i = 0; !e && i < open.n; i++) {
-                int64_t upto = place_of(l, &w[i]), to = upto + SPAN < l->passed ? upto + SPAN : l->passed;
                 struct finding *f = &found[n];
 
-                *f = (struct finding){ .webhook = w[i].id, .from = w[i].cursor, .to = upto };
-                if (upto >= from && !bsearch(&w[i].id, concerned, n_concerned, sizeof(*concerned), by_id)) {
-                        f->to = upto > l->passed ? upto : l->passed;
-                } else if (left && upto < to) {
-                        e = find_for(tx, &w[i], upto, to, left, f);
-                        left -= f->deliveries.n;
-                        l->last = w[i].id;
-                }
-                if (!f->deliveries.n) {
-                        upto = f->to > upto ? f->to : upto;
-                        l->more |= left && upto < l->passed;
-                }
-                places[i] = (struct lookout_place){ w[i].id, upto };
+                e = look_for(tx, l, &piece, &w[i], left, f);
+                left -= f->deliveries.n;
+                l->more |= !f->deliveries.n && left && f->to < l->passed;
+                /* What is found is not passed before it is made. */
+                places[i] = (struct lookout_place){ w[i].id, f->deliveries.n ? place_of(l, &w[i]) : f->to };
                 /* A cursor that has passed nothing of interest is not worth a commit. */
                 n += f->deliveries.n || f->to - f->from >= CURSOR_STEP;
         }

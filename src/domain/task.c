@@ -1,7 +1,5 @@
 #include "domain/task.h"
 
-#include <string.h>
-
 #include "domain/approval.h"
 #include "domain/attempt.h"
 #include "domain/cancel.h"
