@@ -47,8 +47,8 @@ void help_group(FILE *to, struct str words)
 
 void help_command(FILE *to, const struct command *c)
 {
-        fprintf(to, "usage: baton %s %s%s[options]\n\n%c%s.\n\n", c->words, c->arguments,
-                *c->arguments ? " " : "", toupper(c->help[0]), c->help + 1);
+        fprintf(to, "usage: baton %s%s%s%s\n\n%c%s.\n\n", c->words, *c->arguments ? " " : "", c->arguments,
+                c->run ? " [options]" : "", toupper(c->help[0]), c->help + 1);
         if (c->notes)
                 fprintf(to, "%s\n\n", c->notes);
         if (c->options) {
